@@ -1,0 +1,29 @@
+// Where a tensor lives.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace tandem {
+
+enum class DeviceType : std::uint8_t { cpu, cuda };
+
+struct Device {
+  DeviceType type = DeviceType::cpu;
+  std::uint8_t index = 0;
+
+  bool is_cpu() const { return type == DeviceType::cpu; }
+  bool is_cuda() const { return type == DeviceType::cuda; }
+  std::string str() const;  // "cpu", "cuda:0"
+  /// Parses "cpu", "cuda", "cuda:1". Throws DeviceError.
+  static Device parse(std::string_view s);
+  friend bool operator==(const Device&, const Device&) = default;
+};
+
+inline constexpr Device kCPU{};
+
+/// The device new tensors are created on when none is named (per thread; the CPU at first).
+Device default_device();
+void set_default_device(Device d);
+
+}  // namespace tandem

@@ -1,0 +1,123 @@
+// The one door. Every operation of either mode goes through dispatch::call.
+#pragma once
+#include <span>
+
+#include "core/op.h"
+
+namespace tandem {
+
+/// Up to four outputs inline (no op has more).
+class Outputs {
+ public:
+  void push_back(Tensor t) { t_[n_++] = std::move(t); }
+  int size() const { return n_; }
+  Tensor& operator[](int i) { return t_[i]; }
+  const Tensor& operator[](int i) const { return t_[i]; }
+  Tensor* begin() { return t_; }
+  Tensor* end() { return t_ + n_; }
+  const Tensor* begin() const { return t_; }
+  const Tensor* end() const { return t_ + n_; }
+
+ private:
+  int n_ = 0;
+  Tensor t_[4];
+};
+
+using Inputs = std::span<const Tensor* const>;
+
+/// Sees every operation of this thread: a capture in progress records instead of launching;
+/// an observer launches and looks.
+class Interceptor {
+ public:
+  virtual ~Interceptor() = default;
+  virtual Outputs call(const PreparedOp& op, Inputs in, const SrcLoc& loc) = 0;
+  /// `dst = op(dst, …)`: output 0 is written over input 0.
+  virtual void call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) = 0;
+  /// Host values became a tensor while the program ran.
+  virtual Tensor constant(Tensor t) { return t; }
+};
+
+namespace dispatch {
+
+/// Runs (or records) `op`: infer -> plan -> allocate -> launch -> tape. Inputs must be defined.
+Outputs call(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc);
+
+inline Outputs call(const OpDef& op, std::initializer_list<const Tensor*> in, AttrRef attrs,
+                    const SrcLoc& loc) {
+  return call(op, Inputs(in.begin(), in.size()), attrs, loc);
+}
+
+/// Runs `op` with output 0 written into input 0, whose description must equal the output's.
+void call_inplace(const OpDef& op, std::initializer_list<const Tensor*> in, AttrRef attrs,
+                  const SrcLoc& loc);
+
+/// The resolved op, from the plan cache. The reference is good until this thread's next prepare.
+const PreparedOp& prepare(const OpDef& op, std::span<const TensorDesc* const> in, AttrRef attrs);
+
+/// Allocates outputs and launches; no tape, no interception. What an Interceptor that observes,
+/// and the graph's reference interpreter, call.
+Outputs execute(const PreparedOp& op, Inputs in, const SrcLoc& loc);
+void execute_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc);
+
+/// This thread's interceptor, or null.
+Interceptor* interceptor();
+
+class InterceptorScope {
+ public:
+  explicit InterceptorScope(Interceptor* i);
+  ~InterceptorScope();
+  InterceptorScope(const InterceptorScope&) = delete;
+  InterceptorScope& operator=(const InterceptorScope&) = delete;
+
+ private:
+  Interceptor* saved_;
+};
+
+struct PlanCacheStats {
+  std::uint64_t entries = 0, misses = 0;
+};
+PlanCacheStats plan_cache_stats();
+/// Drops every plan no program holds.
+void clear_plan_cache();
+
+/// After every eager operation, throw ValueError naming op and line if an output has a NaN or Inf.
+bool anomaly_mode();
+void set_anomaly_mode(bool on);
+
+}  // namespace dispatch
+
+/// Whether this thread's operations are put on the tape.
+bool grad_enabled();
+void set_grad_enabled(bool on);
+
+class NoGrad {
+ public:
+  NoGrad() : saved_(grad_enabled()) { set_grad_enabled(false); }
+  ~NoGrad() { set_grad_enabled(saved_); }
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool saved_;
+};
+
+class EnableGrad {
+ public:
+  EnableGrad() : saved_(grad_enabled()) { set_grad_enabled(true); }
+  ~EnableGrad() { set_grad_enabled(saved_); }
+  EnableGrad(const EnableGrad&) = delete;
+  EnableGrad& operator=(const EnableGrad&) = delete;
+
+ private:
+  bool saved_;
+};
+
+namespace hooks {
+// Defined in autograd/: the dispatcher calls them, and core need not know the tape.
+void record(const PreparedOp& op, Inputs in, Outputs& out, const SrcLoc& loc);
+void record_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc);
+/// Throws AutogradError if writing `t` would corrupt the tape (a leaf that wants a gradient).
+void check_inplace(const char* op, const Tensor& t);
+}  // namespace hooks
+
+}  // namespace tandem

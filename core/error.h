@@ -1,0 +1,72 @@
+// Errors. Every message reads `[op] rule; got …; expected …`.
+#pragma once
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace tandem {
+
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A shape, rank, axis or size does not fit.
+class ShapeError : public Error {
+ public:
+  using Error::Error;
+};
+/// A dtype does not fit.
+class TypeError : public Error {
+ public:
+  using Error::Error;
+};
+/// A device is missing, or tensors live on different ones.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
+/// An argument or a tensor's content is out of range.
+class ValueError : public Error {
+ public:
+  using Error::Error;
+};
+/// An index (a label, an axis, a position) lies outside its range.
+class IndexError : public Error {
+ public:
+  using Error::Error;
+};
+/// The tape cannot do what was asked (second backward, a mutated saved tensor, …).
+class AutogradError : public Error {
+ public:
+  using Error::Error;
+};
+/// A program cannot be captured, or a compiled one was used outside its signature.
+class CaptureError : public Error {
+ public:
+  using Error::Error;
+};
+/// A file or a stream of bytes is missing, truncated or not what it says it is.
+class DataError : public Error {
+ public:
+  using Error::Error;
+};
+/// A state the program should not be able to reach: a defect of Tandem.
+class InternalError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Throws `E("[op] rule; got …; expected …")`; empty `got` or `expected` are left out.
+template <class E = ValueError>
+[[noreturn]] void fail(std::string_view op, std::string_view rule, std::string_view got = {},
+                       std::string_view expected = {}) {
+  std::string m = fmt::format("[{}] {}", op, rule);
+  if (!got.empty()) m += fmt::format("; got {}", got);
+  if (!expected.empty()) m += fmt::format("; expected {}", expected);
+  throw E(m);
+}
+
+}  // namespace tandem

@@ -1,0 +1,109 @@
+// IEEE binary16 and bfloat16 as storage types. Arithmetic is done in float and rounded on store
+// (round to nearest even), the same on the CPU and the GPU. This header is also read by the
+// run-time CUDA compiler, so it includes nothing but what that compiler has.
+#pragma once
+#ifndef __CUDACC_RTC__
+#include <cstdint>
+#include <cstring>
+#endif
+
+#ifdef __CUDACC__
+#define TANDEM_HD __host__ __device__
+#else
+#define TANDEM_HD
+#endif
+
+namespace tandem {
+
+namespace detail {
+TANDEM_HD inline unsigned float_bits(float f) {
+  unsigned u;
+#ifdef __CUDA_ARCH__
+  u = __float_as_uint(f);
+#else
+  __builtin_memcpy(&u, &f, 4);
+#endif
+  return u;
+}
+TANDEM_HD inline float bits_float(unsigned u) {
+  float f;
+#ifdef __CUDA_ARCH__
+  f = __uint_as_float(u);
+#else
+  __builtin_memcpy(&f, &u, 4);
+#endif
+  return f;
+}
+}  // namespace detail
+
+struct BFloat16 {
+  unsigned short bits = 0;
+  BFloat16() = default;
+  TANDEM_HD explicit BFloat16(float f) {
+    const unsigned u = detail::float_bits(f);
+    // A NaN must stay a NaN: rounding could carry its payload over into infinity.
+    const unsigned nan = (u >> 16) | 0x40u;
+    const unsigned rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    bits = static_cast<unsigned short>((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+  }
+  TANDEM_HD explicit operator float() const {
+    return detail::bits_float(static_cast<unsigned>(bits) << 16);
+  }
+};
+
+struct Half {
+  unsigned short bits = 0;
+  Half() = default;
+  TANDEM_HD explicit Half(float f) {
+    const unsigned u = detail::float_bits(f);
+    const unsigned sign = (u >> 16) & 0x8000u;
+    const unsigned a = u & 0x7fffffffu;
+    unsigned r;
+    if (a > 0x7f800000u) {
+      r = 0x7e00u | ((a >> 13) & 0x3ffu);
+    } else if (a >= 0x477ff000u) {  // rounds to 65536 or more
+      r = 0x7c00u;
+    } else if (a < 0x38800000u) {  // below the smallest normal: let the FPU round at 2^-24
+      const float shifted = detail::bits_float(a) + 0.5f;
+      r = detail::float_bits(shifted) - 0x3f000000u;
+    } else {
+      r = (a + 0xfffu + ((a >> 13) & 1u) - 0x38000000u) >> 13;
+    }
+    bits = static_cast<unsigned short>(sign | r);
+  }
+  TANDEM_HD explicit operator float() const {
+    const unsigned sign = (bits & 0x8000u) << 16;
+    const unsigned e = (bits >> 10) & 0x1fu;
+    const unsigned m = bits & 0x3ffu;
+    if (e == 0) {
+      const float v = static_cast<float>(m) * 5.9604644775390625e-08f;  // 2^-24
+      return detail::bits_float(detail::float_bits(v) | sign);
+    }
+    if (e == 31) return detail::bits_float(sign | 0x7f800000u | (m << 13));
+    return detail::bits_float(sign | ((e + 112u) << 23) | (m << 13));
+  }
+};
+
+/// The type arithmetic on T is done in.
+template <class T>
+struct compute_type {
+  using type = T;
+};
+template <>
+struct compute_type<Half> {
+  using type = float;
+};
+template <>
+struct compute_type<BFloat16> {
+  using type = float;
+};
+template <class T>
+using compute_t = typename compute_type<T>::type;
+
+/// Value conversion between any two element types, by way of float for the 16-bit ones.
+template <class To, class From>
+TANDEM_HD inline To convert(From v) {
+  return static_cast<To>(static_cast<compute_t<To>>(static_cast<compute_t<From>>(v)));
+}
+
+}  // namespace tandem

@@ -1,0 +1,36 @@
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// The same bits on every device. Also read by the run-time CUDA compiler.
+#pragma once
+#include "core/half.h"
+
+namespace tandem {
+
+struct Philox4 {
+  unsigned v[4];
+};
+
+/// The block of four 32-bit words at `counter` of the sequence `seed`.
+TANDEM_HD inline Philox4 philox(unsigned long long seed, unsigned long long counter) {
+  unsigned c0 = static_cast<unsigned>(counter), c1 = static_cast<unsigned>(counter >> 32);
+  unsigned c2 = 0, c3 = 0;
+  unsigned k0 = static_cast<unsigned>(seed), k1 = static_cast<unsigned>(seed >> 32);
+  for (int r = 0; r < 10; ++r) {
+    const unsigned long long p0 = 0xD2511F53ull * c0, p1 = 0xCD9E8D57ull * c2;
+    const unsigned n0 = static_cast<unsigned>(p1 >> 32) ^ c1 ^ k0;
+    const unsigned n2 = static_cast<unsigned>(p0 >> 32) ^ c3 ^ k1;
+    c1 = static_cast<unsigned>(p1);
+    c3 = static_cast<unsigned>(p0);
+    c0 = n0;
+    c2 = n2;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+/// 24 random bits -> [0, 1).
+TANDEM_HD inline float unit_float(unsigned u) {
+  return static_cast<float>(u >> 8) * 0x1p-24f;
+}
+
+}  // namespace tandem

@@ -1,0 +1,43 @@
+// The one switch a kernel sees besides its descriptors. Both modes read the same policy; it is
+// part of every plan's key and of every compiled program's signature.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace tandem {
+
+struct Policy {
+  /// Only kernels whose result does not depend on scheduling. On the CPU all kernels are.
+  bool deterministic = true;
+  /// Tensor-core TF32 for f32 matrix products and convolutions (CUDA only).
+  bool tf32 = false;
+  /// bf16 arithmetic for f32 products where the library offers it.
+  bool fast_math = false;
+  /// Use the vendor library (oneDNN, cuDNN) where there is one; off: the plain reference kernels.
+  bool vendor = true;
+  /// Candidates an algorithm search may time; 0: take the library's heuristic.
+  std::uint8_t search = 0;
+
+  std::uint32_t key() const {
+    return deterministic | tf32 << 1 | fast_math << 2 | vendor << 3 | search << 8;
+  }
+  std::string str() const;
+  friend bool operator==(const Policy&, const Policy&) = default;
+};
+
+/// This thread's policy.
+Policy& policy();
+
+/// Replaces this thread's policy until the end of the scope.
+class PolicyScope {
+ public:
+  explicit PolicyScope(const Policy& p) : saved_(policy()) { policy() = p; }
+  ~PolicyScope() { policy() = saved_; }
+  PolicyScope(const PolicyScope&) = delete;
+  PolicyScope& operator=(const PolicyScope&) = delete;
+
+ private:
+  Policy saved_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,58 @@
+// A block of memory and its version. Views share a storage, so a write through any of them is
+// seen by all.
+#pragma once
+#include <cstdint>
+
+#include "core/allocator.h"
+#include "core/device.h"
+#include "core/ref.h"
+#include "core/source.h"
+
+namespace tandem {
+
+class Storage final : public RefCounted, public Pooled<Storage> {
+ public:
+  /// Takes `bytes` from `device`'s allocator.
+  static RefPtr<Storage> allocate(std::size_t bytes, Device device);
+  /// Memory somebody else owns; `owner` is kept alive as long as the storage.
+  static RefPtr<Storage> borrow(void* data, std::size_t bytes, Device device,
+                                RefPtr<RefCounted> owner);
+  /// No memory at all: the stand-in for a value of the program being captured by `trace`.
+  static RefPtr<Storage> symbolic(std::size_t bytes, Device device, RefPtr<RefCounted> trace);
+
+  ~Storage() override;
+
+  void* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+
+  bool is_symbolic() const { return symbolic_; }
+  /// The capture a symbolic storage belongs to.
+  const RefPtr<RefCounted>& trace() const { return owner_; }
+
+  std::uint32_t version() const { return version_; }
+  /// Notes a write by `op` at `loc`.
+  void bump_version(const char* op, const SrcLoc& loc) {
+    ++version_;
+    writer_ = op;
+    writer_loc_ = loc;
+  }
+  const char* last_writer() const { return writer_; }
+  const SrcLoc& last_writer_loc() const { return writer_loc_; }
+
+ private:
+  Storage(void* data, std::size_t bytes, Device device, Allocator* allocator)
+      : data_(data), bytes_(bytes), allocator_(allocator), device_(device) {}
+
+  void* data_;
+  std::size_t bytes_;
+  Allocator* allocator_;  // null: borrowed or symbolic
+  Device device_;
+  bool symbolic_ = false;
+  std::uint32_t version_ = 0;
+  const char* writer_ = nullptr;
+  SrcLoc writer_loc_;
+  RefPtr<RefCounted> owner_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,45 @@
+// Host values a program reads while it is being captured. A compiled program is valid only as long
+// as they stay what they were; each read goes through here, so that capture can note it.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/tensor.h"
+
+namespace tandem {
+
+/// What a capture wants to hear about the host side of the program.
+class TraceGuards {
+ public:
+  virtual ~TraceGuards() = default;
+  /// The program depends on `still_holds()` staying true; `what` says on what, for the ledger.
+  virtual void guard(std::string what, std::function<bool()> still_holds) = 0;
+  /// The gradient slot of `leaf` is about to be read (or overwritten).
+  virtual void read_grad(const Tensor& leaf) = 0;
+  virtual void write_grad(const Tensor& leaf) = 0;
+};
+
+/// This thread's capture in progress, or null.
+TraceGuards* trace_guards();
+void set_trace_guards(TraceGuards* g);
+
+/// A host value that programs may read while being captured: a flag, a probability, a mode.
+template <class T>
+class Guarded {
+ public:
+  explicit Guarded(T v, std::string name) : cell_(std::make_shared<T>(v)), name_(std::move(name)) {}
+  T get() const {
+    if (TraceGuards* g = trace_guards()) {
+      g->guard(name_, [cell = cell_, v = *cell_] { return *cell == v; });
+    }
+    return *cell_;
+  }
+  void set(T v) { *cell_ = v; }
+
+ private:
+  std::shared_ptr<T> cell_;
+  std::string name_;
+};
+
+}  // namespace tandem
