@@ -49,5 +49,7 @@ bool has_device(DeviceType type);
 // Defined by cpu/ and cuda/ (or cuda/no_cuda.cpp, which returns null).
 Backend* cpu_backend();
 Backend* cuda_backend();
+/// Why this build has no CUDA backend; null when it has one.
+const char* cuda_missing();
 
 }  // namespace tandem

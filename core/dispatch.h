@@ -114,10 +114,18 @@ class EnableGrad {
 
 namespace hooks {
 // Defined in autograd/: the dispatcher calls them, and core need not know the tape.
+
+/// Puts a call on the tape. Called after it ran, when an input wants a gradient.
 void record(const PreparedOp& op, Inputs in, Outputs& out, const SrcLoc& loc);
+/// The same for a call that writes its output over input 0; called before it runs.
+/// AutogradError where the tape could not follow the write.
 void record_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc);
-/// Throws AutogradError if writing `t` would corrupt the tape (a leaf that wants a gradient).
-void check_inplace(const char* op, const Tensor& t);
+/// AutogradError if the tape could not follow what `op` writes into its inputs.
+void check_mutation(const PreparedOp& op, Inputs in);
+/// A tape entry that throws AutogradError(`message`) when a backward pass reaches it, for results
+/// whose history is not on the tape. `adopt_refusal` makes it the history of a tensor.
+RefPtr<RefCounted> make_refusal(std::string message);
+void adopt_refusal(const RefPtr<RefCounted>& refusal, Tensor& t);
 }  // namespace hooks
 
 }  // namespace tandem

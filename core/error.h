@@ -59,14 +59,20 @@ class InternalError : public Error {
   using Error::Error;
 };
 
+namespace detail {
+/// " (at train.cpp:41)" while an operation is in progress on this thread, else "".
+std::string where();
+}  // namespace detail
+
 /// Throws `E("[op] rule; got …; expected …")`; empty `got` or `expected` are left out.
+/// While an operation is being dispatched the user's line is added.
 template <class E = ValueError>
 [[noreturn]] void fail(std::string_view op, std::string_view rule, std::string_view got = {},
                        std::string_view expected = {}) {
   std::string m = fmt::format("[{}] {}", op, rule);
   if (!got.empty()) m += fmt::format("; got {}", got);
   if (!expected.empty()) m += fmt::format("; expected {}", expected);
-  throw E(m);
+  throw E(m + detail::where());
 }
 
 }  // namespace tandem

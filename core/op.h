@@ -108,6 +108,7 @@ class InferContext {
                          std::string_view expected = {}) const {
     tandem::fail<E>(op_name(), rule, got, expected);
   }
+  const OpDef& op() const { return op_; }
   const char* op_name() const;
 
   std::vector<TensorDesc> outputs;
@@ -127,6 +128,7 @@ struct PreparedOp final : public RefCounted {
   AttrBox attrs;
   Policy policy;
   std::vector<TensorDesc> in, out;
+  std::vector<std::size_t> out_bytes;
   std::vector<int> mutated;      // inputs the kernel writes
   std::int64_t view_offset = 0;  // bytes; view ops only
   RefPtr<Plan> plan;             // null for view ops
@@ -141,6 +143,9 @@ class VjpContext {
   std::span<Tensor> grads;                  // of the outputs; undefined means zero
   std::span<const std::uint8_t> needed;
   std::span<Tensor> result;
+  /// Throws the reason why a tensor OpTraits asked to keep is not there any more.
+  void (*explain_stale)(const void* owner, bool is_input, int i) = nullptr;
+  const void* owner = nullptr;
 
   template <class A>
   const A& attrs() const {
@@ -149,8 +154,8 @@ class VjpContext {
   int num_inputs() const { return static_cast<int>(call.in.size()); }
   const TensorDesc& input_desc(int i) const { return call.in[i]; }
   const TensorDesc& output_desc(int i) const { return call.out[i]; }
-  const Tensor& input(int i) const { return saved(inputs, i, "input"); }
-  const Tensor& output(int i) const { return saved(outputs, i, "output"); }
+  const Tensor& input(int i) const { return saved(inputs, i, true); }
+  const Tensor& output(int i) const { return saved(outputs, i, false); }
   bool has_grad(int i) const { return grads[i].defined(); }
   /// Gradient of output i; a tensor of zeros if nothing flowed into it.
   const Tensor& grad(int i = 0);
@@ -159,7 +164,7 @@ class VjpContext {
   void set(int i, Tensor g) { result[i] = std::move(g); }
 
  private:
-  const Tensor& saved(std::span<const Tensor> s, int i, const char* what) const;
+  const Tensor& saved(std::span<const Tensor> s, int i, bool is_input) const;
 };
 
 struct Cost {

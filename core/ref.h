@@ -26,8 +26,23 @@ class RefCounted {
   }
   std::uint32_t use_count() const noexcept { return refs_.load(std::memory_order_acquire); }
 
+  // A pin is a reference held by a compiled program. An object with nothing but pins has been
+  // dropped by everybody else: the program that captured it is out of date.
+  void pin() const noexcept {
+    retain();
+    pins_.fetch_add(1, std::memory_order_relaxed);
+  }
+  void unpin() const noexcept {
+    pins_.fetch_sub(1, std::memory_order_relaxed);
+    release();
+  }
+  bool only_pinned() const noexcept {
+    return refs_.load(std::memory_order_acquire) == pins_.load(std::memory_order_relaxed);
+  }
+
  private:
   mutable std::atomic<std::uint32_t> refs_{0};
+  mutable std::atomic<std::uint32_t> pins_{0};
 };
 
 template <class T>
@@ -59,6 +74,27 @@ class RefPtr {
 
  private:
   T* p_ = nullptr;
+};
+
+/// A pinning reference (see RefCounted::pin).
+template <class T>
+class Pinned {
+ public:
+  explicit Pinned(T* p) : p_(p) { p_->pin(); }
+  Pinned(const Pinned& o) : Pinned(o.p_) {}
+  Pinned(Pinned&& o) noexcept : p_(std::exchange(o.p_, nullptr)) {}
+  Pinned& operator=(Pinned o) noexcept {
+    std::swap(p_, o.p_);
+    return *this;
+  }
+  ~Pinned() {
+    if (p_) p_->unpin();
+  }
+  T* get() const { return p_; }
+  T* operator->() const { return p_; }
+
+ private:
+  T* p_;
 };
 
 template <class T, class... A>

@@ -37,6 +37,9 @@ class Storage final : public RefCounted, public Pooled<Storage> {
     writer_ = op;
     writer_loc_ = loc;
   }
+  /// Some view (or detached alias) of it has been made: the tape cannot follow an in-place write.
+  bool viewed() const { return viewed_; }
+  void mark_viewed() { viewed_ = true; }
   const char* last_writer() const { return writer_; }
   const SrcLoc& last_writer_loc() const { return writer_loc_; }
 
@@ -49,6 +52,7 @@ class Storage final : public RefCounted, public Pooled<Storage> {
   Allocator* allocator_;  // null: borrowed or symbolic
   Device device_;
   bool symbolic_ = false;
+  bool viewed_ = false;
   std::uint32_t version_ = 0;
   const char* writer_ = nullptr;
   SrcLoc writer_loc_;

@@ -31,7 +31,11 @@ class Guarded {
   explicit Guarded(T v, std::string name) : cell_(std::make_shared<T>(v)), name_(std::move(name)) {}
   T get() const {
     if (TraceGuards* g = trace_guards()) {
-      g->guard(name_, [cell = cell_, v = *cell_] { return *cell == v; });
+      // Weak: when the owner is gone, the program that read it is out of date as well.
+      g->guard(name_, [cell = std::weak_ptr<T>(cell_), v = *cell_] {
+        const auto now = cell.lock();
+        return now && *now == v;
+      });
     }
     return *cell_;
   }

@@ -2,6 +2,7 @@
 // kernel (`plan_<name>` of a kernel folder) is then a link error.
 #pragma once
 #include <cstdint>
+#include <string_view>
 
 #include "core/op.h"
 

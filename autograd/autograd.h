@@ -1,0 +1,56 @@
+// Reverse-mode differentiation over the tape.
+#pragma once
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "core/dispatch.h"
+
+namespace tandem {
+
+struct GradOptions {
+  bool retain_graph = false;  // keep the tape for another pass
+  bool create_graph = false;  // put the gradient itself on the tape (implies retain_graph)
+  bool allow_unused = false;  // an input the outputs do not depend on gives an undefined gradient
+};
+
+namespace autograd {
+
+/// sum_k <seeds[k], d outputs[k] / d inputs[i]> for every i, without touching any `.grad`. A seed
+/// may be undefined for a one-element output (it is 1 then).
+/// Throws AutogradError: no tape, released tape, or an input that does not matter.
+std::vector<Tensor> grad(std::span<const Tensor> outputs, std::span<const Tensor> inputs,
+                         std::span<const Tensor> seeds = {}, GradOptions options = {});
+std::vector<Tensor> grad(const Tensor& output, const std::vector<Tensor>& inputs,
+                         GradOptions options = {});
+
+/// Accumulates into the `.grad` of every leaf the outputs depend on.
+void backward(std::span<const Tensor> outputs, std::span<const Tensor> seeds = {},
+              GradOptions options = {});
+
+/// Called with the gradient of `t` when it is known; what it returns (if defined) replaces it.
+void register_hook(const Tensor& t, std::function<Tensor(const Tensor&)> hook);
+
+/// A function with a gradient of the user's own.
+struct CustomFunction {
+  /// Computes outputs; runs without a tape. What the gradient needs goes into `saved`.
+  std::function<std::vector<Tensor>(std::span<const Tensor> in, std::vector<Tensor>& saved)>
+      forward;
+  /// Gradients of the outputs -> gradients of the inputs (undefined: none). Made of public ops, so
+  /// it can itself be differentiated.
+  std::function<std::vector<Tensor>(std::span<const Tensor> grads, std::span<const Tensor> saved)>
+      backward;
+  const char* name = "custom";
+
+  std::vector<Tensor> operator()(const std::vector<Tensor>& in,
+                                 SrcLoc loc = SrcLoc::current()) const;
+};
+
+/// Runs `f` without keeping its intermediate values; the backward pass computes them again (Chen
+/// et al., "Training deep nets with sublinear memory cost", 2016). Random operations on the
+/// default generator draw the same numbers both times. Works with backward(), not with grad().
+std::vector<Tensor> checkpoint(std::function<std::vector<Tensor>(const std::vector<Tensor>&)> f,
+                               const std::vector<Tensor>& in, SrcLoc loc = SrcLoc::current());
+
+}  // namespace autograd
+}  // namespace tandem

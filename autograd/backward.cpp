@@ -1,0 +1,334 @@
+// The backward pass: nodes in falling order of their sequence numbers, each once.
+#include <algorithm>
+#include <queue>
+#include <unordered_map>
+
+#include "autograd/autograd.h"
+#include "autograd/engine.h"
+#include "core/trace_guard.h"
+#include "ops/create.h"
+#include "ops/elementwise.h"
+
+namespace tandem {
+
+const Tensor& VjpContext::grad(int i) {
+  if (!grads[i].defined()) {
+    const TensorDesc& d = call.out[static_cast<std::size_t>(i)];
+    grads[i] = zeros(d.shape, {d.dtype, d.device});
+  }
+  return grads[i];
+}
+
+namespace autograd {
+namespace {
+
+struct BySeq {
+  bool operator()(const RefPtr<Node>& a, const RefPtr<Node>& b) const { return a->seq < b->seq; }
+};
+
+class GradModeScope {
+ public:
+  explicit GradModeScope(bool on) : saved_(grad_enabled()) { set_grad_enabled(on); }
+  ~GradModeScope() { set_grad_enabled(saved_); }
+
+ private:
+  bool saved_;
+};
+
+thread_local bool accumulating = false;  // backward() rather than grad() is running
+
+class BackwardPass {
+ public:
+  BackwardPass(std::span<const Tensor> targets, bool accumulate, const GradOptions& o)
+      : accumulate_(accumulate), options_(o), results_(targets.size()) {
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+      const Edge e = edge_of(targets[i]);
+      if (!e.wanted()) {
+        fail<AutogradError>("grad", fmt::format("input {} does not require a gradient", i),
+                            targets[i].desc().str());
+      }
+      if (e.is_leaf()) {
+        leaf_targets_[e.leaf()].push_back(i);
+      } else {
+        node_targets_[e.node()].push_back({e.index, i});
+      }
+    }
+  }
+  ~BackwardPass() {
+    // After an error, leave no half-done state on nodes that live on.
+    for (; !queue_.empty(); queue_.pop()) {
+      queue_.top()->queued = false;
+      for (Tensor& t : queue_.top()->pending) t = Tensor();
+      queue_.top()->pending.resize(0);
+    }
+  }
+
+  void seed(const Tensor& output, Tensor g) {
+    const Edge e = edge_of(output);
+    if (!e.wanted()) {
+      fail<AutogradError>("backward",
+                          "the output does not depend on anything that requires a "
+                          "gradient",
+                          output.desc().str());
+    }
+    if (!accumulate_ && !e.is_leaf()) mark_useful(e.node());
+    send(e, std::move(g));
+  }
+
+  void run() {
+    GradModeScope mode(options_.create_graph);
+    while (!queue_.empty()) {
+      RefPtr<Node> n = queue_.top();
+      queue_.pop();
+      n->queued = false;
+      step(*n);
+    }
+    // A hook sees the whole gradient of its leaf, so those wait until every part has arrived.
+    for (auto& [leaf, g] : hooked_) {
+      const Tensor t(leaf);
+      for (const auto& h : grad_meta(t)->hooks) {
+        if (Tensor r = h(g); r.defined()) g = std::move(r);
+      }
+      deliver(t, std::move(g));
+    }
+  }
+
+  std::vector<Tensor> take_results() {
+    for (std::size_t i = 0; i < results_.size(); ++i) {
+      if (!results_[i].defined() && !options_.allow_unused) {
+        fail<AutogradError>("grad", fmt::format("the outputs do not depend on input {}", i), {},
+                            "allow_unused to get an undefined gradient instead");
+      }
+    }
+    return std::move(results_);
+  }
+
+ private:
+  struct Target {
+    int output;
+    std::size_t result;
+  };
+
+  void step(Node& n) {
+    if (n.released) {
+      fail<AutogradError>(n.name(),
+                          fmt::format("the tape of this operation (called at {}) was already used "
+                                      "by a backward pass",
+                                      str(n.loc)),
+                          "a second backward", "retain_graph in the first");
+    }
+    InlineArray<Tensor, 4> grads(n.num_outputs);
+    for (std::size_t i = 0; i < n.num_outputs; ++i) grads[i] = std::move(n.pending[i]);
+    n.pending.resize(0);
+    if (n.hooks) {
+      for (const auto& [i, h] : *n.hooks) {
+        Tensor& g = grads[static_cast<std::size_t>(i)];
+        if (!g.defined()) continue;
+        if (Tensor r = h(g); r.defined()) g = std::move(r);
+      }
+    }
+    if (auto t = node_targets_.find(&n); t != node_targets_.end()) {
+      for (const Target& x : t->second) {
+        results_[x.result] = grads[static_cast<std::size_t>(x.output)];
+      }
+    }
+    InlineArray<std::uint8_t, 8> needed(n.edges.size());
+    bool any = false;
+    for (std::size_t i = 0; i < n.edges.size(); ++i) {
+      needed[i] = n.edges[i].wanted() && is_useful(n.edges[i]);
+      any |= needed[i] != 0;
+    }
+    if (!any) return;
+    InlineArray<Tensor, 4> result(n.edges.size());
+    {
+      // Whatever the gradient rule calls is blamed on the line of the forward operation.
+      CallSite site(n.loc);
+      n.apply(grads, needed, result);
+    }
+    if (!options_.retain_graph && !options_.create_graph) {
+      n.release_saved();
+      n.released = true;
+    }
+    for (auto& g : grads) g = Tensor();
+    for (std::size_t i = 0; i < n.edges.size(); ++i) {
+      if (!needed[i] || !result[i].defined()) continue;
+      check(n, i, result[i]);
+      send(n.edges[i], std::move(result[i]));
+    }
+  }
+
+  void check(const Node& n, std::size_t i, const Tensor& g) const {
+    const TensorDesc* d = n.input_desc(i);
+    if (d && !(d->shape == g.shape() && d->dtype == g.dtype())) {
+      fail<InternalError>(n.name(), fmt::format("gradient of input {} does not match the input", i),
+                          g.desc().str(), d->str());
+    }
+  }
+
+  void send(const Edge& e, Tensor g) {
+    if (e.is_leaf()) return send_leaf(*e.leaf(), std::move(g));
+    Node& n = *e.node();
+    if (!n.queued) {
+      n.queued = true;
+      n.pending.resize(n.num_outputs);
+      queue_.push(RefPtr<Node>(&n));
+    }
+    Tensor& slot = n.pending[static_cast<std::size_t>(e.index)];
+    slot = slot.defined() ? add(slot, g) : std::move(g);
+  }
+
+  void send_leaf(TensorImpl& leaf, Tensor g) {
+    const Tensor t{RefPtr<TensorImpl>(&leaf)};
+    if (grad_meta(t)->hooks.empty()) return deliver(t, std::move(g));
+    for (auto& [l, sum] : hooked_) {
+      if (l.get() != &leaf) continue;
+      sum = add(sum, g);
+      return;
+    }
+    hooked_.emplace_back(t.impl_ref(), std::move(g));
+  }
+
+  void deliver(const Tensor& leaf, Tensor g) {
+    if (accumulate_) return accumulate_grad(leaf, std::move(g));
+    if (auto it = leaf_targets_.find(leaf.impl()); it != leaf_targets_.end()) {
+      for (std::size_t i : it->second) {
+        results_[i] = results_[i].defined() ? add(results_[i], g) : g;
+      }
+    }
+  }
+
+  // --- grad(): only nodes on a path to one of the inputs are worth running
+
+  bool is_useful(const Edge& e) const {
+    if (accumulate_) return true;
+    if (e.is_leaf()) return leaf_targets_.contains(e.leaf());
+    auto it = useful_.find(e.node());
+    return it != useful_.end() && it->second;
+  }
+
+  void mark_useful(Node* root) {
+    // Depth first without recursion: a node is judged after all nodes it depends on.
+    std::vector<std::pair<Node*, std::size_t>> stack{{root, 0}};
+    if (useful_.contains(root)) return;
+    useful_[root] = node_targets_.contains(root);
+    while (!stack.empty()) {
+      auto& [n, i] = stack.back();
+      if (i == n->edges.size()) {
+        const bool u = useful_[n];
+        stack.pop_back();
+        if (u && !stack.empty()) useful_[stack.back().first] = true;
+        continue;
+      }
+      const Edge& e = n->edges[i++];
+      if (!e.wanted()) continue;
+      if (e.is_leaf()) {
+        if (leaf_targets_.contains(e.leaf())) useful_[n] = true;
+      } else if (auto it = useful_.find(e.node()); it != useful_.end()) {
+        if (it->second) useful_[n] = true;
+      } else {
+        useful_[e.node()] = node_targets_.contains(e.node());
+        stack.push_back({e.node(), 0});
+      }
+    }
+  }
+
+  bool accumulate_;
+  GradOptions options_;
+  std::vector<Tensor> results_;
+  std::priority_queue<RefPtr<Node>, std::vector<RefPtr<Node>>, BySeq> queue_;
+  std::vector<std::pair<RefPtr<TensorImpl>, Tensor>> hooked_;
+  std::unordered_map<TensorImpl*, std::vector<std::size_t>> leaf_targets_;
+  std::unordered_map<Node*, std::vector<Target>> node_targets_;
+  std::unordered_map<Node*, bool> useful_;
+};
+
+Tensor seed_for(const Tensor& output, std::span<const Tensor> seeds, std::size_t k,
+                const char* op) {
+  if (k < seeds.size() && seeds[k].defined()) {
+    if (!(seeds[k].shape() == output.shape()) || seeds[k].dtype() != output.dtype()) {
+      fail<ShapeError>(op, "a seed must have the shape and dtype of its output",
+                       seeds[k].desc().str(), output.desc().str());
+    }
+    return seeds[k];
+  }
+  if (output.numel() != 1) {
+    fail<ShapeError>(op, "only a one-element output has a default seed", output.desc().str(),
+                     "one element, or a seed of the output's shape");
+  }
+  return ones(output.shape(), {output.dtype(), output.device()});
+}
+
+std::vector<Tensor> run(std::span<const Tensor> outputs, std::span<const Tensor> targets,
+                        std::span<const Tensor> seeds, bool accumulate, GradOptions o,
+                        const char* op) {
+  struct Restore {
+    bool saved = accumulating;
+    ~Restore() { accumulating = saved; }
+  } restore;
+  accumulating = accumulate;
+  BackwardPass pass(targets, accumulate, o);
+  for (std::size_t k = 0; k < outputs.size(); ++k) {
+    if (!outputs[k].defined()) fail<AutogradError>(op, "an output is undefined");
+    Tensor g;
+    {
+      NoGrad no_grad;
+      g = seed_for(outputs[k], seeds, k, op);
+    }
+    pass.seed(outputs[k], std::move(g));
+  }
+  pass.run();
+  return pass.take_results();
+}
+
+}  // namespace
+
+bool is_accumulating() {
+  return accumulating;
+}
+
+void accumulate_grad(const Tensor& leaf, Tensor g) {
+  if (TraceGuards* t = trace_guards()) t->read_grad(leaf);
+  GradMeta& m = *grad_meta(leaf);
+  if (m.grad.defined()) {
+    g = add(m.grad, g);
+  } else if (!(g.strides() == leaf.strides()) || g.impl_ref()->use_count() > 1 ||
+             g.impl()->storage->use_count() > 1) {
+    // Somebody else holds it too (or it is a broadcast view): a later write to this gradient must
+    // not be seen there.
+    g = copy(g, leaf.is_contiguous()      ? MemoryFormat::contiguous
+                : leaf.is_channels_last() ? MemoryFormat::channels_last
+                                          : MemoryFormat::contiguous);
+  }
+  if (TraceGuards* t = trace_guards()) t->write_grad(leaf);
+  m.grad = std::move(g);
+}
+
+std::vector<Tensor> grad(std::span<const Tensor> outputs, std::span<const Tensor> inputs,
+                         std::span<const Tensor> seeds, GradOptions o) {
+  return run(outputs, inputs, seeds, false, o, "grad");
+}
+
+std::vector<Tensor> grad(const Tensor& output, const std::vector<Tensor>& inputs, GradOptions o) {
+  return grad(std::span(&output, 1), inputs, {}, o);
+}
+
+void backward(std::span<const Tensor> outputs, std::span<const Tensor> seeds, GradOptions o) {
+  run(outputs, {}, seeds, true, o, "backward");
+}
+
+void register_hook(const Tensor& t, std::function<Tensor(const Tensor&)> hook) {
+  const Edge e = edge_of(t);
+  if (!e.wanted()) {
+    fail<AutogradError>("register_hook", "the tensor does not require a gradient", t.desc().str());
+  }
+  if (e.is_leaf()) {
+    grad_meta(t)->hooks.push_back(std::move(hook));
+    return;
+  }
+  auto& hooks = e.node()->hooks;
+  if (!hooks) hooks = std::make_unique<std::remove_cvref_t<decltype(*hooks)>>();
+  hooks->emplace_back(e.index, std::move(hook));
+}
+
+}  // namespace autograd
+}  // namespace tandem

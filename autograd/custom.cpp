@@ -1,0 +1,186 @@
+// Functions with a gradient of the user's own, and checkpointing, which is one of them.
+#include "autograd/autograd.h"
+#include "autograd/engine.h"
+#include "core/generator.h"
+#include "ops/create.h"
+#include "ops/elementwise.h"
+
+namespace tandem::autograd {
+namespace {
+
+bool any_requires_grad(const std::vector<Tensor>& in) {
+  for (const Tensor& t : in) {
+    if (t.requires_grad()) return true;
+  }
+  return false;
+}
+
+class CustomNode final : public Node {
+ public:
+  CustomNode(const CustomFunction& f, const std::vector<Tensor>& in, std::size_t outputs,
+             std::vector<Tensor> keep, const SrcLoc& where)
+      : Node(in.size(), outputs, where), name_(f.name), backward_(f.backward) {
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      set_edge(i, in[i]);
+      descs_.push_back(in[i].desc());
+    }
+    for (Tensor& t : keep) {
+      const auto version = t.impl()->storage->version();
+      saved_.push_back({std::move(t), version});
+    }
+  }
+  const char* name() const override { return name_; }
+  const TensorDesc* input_desc(std::size_t i) const override { return &descs_[i]; }
+  void release_saved() override { saved_.clear(); }
+
+  void apply(std::span<Tensor> grads, std::span<const std::uint8_t>,
+             std::span<Tensor> result) override {
+    std::vector<Tensor> saved;
+    for (const Saved& s : saved_) {
+      if (s.stale()) {
+        fail<AutogradError>(name_, "a tensor saved for the gradient was written over",
+                            str(s.tensor.impl()->storage->last_writer_loc()));
+      }
+      saved.push_back(s.tensor);
+    }
+    std::vector<Tensor> r = backward_(grads, saved);
+    if (r.size() != result.size()) {
+      fail<AutogradError>(name_, "the gradient function must give one tensor for each input",
+                          std::to_string(r.size()), std::to_string(result.size()));
+    }
+    for (std::size_t i = 0; i < r.size(); ++i) {
+      const bool fits =
+          !r[i].defined() || (r[i].shape() == descs_[i].shape && r[i].dtype() == descs_[i].dtype);
+      if (!fits) {
+        fail<AutogradError>(name_, fmt::format("gradient of input {} does not match it", i),
+                            r[i].desc().str(), descs_[i].str());
+      }
+      result[i] = std::move(r[i]);
+    }
+  }
+
+ private:
+  const char* name_;
+  decltype(CustomFunction::backward) backward_;
+  std::vector<Saved> saved_;
+  std::vector<TensorDesc> descs_;
+};
+
+class CheckpointNode final : public Node {
+ public:
+  using Function = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
+
+  CheckpointNode(Function f, const std::vector<Tensor>& in, Tensor rng, const SrcLoc& where)
+      : Node(in.size(), 0, where), f_(std::move(f)), in_(in), rng_(std::move(rng)) {
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      set_edge(i, in[i]);
+      versions_.push_back(in[i].impl()->storage->version());
+    }
+  }
+  const char* name() const override { return "checkpoint"; }
+  void release_saved() override {
+    in_.clear();
+    f_ = nullptr;
+  }
+
+  void apply(std::span<Tensor> grads, std::span<const std::uint8_t> needed,
+             std::span<Tensor> result) override {
+    if (!is_accumulating()) {
+      fail<AutogradError>("checkpoint", "works with backward() only", "grad()");
+    }
+    std::vector<Tensor> leaves;
+    for (std::size_t i = 0; i < in_.size(); ++i) {
+      if (in_[i].impl()->storage->version() != versions_[i]) {
+        fail<AutogradError>("checkpoint",
+                            fmt::format("input {} was written over by '{}' at {}", i,
+                                        in_[i].impl()->storage->last_writer(),
+                                        str(in_[i].impl()->storage->last_writer_loc())));
+      }
+      leaves.push_back(in_[i].detach());
+      if (needed[i]) leaves.back().set_requires_grad();
+    }
+    // The same random numbers as the first time; then on from where the program is now.
+    Tensor& rng = const_cast<Tensor&>(default_generator(rng_.device()).state());
+    Tensor now;
+    std::vector<Tensor> out;
+    {
+      NoGrad no_grad;
+      now = copy(rng, MemoryFormat::contiguous);
+      rng.copy_(rng_);
+    }
+    {
+      EnableGrad tape;
+      out = f_(leaves);
+    }
+    {
+      NoGrad no_grad;
+      rng.copy_(now);
+    }
+    std::vector<Tensor> roots, seeds;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      if (!grads[i].defined() || !out[i].requires_grad()) continue;
+      roots.push_back(out[i]);
+      seeds.push_back(grads[i]);
+    }
+    backward(roots, seeds);
+    for (std::size_t i = 0; i < leaves.size(); ++i) {
+      if (needed[i]) result[i] = leaves[i].grad();
+    }
+  }
+
+ private:
+  Function f_;
+  std::vector<Tensor> in_;
+  std::vector<std::uint32_t> versions_;
+  Tensor rng_;
+};
+
+void adopt_all(const RefPtr<Node>& node, std::vector<Tensor>& out, const std::vector<Tensor>& in) {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (!is_floating(out[i].dtype())) continue;
+    // An input handed through must not have its own history replaced.
+    for (const Tensor& t : in) {
+      if (t.same_as(out[i])) out[i] = out[i].detach();
+    }
+    node->adopt(out[i], static_cast<int>(i));
+  }
+}
+
+}  // namespace
+
+std::vector<Tensor> CustomFunction::operator()(const std::vector<Tensor>& in, SrcLoc loc) const {
+  CallSite site(loc);
+  std::vector<Tensor> saved, out;
+  {
+    NoGrad no_grad;
+    out = forward(in, saved);
+  }
+  if (!grad_enabled() || !any_requires_grad(in)) return out;
+  RefPtr<Node> node(new CustomNode(*this, in, out.size(), std::move(saved), CallSite::blame(loc)));
+  adopt_all(node, out, in);
+  return out;
+}
+
+std::vector<Tensor> checkpoint(std::function<std::vector<Tensor>(const std::vector<Tensor>&)> f,
+                               const std::vector<Tensor>& in, SrcLoc loc) {
+  CallSite site(loc);
+  if (!grad_enabled()) return f(in);
+  if (!any_requires_grad(in)) {
+    fail<AutogradError>("checkpoint",
+                        "at least one input must require a gradient, or nothing inside would be "
+                        "differentiated");
+  }
+  std::vector<Tensor> out;
+  Tensor rng;
+  {
+    NoGrad no_grad;
+    rng = copy(default_generator(in[0].device()).state(), MemoryFormat::contiguous);
+    out = f(in);
+  }
+  RefPtr<Node> node(new CheckpointNode(std::move(f), in, std::move(rng), CallSite::blame(loc)));
+  node->num_outputs = out.size();
+  adopt_all(node, out, in);
+  return out;
+}
+
+}  // namespace tandem::autograd

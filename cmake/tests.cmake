@@ -1,0 +1,53 @@
+# One executable per folder of tests/ (linking many small ones takes longer than compiling them):
+# tests/ops/*.cpp -> test_ops. tests/test_*.cpp -> test_tandem. The other tests/*.cpp are shared by
+# all of them. One ctest test per executable, and a few that are scripts.
+file(GLOB support CONFIGURE_DEPENDS tests/*.cpp)
+set(top ${support})
+list(FILTER support EXCLUDE REGEX "/test_[^/]*$")
+list(FILTER top INCLUDE REGEX "/test_[^/]*$")
+if(support)
+  add_library(tandem_test_support STATIC ${support})
+  target_link_libraries(tandem_test_support PUBLIC tandem GTest::gtest)
+  tandem_flags(tandem_test_support)
+endif()
+
+function(tandem_test name)
+  add_executable(test_${name} ${ARGN})
+  target_link_libraries(test_${name} PRIVATE tandem GTest::gtest GTest::gtest_main
+                        nlohmann_json::nlohmann_json)
+  if(TARGET tandem_test_support)
+    target_link_libraries(test_${name} PRIVATE tandem_test_support)
+  endif()
+  set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  tandem_flags(test_${name})
+  add_test(NAME ${name} COMMAND test_${name})
+  # Several tests share the cores: waiting threads must sleep, not spin.
+  set_tests_properties(${name} PROPERTIES TIMEOUT 1500 LABELS unit
+    ENVIRONMENT "OMP_WAIT_POLICY=passive;ASAN_OPTIONS=detect_stack_use_after_return=1;UBSAN_OPTIONS=print_stacktrace=1")
+endfunction()
+
+if(top)
+  tandem_test(tandem ${top})
+endif()
+foreach(folder core ops cpu cuda autograd graph nn data io apps)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS tests/${folder}/*.cpp)
+  if(sources)
+    tandem_test(${folder} ${sources})
+  endif()
+endforeach()
+
+# --- scripts
+set(arrows ${CMAKE_CURRENT_SOURCE_DIR}/cmake/check_arrows.sh)
+add_test(NAME arrows COMMAND ${arrows} ${CMAKE_CURRENT_SOURCE_DIR})
+add_test(NAME arrows_self_test COMMAND ${arrows} --self-test)
+set_tests_properties(arrows arrows_self_test PROPERTIES LABELS style)
+
+# The installed package, used by a project outside this tree. A sanitized library would need a
+# sanitized user.
+if(NOT TANDEM_SANITIZE)
+  add_test(NAME consumer
+    COMMAND ${CMAKE_COMMAND} -DTANDEM_BUILD_DIR=${CMAKE_BINARY_DIR}
+            -DSOURCE_DIR=${CMAKE_CURRENT_SOURCE_DIR}/examples/consumer -DGENERATOR=${CMAKE_GENERATOR}
+            -DCXX=${CMAKE_CXX_COMPILER} -P ${CMAKE_CURRENT_SOURCE_DIR}/cmake/test_consumer.cmake)
+  set_tests_properties(consumer PROPERTIES TIMEOUT 600 LABELS package)
+endif()

@@ -1,0 +1,43 @@
+#include "core/backend.h"
+
+#include <charconv>
+
+namespace tandem {
+
+std::string Device::str() const {
+  return is_cpu() ? "cpu" : "cuda:" + std::to_string(index);
+}
+
+Device Device::parse(std::string_view s) {
+  if (s == "cpu") return {};
+  if (s == "cuda") return {DeviceType::cuda, 0};
+  if (s.starts_with("cuda:")) {
+    unsigned i = 0;
+    const auto r = std::from_chars(s.data() + 5, s.data() + s.size(), i);
+    if (r.ec == std::errc() && r.ptr == s.data() + s.size() && s.size() > 5 && i < 256) {
+      return {DeviceType::cuda, static_cast<std::uint8_t>(i)};
+    }
+  }
+  fail<DeviceError>("device", "unknown device", "'" + std::string(s) + "'",
+                    "'cpu', 'cuda' or 'cuda:N'");
+}
+
+bool has_device(DeviceType type) {
+  if (type == DeviceType::cpu) return true;
+  Backend* b = cuda_backend();
+  return b && b->device_count() > 0;
+}
+
+Backend& backend(DeviceType type) {
+  // Looked up once: this is on the path of every call.
+  static Backend* const cpu = cpu_backend();
+  if (type == DeviceType::cpu) return *cpu;
+  static Backend* const cuda = cuda_backend();
+  if (!cuda) {
+    fail<DeviceError>("device", "this build of Tandem has no CUDA backend", "cuda",
+                      "a build with TANDEM_CUDA=ON, or device cpu");
+  }
+  return *cuda;
+}
+
+}  // namespace tandem

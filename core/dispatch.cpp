@@ -1,0 +1,159 @@
+#include "core/dispatch.h"
+
+#include <cmath>
+
+#include "core/backend.h"
+#include "core/grad_meta.h"
+#include "core/inline_array.h"
+#include "core/plan_cache.h"
+#include "core/profiler.h"
+#include "core/thread_state.h"
+
+namespace tandem::dispatch {
+
+using detail::thread_state;
+
+namespace {
+
+// Names the call in progress for error messages, and restores the outer one however it ends.
+class InProgress {
+ public:
+  explicit InProgress(const SrcLoc& loc) : outer_(thread_state.loc) { thread_state.loc = &loc; }
+  ~InProgress() { thread_state.loc = outer_; }
+
+ private:
+  const SrcLoc* outer_;
+};
+
+const PreparedOp& prepare_inputs(const OpDef& op, Inputs in, AttrRef attrs) {
+  InlineArray<const TensorDesc*, 8> descs(in.size());
+  for (std::size_t i = 0; i < in.size(); ++i) descs[i] = &in[i]->desc();
+  return prepare(op, {descs.data(), in.size()}, attrs);
+}
+
+bool wants_grad(Inputs in) {
+  for (const Tensor* t : in) {
+    if (t->impl()->grad_meta && grad_meta(*t)->requires_grad) return true;
+  }
+  return false;
+}
+
+// The capture a call belongs to: this thread's, or that of a symbolic input of a program being
+// declared with graph::Graph.
+Interceptor* find_interceptor(Inputs in) {
+  if (thread_state.interceptor) return thread_state.interceptor;
+  for (const Tensor* t : in) {
+    const Storage& s = *t->impl()->storage;
+    if (s.is_symbolic()) return dynamic_cast<Interceptor*>(s.trace().get());
+  }
+  return nullptr;
+}
+
+void check_finite(const PreparedOp& op, const Tensor& t, int index) {
+  if (!is_floating(t.dtype())) return;
+  const auto v = t.to_vector<double>();
+  for (std::size_t i = 0; i < v.size(); ++i) {
+    if (!std::isfinite(v[i])) {
+      fail(op.op->name, "anomaly mode: the result must be finite",
+           fmt::format("{} at element {} of output {}", v[i], i, index));
+    }
+  }
+}
+
+void launch(const PreparedOp& op, Inputs in, void* const* out) {
+  InlineArray<void*, 8> ptrs(in.size());
+  for (std::size_t i = 0; i < in.size(); ++i) ptrs[i] = in[i]->raw_data();
+  const Device d = in.empty() ? op.out[0].device : in[0]->device();
+  Backend& b = backend(d);
+  const std::size_t ws_bytes = op.plan->workspace_bytes;
+  RefPtr<Storage> ws = ws_bytes ? Storage::allocate(ws_bytes, d) : nullptr;
+  profiler::launch(op, {ptrs.data(), out, ws ? ws->data() : nullptr, &b.stream(d.index)});
+}
+
+void note_mutations(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
+  for (int i : op.mutated) {
+    in[i]->impl()->storage->bump_version(op.op->name, CallSite::blame(loc));
+  }
+}
+
+}  // namespace
+
+const PreparedOp& prepare(const OpDef& op, std::span<const TensorDesc* const> in, AttrRef attrs) {
+  return detail::PlanCache::local().get(op, in, attrs);
+}
+
+Outputs execute(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
+  Outputs out;
+  if (op.op->traits.kind == OpKind::view) {
+    TensorImpl* base = in[0]->impl();
+    base->storage->mark_viewed();
+    out.push_back(Tensor(RefPtr<TensorImpl>(
+        new TensorImpl(base->storage, op.out[0], base->offset + op.view_offset))));
+    return out;
+  }
+  void* ptrs[4];
+  for (std::size_t i = 0; i < op.out.size(); ++i) {
+    const TensorDesc& d = op.out[i];
+    out.push_back(Tensor(
+        RefPtr<TensorImpl>(new TensorImpl(Storage::allocate(op.out_bytes[i], d.device), d, 0))));
+    ptrs[i] = out[static_cast<int>(i)].impl()->storage->data();
+  }
+  launch(op, in, ptrs);
+  note_mutations(op, in, loc);
+  if (thread_state.anomaly) [[unlikely]] {
+    for (int i = 0; i < out.size(); ++i) check_finite(op, out[i], i);
+  }
+  return out;
+}
+
+void execute_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
+  void* dst = in[0]->raw_data();
+  launch(op, in, &dst);
+  in[0]->impl()->storage->bump_version(op.op->name, CallSite::blame(loc));
+  if (thread_state.anomaly) [[unlikely]]
+    check_finite(op, *in[0], 0);
+}
+
+Outputs call(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc) {
+  InProgress in_progress(loc);
+  const PreparedOp& p = prepare_inputs(op, in, attrs);
+  const bool tape = thread_state.grad_enabled && op.vjp && wants_grad(in);
+  if (!p.mutated.empty() && thread_state.grad_enabled && wants_grad(in)) {
+    hooks::check_mutation(p, in);
+  }
+  Interceptor* i = find_interceptor(in);
+  if (!i) [[likely]] {
+    Outputs out = execute(p, in, loc);
+    if (tape) hooks::record(p, in, out, loc);
+    return out;
+  }
+  // An interceptor may prepare other ops, which may evict this one from the cache.
+  const RefPtr<const PreparedOp> keep(&p);
+  Outputs out = i->call(*keep, in, loc);
+  if (tape) hooks::record(*keep, in, out, loc);
+  return out;
+}
+
+void call_inplace(const OpDef& op, std::initializer_list<const Tensor*> inputs, AttrRef attrs,
+                  const SrcLoc& loc) {
+  InProgress in_progress(loc);
+  const Inputs in(inputs.begin(), inputs.size());
+  const PreparedOp& p = prepare_inputs(op, in, attrs);
+  if (p.out.size() != 1 || !(p.out[0] == in[0]->desc()) || !p.mutated.empty() ||
+      op.traits.kind != OpKind::elementwise) {
+    fail<InternalError>(op.name, "cannot run in place",
+                        p.out.empty() ? "no output" : p.out[0].str(), in[0]->desc().str());
+  }
+  const bool tape = thread_state.grad_enabled && wants_grad(in);
+  const RefPtr<const PreparedOp> keep(&p);
+  // The tape must see the inputs as they were before the write.
+  if (tape) hooks::record_inplace(p, in, loc);
+  Interceptor* i = find_interceptor(in);
+  if (!i) {
+    execute_inplace(p, in, loc);
+  } else {
+    i->call_inplace(*keep, in, loc);
+  }
+}
+
+}  // namespace tandem::dispatch

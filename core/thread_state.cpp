@@ -1,0 +1,95 @@
+#include "core/thread_state.h"
+
+#include <fmt/format.h>
+
+#include "core/trace_guard.h"
+
+namespace tandem {
+
+namespace detail {
+constinit thread_local ThreadState thread_state;
+}
+using detail::thread_state;
+
+Policy& policy() {
+  return thread_state.policy;
+}
+
+std::string Policy::str() const {
+  return fmt::format("deterministic={} tf32={} fast_math={} vendor={} search={}", deterministic,
+                     tf32, fast_math, vendor, search);
+}
+
+bool grad_enabled() {
+  return thread_state.grad_enabled;
+}
+void set_grad_enabled(bool on) {
+  thread_state.grad_enabled = on;
+}
+
+Device default_device() {
+  return thread_state.default_device;
+}
+void set_default_device(Device d) {
+  thread_state.default_device = d;
+}
+
+namespace {
+thread_local TraceGuards* guards = nullptr;
+}
+TraceGuards* trace_guards() {
+  return guards;
+}
+void set_trace_guards(TraceGuards* g) {
+  guards = g;
+}
+
+namespace dispatch {
+Interceptor* interceptor() {
+  return thread_state.interceptor;
+}
+InterceptorScope::InterceptorScope(Interceptor* i) : saved_(thread_state.interceptor) {
+  thread_state.interceptor = i;
+}
+InterceptorScope::~InterceptorScope() {
+  thread_state.interceptor = saved_;
+}
+bool anomaly_mode() {
+  return thread_state.anomaly;
+}
+void set_anomaly_mode(bool on) {
+  thread_state.anomaly = on;
+}
+}  // namespace dispatch
+
+// ------------------------------------------------------------------------------ call sites
+
+std::string str(const SrcLoc& loc) {
+  std::string_view f = loc.file_name();
+  if (f.empty()) return {};
+  return fmt::format("{}:{}", f.substr(f.find_last_of('/') + 1), loc.line());
+}
+
+CallSite::CallSite(const SrcLoc& loc, const std::string* path)
+    : outer_(thread_state.call_site), loc_(outer_ ? outer_->loc_ : loc), path_(path) {
+  if (!path_ && outer_) path_ = outer_->path_;
+  thread_state.call_site = this;
+}
+CallSite::~CallSite() {
+  thread_state.call_site = outer_;
+}
+
+const SrcLoc& CallSite::blame(const SrcLoc& loc) {
+  return thread_state.call_site ? thread_state.call_site->loc_ : loc;
+}
+std::string CallSite::path() {
+  const CallSite* s = thread_state.call_site;
+  return s && s->path_ ? *s->path_ : std::string();
+}
+
+std::string detail::where() {
+  if (!thread_state.loc) return {};
+  return fmt::format(" (at {})", str(CallSite::blame(*thread_state.loc)));
+}
+
+}  // namespace tandem

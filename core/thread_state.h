@@ -1,0 +1,23 @@
+// What every thread carries: one struct, so that the hot path touches one cache line.
+#pragma once
+#include "core/dispatch.h"
+#include "core/policy.h"
+#include "core/source.h"
+
+namespace tandem::detail {
+
+struct ThreadState {
+  Interceptor* interceptor = nullptr;
+  const SrcLoc* loc = nullptr;          // the call in progress, for error messages
+  const CallSite* call_site = nullptr;  // the innermost open one
+  std::uint64_t launches = 0;
+  Policy policy;
+  bool grad_enabled = true;
+  bool anomaly = false;
+  bool recording = false;
+  Device default_device;
+};
+
+extern constinit thread_local ThreadState thread_state;
+
+}  // namespace tandem::detail

@@ -1,0 +1,167 @@
+#include "ops/matmul.h"
+
+#include <optional>
+
+#include "cpu/gemm.h"
+#include "cpu/onednn.h"
+
+namespace tandem::cpu {
+namespace {
+
+/// c = a b + bias with every operand spelled [batch..., rows, columns], all of one rank. Strides of
+/// repeated batch axes are 0. c is row-major.
+struct Product {
+  DType dtype;
+  Shape batch;
+  Strides a_batch, b_batch;
+  std::int64_t m = 1, n = 1, k = 1;
+  std::int64_t a_row = 0, a_col = 0, b_row = 0, b_col = 0;
+  std::optional<TensorDesc> bias = {};
+
+  std::int64_t count() const { return numel(batch); }
+};
+
+/// Appends a batch axis, or makes the last one longer when both operands step on evenly.
+void add_batch(Product& p, std::int64_t size, std::int64_t a, std::int64_t b) {
+  if (size == 1) return;
+  const int last = p.batch.size() - 1;
+  if (last >= 0 && p.a_batch[last] == a * size && p.b_batch[last] == b * size) {
+    p.batch[last] *= size;
+    p.a_batch[last] = a;
+    p.b_batch[last] = b;
+    return;
+  }
+  p.batch.push_back(size);
+  p.a_batch.push_back(a);
+  p.b_batch.push_back(b);
+}
+
+/// One right operand for all of a batch: its rows are rows of one larger product.
+void fold_batch(Product& p) {
+  while (p.batch.size() > 0) {
+    const int last = p.batch.size() - 1;
+    const bool even = p.m == 1 || p.a_batch[last] == p.a_row * p.m;
+    if (p.b_batch[last] != 0 || !even) return;
+    if (p.m == 1) p.a_row = p.a_batch[last];
+    p.m *= p.batch[last];
+    p.batch.erase(last);
+    p.a_batch.erase(last);
+    p.b_batch.erase(last);
+  }
+}
+
+Product product_of(const TensorDesc& a, const TensorDesc& b) {
+  Product p{.dtype = a.dtype, .batch = {}, .a_batch = {}, .b_batch = {}};
+  const int ra = a.rank(), rb = b.rank();
+  p.k = a.shape.back();
+  p.a_col = a.strides.back();
+  if (ra > 1) p.m = a.dim(ra - 2), p.a_row = a.strides[ra - 2];
+  p.b_row = b.strides[rb > 1 ? rb - 2 : 0];
+  if (rb > 1) p.n = b.dim(rb - 1), p.b_col = b.strides[rb - 1];
+  const int rank = std::max(ra, rb) - 2;
+  for (int i = 0; i < rank; ++i) {
+    const int ia = i - rank + ra - 2, ib = i - rank + rb - 2;
+    const std::int64_t na = ia < 0 ? 1 : a.dim(ia), nb = ib < 0 ? 1 : b.dim(ib);
+    add_batch(p, na == 1 ? nb : na, na == 1 ? 0 : a.strides[ia], nb == 1 ? 0 : b.strides[ib]);
+  }
+  fold_batch(p);
+  return p;
+}
+
+// -------------------------------------------------------------------------------- plain kernel
+
+template <class E>
+RefPtr<Plan> plan_plain(const Product& p) {
+  using T = acc_t<E>;
+  // Batch axes for the offset of product s; the innermost is the last.
+  const auto offset = [](const Shape& sizes, const Strides& strides, std::int64_t s) {
+    std::int64_t at = 0;
+    for (int i = sizes.size() - 1; i >= 0; --i) {
+      at += s % sizes[i] * strides[i];
+      s /= sizes[i];
+    }
+    return at;
+  };
+  return make_plan("cpu:gemm", [p, offset](const LaunchArgs& args) {
+    const StridedOperand<E> a{static_cast<const E*>(args.in[0]), p.a_row, Nested::axis(p.a_col)};
+    const StridedOperand<E> b{static_cast<const E*>(args.in[1]), p.b_col, Nested::axis(p.b_row)};
+    const E* bias = p.bias ? static_cast<const E*>(args.in[2]) : nullptr;
+    const std::int64_t bias_step = p.bias ? p.bias->strides[0] : 0;
+    E* c = static_cast<E*>(args.out[0]);
+    gemm<T>(
+        p.count(), p.m, p.n, p.k, a, b,
+        [&](std::int64_t s) { return offset(p.batch, p.a_batch, s); },
+        [&](std::int64_t s) { return offset(p.batch, p.b_batch, s); },
+        [&](std::int64_t s, std::int64_t i, std::int64_t j, int count, const T* row) {
+          E* to = c + (s * p.m + i) * p.n + j;
+          for (int q = 0; q < count; ++q) {
+            to[q] =
+                static_cast<E>(bias ? row[q] + static_cast<T>(bias[(j + q) * bias_step]) : row[q]);
+          }
+        });
+  });
+}
+
+// -------------------------------------------------------------------------------- oneDNN
+
+TensorDesc matrices(const Product& p, const Strides& batch_strides, std::int64_t rows,
+                    std::int64_t columns, std::int64_t row, std::int64_t column) {
+  TensorDesc d(p.dtype, kCPU, {});
+  for (int i = 0; i < p.batch.size(); ++i) {
+    const bool repeated = batch_strides[i] == 0;
+    d.shape.push_back(repeated ? 1 : p.batch[i]);
+    d.strides.push_back(repeated ? rows * columns : batch_strides[i]);
+  }
+  d.shape.push_back(rows);
+  d.shape.push_back(columns);
+  d.strides.push_back(row);
+  d.strides.push_back(column);
+  return d;
+}
+
+RefPtr<Plan> plan_vendor([[maybe_unused]] Product p) {
+#ifdef TANDEM_HAS_ONEDNN
+  if (p.count() == 0 || p.m == 0 || p.n == 0 || p.k == 0) return {};
+  const onednn::MatmulProblem problem{.a = matrices(p, p.a_batch, p.m, p.k, p.a_row, p.a_col),
+                                      .b = matrices(p, p.b_batch, p.k, p.n, p.b_row, p.b_col),
+                                      .c =
+                                          [&] {
+                                            Shape s = p.batch;
+                                            s.push_back(p.m);
+                                            s.push_back(p.n);
+                                            return TensorDesc(p.dtype, kCPU, s);
+                                          }(),
+                                      .bias = p.bias};
+  return onednn::plan_matmul(problem);
+#else
+  return {};
+#endif
+}
+
+// Below this many multiplications a library call costs more than it saves.
+constexpr std::int64_t kTiny = 1 << 12;
+
+RefPtr<Plan> plan(const PlanRequest& r, const Product& p) {
+  if (r.policy.vendor && p.count() * p.m * p.n * p.k > kTiny) {
+    if (RefPtr<Plan> v = plan_vendor(p)) return v;
+  }
+  return visit_dtype(p.dtype,
+                     [&](auto tag) { return plan_plain<typename decltype(tag)::type>(p); });
+}
+
+}  // namespace
+
+RefPtr<Plan> plan_matmul(const PlanRequest& r) {
+  return plan(r, product_of(r.in[0], r.in[1]));
+}
+
+RefPtr<Plan> plan_linear(const PlanRequest& r) {
+  TensorDesc wt = r.in[1];  // [in, out]
+  std::swap(wt.shape[0], wt.shape[1]);
+  std::swap(wt.strides[0], wt.strides[1]);
+  Product p = product_of(r.in[0], wt);
+  if (r.in.size() == 3) p.bias = r.in[2];
+  return plan(r, p);
+}
+
+}  // namespace tandem::cpu

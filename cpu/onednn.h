@@ -1,0 +1,34 @@
+// The one place that knows the oneDNN API (2.6 and later, 3.x). It makes plans; a null plan means
+// that the library has nothing better than the plain kernels for this case.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "core/op.h"
+
+namespace tandem::cpu::onednn {
+
+std::string version();  // "oneDNN 2.6.3"
+
+/// c = a b (+ bias): operands of equal rank, [batch..., M, K] and [batch..., K, N]; a batch size of
+/// 1 is repeated. c is row-major. Plan inputs: a, b and, if there is one, the bias [N].
+struct MatmulProblem {
+  TensorDesc a, b, c;
+  std::optional<TensorDesc> bias = {};
+};
+RefPtr<Plan> plan_matmul(const MatmulProblem& p);
+
+enum class ConvPass { forward, grad_input, grad_weight };
+
+/// Plan inputs and output are those of conv2d (x, w, b -> y), conv2d_grad_input (gy, w -> gx) and
+/// conv2d_grad_weight (x, gy -> gw).
+struct ConvProblem {
+  ConvPass pass;
+  TensorDesc x, w, y;
+  std::optional<TensorDesc> bias = {};
+  Dims stride, padding, dilation;
+  std::int64_t groups = 1;
+};
+RefPtr<Plan> plan_conv(const ConvProblem& p);
+
+}  // namespace tandem::cpu::onednn

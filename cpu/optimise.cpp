@@ -1,0 +1,205 @@
+#include "ops/optimise.h"
+
+#include <cmath>
+
+#include "cpu/operand.h"
+
+namespace tandem::cpu {
+namespace {
+
+using i64 = std::int64_t;
+
+// All parameters as one run of elements, so that work is shared evenly whatever their sizes. A
+// parameter that is dense in any layout is updated where it is, together with slots of the same
+// layout; whatever else there is goes through dense copies.
+class Parameters {
+ public:
+  static constexpr int kMost = 4;  // parameter, gradient, two slots
+
+  Parameters(const PlanRequest& r, i64 n, int lists, std::size_t& bytes) : lists_(lists) {
+    i64 at = 0;
+    for (i64 i = 0; i < n; ++i) {
+      const TensorDesc& p = r.in[static_cast<std::size_t>(i)];
+      const Strides layout = p.is_dense() ? p.strides : contiguous_strides(p.shape);
+      Param e{.first = at, .dtype = p.dtype, .tensors = {}};
+      for (int k = 0; k < lists; ++k) {
+        e.tensors[k] = Operand(r.in[static_cast<std::size_t>(k * n + i)], layout, bytes);
+        packed_ = packed_ || e.tensors[k].packed();
+      }
+      params_.push_back(e);
+      at += p.numel();
+    }
+    total_ = at;
+  }
+
+  /// Calls f(type_tag<T>, begin, end, {parameter, gradient, slots…}) for stretches of elements.
+  template <class F>
+  void each(const LaunchArgs& a, const F& f) const {
+    const i64 n = static_cast<i64>(params_.size());
+    if (packed_) {
+      for (i64 i = 0; i < n; ++i) {
+        for (int k = 0; k < lists_; ++k) {
+          params_[i].tensors[k].template load<void>(a.in[k * n + i], a.workspace);
+        }
+      }
+    }
+    parallel_for(total_, 16384, [&](i64 begin, i64 end) {
+      // The last parameter that starts at or before `begin`.
+      i64 i = std::upper_bound(params_.begin(), params_.end(), begin,
+                               [](i64 b, const Param& p) { return b < p.first; }) -
+              params_.begin() - 1;
+      for (; i < n && params_[i].first < end; ++i) {
+        const Param& p = params_[i];
+        const i64 next = i + 1 < n ? params_[i + 1].first : total_;
+        const i64 b = std::max(begin, p.first) - p.first, e = std::min(end, next) - p.first;
+        if (b >= e) continue;
+        void* tensors[kMost] = {};
+        for (int k = 0; k < lists_; ++k) {
+          tensors[k] = p.tensors[k].template buffer<void>(a.in[k * n + i], a.workspace);
+        }
+        visit_floating(p.dtype, [&](auto tag) { f(tag, b, e, tensors); });
+      }
+    });
+    if (packed_) {
+      for (i64 i = 0; i < n; ++i) {
+        for (int k = 0; k < lists_; ++k) {
+          if (k != 1) params_[i].tensors[k].store(a.in[k * n + i], a.workspace);
+        }
+      }
+    }
+  }
+
+ private:
+  struct Param {
+    i64 first;  // position of its first element among all
+    DType dtype;
+    Operand tensors[kMost];
+  };
+  std::vector<Param> params_;
+  i64 total_ = 0;
+  int lists_;
+  bool packed_ = false;
+};
+
+double read_lr(DType t, const void* p) {
+  return t == DType::f64 ? *static_cast<const double*>(p) : *static_cast<const float*>(p);
+}
+
+template <class T, class A>
+void sgd(T* __restrict p, const T* __restrict g, i64 n, A lr, A decay) {
+  for (i64 i = 0; i < n; ++i) {
+    const A v = static_cast<A>(p[i]);
+    p[i] = static_cast<T>(v - lr * (static_cast<A>(g[i]) + decay * v));
+  }
+}
+
+template <bool Nesterov, class T, class A>
+void sgd_momentum(T* __restrict p, const T* __restrict g, A* __restrict u, i64 n, A lr, A decay,
+                  A momentum, A share) {
+  for (i64 i = 0; i < n; ++i) {
+    const A v = static_cast<A>(p[i]);
+    const A d = static_cast<A>(g[i]) + decay * v;
+    const A b = momentum * u[i] + share * d;
+    u[i] = b;
+    p[i] = static_cast<T>(v - lr * (Nesterov ? d + momentum * b : b));
+  }
+}
+
+struct AdamFactors {
+  double keep;    // of the parameter: 1 - lr weight_decay when decoupled
+  double decay;   // added to the gradient otherwise
+  double m, v;    // 1 - beta1, 1 - beta2
+  double beta2;
+  double rate;    // the step is rate m / (sqrt(v) root + eps)
+  double root;
+  double eps;
+};
+
+template <class T, class A>
+void adam(T* __restrict p, const T* __restrict g, A* __restrict m, A* __restrict v, i64 n,
+          const AdamFactors& f) {
+  const A keep = static_cast<A>(f.keep), decay = static_cast<A>(f.decay),
+          fm = static_cast<A>(f.m), fv = static_cast<A>(f.v), beta2 = static_cast<A>(f.beta2),
+          rate = static_cast<A>(f.rate), root = static_cast<A>(f.root),
+          eps = static_cast<A>(f.eps);
+  for (i64 i = 0; i < n; ++i) {
+    const A x = static_cast<A>(p[i]);
+    const A d = static_cast<A>(g[i]) + decay * x;
+    const A mi = m[i] + fm * (d - m[i]);
+    const A vi = beta2 * v[i] + fv * (d * d);
+    m[i] = mi;
+    v[i] = vi;
+    p[i] = static_cast<T>(x * keep - rate * mi / (std::sqrt(vi) * root + eps));
+  }
+}
+
+}  // namespace
+
+RefPtr<Plan> plan_sgd_step(const PlanRequest& r) {
+  const auto attrs = r.attrs<SgdAttrs>();
+  const int lists = attrs.has_momentum() ? 3 : 2;
+  const i64 lr_at = lists * attrs.num_params;
+  const DType lr_type = r.in[static_cast<std::size_t>(lr_at)].dtype;
+  std::size_t bytes = 0;
+  const Parameters params(r, attrs.num_params, lists, bytes);
+  return make_plan(
+      "cpu:sgd_step",
+      [=](const LaunchArgs& a) {
+        const double lr = read_lr(lr_type, a.in[lr_at]);
+        double share = 1 - attrs.dampening;
+        if (attrs.counts_steps()) {
+          i64& step = *static_cast<i64*>(a.in[lr_at + 1]);
+          if (step == 0) share = 1;
+          ++step;
+        }
+        params.each(a, [&](auto tag, i64 b, i64 e, void* const* t) {
+          using T = typename decltype(tag)::type;
+          using A = compute_t<T>;
+          T *p = static_cast<T*>(t[0]) + b, *g = static_cast<T*>(t[1]) + b;
+          const A rate = static_cast<A>(lr), decay = static_cast<A>(attrs.weight_decay);
+          if (!attrs.has_momentum()) return sgd(p, g, e - b, rate, decay);
+          A* u = static_cast<A*>(t[2]) + b;
+          const A momentum = static_cast<A>(attrs.momentum), part = static_cast<A>(share);
+          if (attrs.nesterov) {
+            sgd_momentum<true>(p, g, u, e - b, rate, decay, momentum, part);
+          } else {
+            sgd_momentum<false>(p, g, u, e - b, rate, decay, momentum, part);
+          }
+        });
+      },
+      bytes);
+}
+
+RefPtr<Plan> plan_adam_step(const PlanRequest& r) {
+  const auto attrs = r.attrs<AdamAttrs>();
+  const i64 lr_at = 4 * attrs.num_params;
+  const DType lr_type = r.in[static_cast<std::size_t>(lr_at)].dtype;
+  std::size_t bytes = 0;
+  const Parameters params(r, attrs.num_params, 4, bytes);
+  return make_plan(
+      "cpu:adam_step",
+      [=](const LaunchArgs& a) {
+        const double lr = read_lr(lr_type, a.in[lr_at]);
+        i64& step = *static_cast<i64*>(a.in[lr_at + 1]);
+        const double t = static_cast<double>(++step);
+        const double c1 = 1 - std::pow(attrs.beta1, t);
+        const double c2 = std::sqrt(1 - std::pow(attrs.beta2, t));
+        const AdamFactors f{.keep = attrs.decoupled ? 1 - lr * attrs.weight_decay : 1,
+                            .decay = attrs.decoupled ? 0 : attrs.weight_decay,
+                            .m = 1 - attrs.beta1,
+                            .v = 1 - attrs.beta2,
+                            .beta2 = attrs.beta2,
+                            .rate = attrs.eps_hat ? lr * c2 / c1 : lr / c1,
+                            .root = attrs.eps_hat ? 1 : 1 / c2,
+                            .eps = attrs.eps};
+        params.each(a, [&](auto tag, i64 b, i64 e, void* const* s) {
+          using T = typename decltype(tag)::type;
+          using A = compute_t<T>;
+          adam(static_cast<T*>(s[0]) + b, static_cast<const T*>(s[1]) + b,
+               static_cast<A*>(s[2]) + b, static_cast<A*>(s[3]) + b, e - b, f);
+        });
+      },
+      bytes);
+}
+
+}  // namespace tandem::cpu

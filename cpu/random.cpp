@@ -1,0 +1,156 @@
+#include "ops/random.h"
+
+#include <cmath>
+
+#include "core/box_muller.h"
+#include "core/philox.h"
+#include "cpu/strided.h"
+#include "ops/op_list.h"
+
+namespace tandem::cpu {
+
+namespace {
+
+constexpr int kLanes = 16;             // Philox blocks computed together, for the vector unit
+constexpr int kWords = 4 * kLanes;     // words they give
+constexpr std::int64_t kGrain = 8192;  // elements; a multiple of kWords
+
+// The words of kLanes blocks, in order.
+void draw(std::uint64_t seed, std::uint64_t block, unsigned* words) {
+  unsigned out[4][kLanes];
+  for (int l = 0; l < kLanes; ++l) {
+    const Philox4 p = philox(seed, block + static_cast<unsigned>(l));
+    for (int w = 0; w < 4; ++w) out[w][l] = p.v[w];
+  }
+  for (int l = 0; l < kLanes; ++l) {
+    for (int w = 0; w < 4; ++w) words[4 * l + w] = out[w][l];
+  }
+}
+
+// Calls `f(i, words, count)` for the elements [i, i + count) of n, and moves the state on.
+template <class F>
+void for_words(void* state, std::int64_t n, const F& f) {
+  auto* s = static_cast<std::uint64_t*>(state);
+  const std::uint64_t seed = s[0], offset = s[1];
+  parallel_for(n, kGrain, [&](std::int64_t i, std::int64_t end) {
+    for (; i < end; i += kWords) {
+      unsigned words[kWords];
+      draw(seed, offset + static_cast<std::uint64_t>(i) / 4, words);
+      f(i, words, static_cast<int>(std::min<std::int64_t>(kWords, end - i)));
+    }
+  });
+  s[1] = offset + static_cast<std::uint64_t>((n + 3) / 4);
+}
+
+// The largest T below `hi`, but no less than `lo`: what would round up to `hi` becomes this.
+template <class T>
+compute_t<T> last_below(compute_t<T> lo, compute_t<T> hi) {
+  using C = compute_t<T>;
+  C step = std::max(std::abs(hi) * std::numeric_limits<C>::epsilon() / 2,
+                    std::numeric_limits<C>::denorm_min());
+  C v = static_cast<C>(convert<T>(hi));
+  for (; !(v < hi); step *= 2) v = static_cast<C>(convert<T>(hi - step));
+  return std::max(v, lo);
+}
+
+template <class T>
+RefPtr<Plan> plan_real(const UniformAttrs& attrs, std::int64_t n) {
+  using C = compute_t<T>;
+  const C lo = static_cast<C>(attrs.lo), span = static_cast<C>(attrs.hi - attrs.lo);
+  const C last = last_below<T>(lo, static_cast<C>(attrs.hi));
+  return make_plan("cpu:philox_uniform", [=](const LaunchArgs& a) {
+    auto* out = static_cast<T*>(a.out[0]);
+    for_words(a.in[0], n, [=](std::int64_t i, const unsigned* words, int count) {
+      for (int k = 0; k < count; ++k) {
+        C u;
+        if constexpr (std::is_same_v<C, double>) {
+          u = static_cast<double>(words[k]) * 0x1p-32;
+        } else {
+          u = unit_float(words[k]);
+        }
+        const C v = lo + span * u;
+        out[i + k] = convert<T>(v < last ? v : last);
+      }
+    });
+  });
+}
+
+template <class T>
+RefPtr<Plan> plan_integer(const UniformAttrs& attrs, std::int64_t n) {
+  const auto lo = static_cast<std::int64_t>(attrs.lo);
+  const auto span = static_cast<std::uint64_t>(attrs.hi - attrs.lo);
+  return make_plan("cpu:philox_integer", [=](const LaunchArgs& a) {
+    auto* out = static_cast<T*>(a.out[0]);
+    for_words(a.in[0], n, [=](std::int64_t i, const unsigned* words, int count) {
+      for (int k = 0; k < count; ++k) {
+        out[i + k] = static_cast<T>(lo + static_cast<std::int64_t>(words[k] * span >> 32));
+      }
+    });
+  });
+}
+
+}  // namespace
+
+RefPtr<Plan> plan_rand_uniform(const PlanRequest& r) {
+  const auto& attrs = r.attrs<UniformAttrs>();
+  const std::int64_t n = r.out[0].numel();
+  return visit_dtype(attrs.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_integral_v<T>) {
+      return plan_integer<T>(attrs, n);
+    } else {
+      return plan_real<T>(attrs, n);
+    }
+  });
+}
+
+RefPtr<Plan> plan_rand_normal(const PlanRequest& r) {
+  const auto& attrs = r.attrs<NormalAttrs>();
+  const std::int64_t n = r.out[0].numel();
+  return visit_floating(attrs.dtype, [&](auto tag) -> RefPtr<Plan> {
+    using T = typename decltype(tag)::type;
+    using C = compute_t<T>;
+    const C mean = static_cast<C>(attrs.mean), std = static_cast<C>(attrs.std);
+    return make_plan("cpu:philox_normal", [=](const LaunchArgs& a) {
+      auto* out = static_cast<T*>(a.out[0]);
+      for_words(a.in[0], n, [=](std::int64_t i, const unsigned* words, int count) {
+        float z[kWords];
+        for (int k = 0; k < kWords; k += 2) box_muller(words[k], words[k + 1], z[k], z[k + 1]);
+        for (int k = 0; k < count; ++k) out[i + k] = convert<T>(mean + std * static_cast<C>(z[k]));
+      });
+    });
+  });
+}
+
+RefPtr<Plan> plan_dropout(const PlanRequest& r) {
+  const TensorDesc &x = r.in[1], &y = r.out[0];
+  const auto& attrs = r.attrs<DropoutAttrs>();
+  const std::uint32_t threshold = attrs.threshold();
+  const std::int64_t n = y.numel();
+  const bool packed = x == y;
+  const BlockCopy pack = copy_of(y, x);
+  return visit_floating(x.dtype, [&](auto tag) -> RefPtr<Plan> {
+    using T = typename decltype(tag)::type;
+    using C = compute_t<T>;
+    const C scale = static_cast<C>(attrs.scale());
+    return make_plan("cpu:philox_dropout", [=](const LaunchArgs& a) {
+      auto* out = static_cast<T*>(a.out[0]);
+      auto* mask = static_cast<bool*>(a.out[1]);
+      const auto* in = static_cast<const T*>(a.in[1]);
+      if (!packed) {
+        pack.run(out, in);
+        in = out;
+      }
+      for_words(a.in[0], n, [=](std::int64_t i, const unsigned* words, int count) {
+        for (int k = 0; k < count; ++k) {
+          const bool keep = (words[k] >> 8) >= threshold;
+          const C v = static_cast<C>(in[i + k]) * scale;
+          mask[i + k] = keep;
+          out[i + k] = convert<T>(keep ? v : C{0});
+        }
+      });
+    });
+  });
+}
+
+}  // namespace tandem::cpu

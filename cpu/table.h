@@ -1,0 +1,10 @@
+// The CPU's kernels, by op.
+#pragma once
+#include "core/op.h"
+
+namespace tandem::cpu {
+
+/// Null for views, which need none.
+PlanFn kernel(std::uint16_t op_id);
+
+}  // namespace tandem::cpu

@@ -1,0 +1,265 @@
+#include "data/loader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <thread>
+
+#include "core/error.h"
+#include "core/trace_guard.h"
+
+namespace tandem::data {
+
+namespace {
+
+constexpr std::uint64_t kOrder = 0x0DE;  // names the random sequence of an epoch's order
+
+/// Makes batches. Each worker has its own, for the scratch memory.
+class BatchMaker {
+ public:
+  BatchMaker(const Dataset& dataset, const LoaderOptions& o, std::int64_t epoch)
+      : dataset_(dataset),
+        o_(o),
+        epoch_(epoch),
+        shape_(dataset.image_shape()),
+        augmenter_(o.augment, shape_, o.seed) {}
+
+  Batch make(std::span<const std::int64_t> indices) {
+    const auto n = static_cast<std::int64_t>(indices.size());
+    const std::int64_t values = numel(shape_);
+    images_.resize(static_cast<std::size_t>(n * values));
+    TensorDesc dx(o_.dtype, kCPU, {n, shape_[0], shape_[1], shape_[2]});
+    dx.strides = strides_for(dx.shape, o_.layout);
+    Batch b{Tensor::empty(dx), Tensor::empty(TensorDesc(DType::i64, kCPU, {n}))};
+    dataset_.get(indices, images_.data(), b.y.data<std::int64_t>());
+    if (o_.augment.any()) {
+      for (std::int64_t i = 0; i < n; ++i) {
+        augmenter_.apply(images_.data() + i * values, epoch_, indices[static_cast<std::size_t>(i)]);
+      }
+    }
+    visit_floating(o_.dtype, [&](auto tag) { store(b.x.data<typename decltype(tag)::type>(), n); });
+    return b;
+  }
+
+ private:
+  /// Normalises, converts and lays out.
+  template <class T>
+  void store(T* out, std::int64_t n) const {
+    const std::int64_t channels = shape_[0], plane = shape_[1] * shape_[2];
+    const bool last = o_.layout == MemoryFormat::channels_last;
+    const std::int64_t step = last ? channels : 1;
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const float* from = images_.data() + (i * channels + c) * plane;
+        T* to = out + i * channels * plane + (last ? c : c * plane);
+        if (o_.mean.empty()) {
+          for (std::int64_t k = 0; k < plane; ++k) to[k * step] = convert<T>(from[k]);
+        } else {
+          const float m = o_.mean[static_cast<std::size_t>(c)];
+          const float s = o_.std[static_cast<std::size_t>(c)];
+          for (std::int64_t k = 0; k < plane; ++k) to[k * step] = convert<T>((from[k] - m) / s);
+        }
+      }
+    }
+  }
+
+  const Dataset& dataset_;
+  const LoaderOptions& o_;
+  std::int64_t epoch_;
+  Shape shape_;
+  Augmenter augmenter_;
+  std::vector<float> images_;
+};
+
+void refuse_capture() {
+  if (trace_guards()) {
+    fail<CaptureError>("DataLoader", "a batch cannot be drawn inside a capture",
+                       "a loader used by the captured function",
+                       "batches passed to it as arguments");
+  }
+}
+
+}  // namespace
+
+// Workers take batch numbers in turn and put what they made into a ring of `prefetch` slots, batch
+// b into slot b % prefetch; the consumer empties them in order. A worker may start on batch b only
+// once b - prefetch has been taken, so its slot is free and memory is bounded.
+class DataLoader::Epoch {
+ public:
+  Epoch(DatasetPtr dataset, const LoaderOptions& options, std::vector<std::int64_t> order,
+        std::int64_t batches, std::int64_t epoch)
+      : dataset_(std::move(dataset)),
+        o_(options),
+        order_(std::move(order)),
+        batches_(batches),
+        epoch_(epoch) {
+    if (o_.num_workers == 0) {
+      maker_ = std::make_unique<BatchMaker>(*dataset_, o_, epoch_);
+      return;
+    }
+    ring_.resize(static_cast<std::size_t>(o_.prefetch));
+    const auto workers = std::min<std::int64_t>(o_.num_workers, batches_);
+    try {
+      for (std::int64_t i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+    } catch (...) {
+      stop();  // a thread could not be started: those that run must not outlive this object
+      throw;
+    }
+  }
+  ~Epoch() { stop(); }
+
+  /// False when the epoch is over.
+  bool next(Batch& out) {
+    if (taken_by_consumer_ == batches_) return false;
+    const std::int64_t b = taken_by_consumer_;
+    if (maker_) {
+      ++taken_by_consumer_;
+      out = maker_->make(samples(b));
+      return true;
+    }
+    std::unique_lock lock(mutex_);
+    Slot& slot = ring_[static_cast<std::size_t>(b % o_.prefetch)];
+    ready_.wait(lock, [&] { return slot.full; });
+    slot.full = false;
+    out = std::move(slot.batch);
+    slot.batch = {};
+    const std::exception_ptr error = std::exchange(slot.error, nullptr);
+    ++taken_by_consumer_;
+    lock.unlock();
+    room_.notify_all();
+    if (error) std::rethrow_exception(error);
+    return true;
+  }
+
+ private:
+  struct Slot {
+    bool full = false;
+    Batch batch;
+    std::exception_ptr error;
+  };
+
+  std::span<const std::int64_t> samples(std::int64_t b) const {
+    const auto begin = static_cast<std::size_t>(b * o_.batch_size);
+    return std::span(order_).subspan(
+        begin, std::min(static_cast<std::size_t>(o_.batch_size), order_.size() - begin));
+  }
+
+  void work() {
+    std::optional<BatchMaker> maker;
+    std::unique_lock lock(mutex_);
+    while (true) {
+      room_.wait(lock, [&] {
+        return stop_ || next_ == batches_ || next_ < taken_by_consumer_ + o_.prefetch;
+      });
+      if (stop_ || next_ == batches_) return;
+      const std::int64_t b = next_++;
+      lock.unlock();
+      Batch batch;
+      std::exception_ptr error;
+      try {
+        if (!maker) maker.emplace(*dataset_, o_, epoch_);
+        batch = maker->make(samples(b));
+      } catch (...) {
+        error = std::current_exception();
+      }
+      lock.lock();
+      Slot& slot = ring_[static_cast<std::size_t>(b % o_.prefetch)];
+      slot.batch = std::move(batch);
+      slot.error = std::move(error);
+      slot.full = true;
+      ready_.notify_one();
+      // Another worker may be waiting only to hear that nothing is left to start.
+      if (next_ == batches_) room_.notify_all();
+    }
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    room_.notify_all();
+    for (std::thread& t : threads_) t.join();
+    threads_.clear();
+  }
+
+  const DatasetPtr dataset_;
+  const LoaderOptions o_;
+  const std::vector<std::int64_t> order_;
+  const std::int64_t batches_, epoch_;
+  std::unique_ptr<BatchMaker> maker_;  // without workers
+
+  std::mutex mutex_;
+  std::condition_variable ready_, room_;
+  std::vector<Slot> ring_;
+  std::int64_t next_ = 0;               // the first batch no worker has started
+  std::int64_t taken_by_consumer_ = 0;  // written by the consumer only, under the mutex
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
+};
+
+DataLoader::Iterator::Iterator(std::shared_ptr<Epoch> epoch) : epoch_(std::move(epoch)) {
+  ++*this;
+}
+
+DataLoader::Iterator& DataLoader::Iterator::operator++() {
+  refuse_capture();
+  batch_ = {};
+  done_ = !epoch_->next(batch_);
+  if (done_) epoch_.reset();
+  return *this;
+}
+
+DataLoader::DataLoader(DatasetPtr dataset, LoaderOptions options)
+    : dataset_(std::move(dataset)), options_(std::move(options)) {
+  const auto check = [](bool ok, const char* rule, const std::string& got,
+                        const std::string& expected) {
+    if (!ok) fail("DataLoader", rule, got, expected);
+  };
+  check(dataset_ != nullptr, "there is no data set", "null", "a data set");
+  const auto& o = options_;
+  check(o.batch_size >= 1, "batch_size is too small", std::to_string(o.batch_size), "1 or more");
+  check(o.num_workers >= 0 && o.num_workers <= 256, "num_workers is out of range",
+        std::to_string(o.num_workers), "0 to 256");
+  check(o.prefetch >= 1, "prefetch is too small", std::to_string(o.prefetch), "1 or more");
+  check(is_floating(o.dtype), "images need a floating dtype", name_of(o.dtype),
+        "f32, f64, f16, bf16");
+  check(o.layout != MemoryFormat::preserve, "the layout must be a definite one", name_of(o.layout),
+        "contiguous or channels_last");
+  const auto channels = static_cast<std::size_t>(dataset_->image_shape()[0]);
+  check(o.mean.size() == o.std.size() && (o.mean.empty() || o.mean.size() == channels),
+        "mean and std need one value per channel",
+        fmt::format("{} and {} values", o.mean.size(), o.std.size()),
+        fmt::format("{} each, or none", channels));
+  check(std::none_of(o.std.begin(), o.std.end(), [](float s) { return !(s > 0.0f); }),
+        "std must be positive", "a value that is not", "values above 0");
+  Augmenter(o.augment, dataset_->image_shape(), o.seed);  // throws for options that do not fit
+}
+
+DataLoader::Iterator DataLoader::begin() {
+  refuse_capture();  // before the epoch is counted
+  const std::int64_t epoch = epoch_++;
+  return Iterator(std::make_shared<Epoch>(dataset_, options_, order(epoch), size(), epoch));
+}
+
+std::int64_t DataLoader::size() const {
+  const std::int64_t n = dataset_->size(), b = options_.batch_size;
+  return options_.drop_last ? n / b : (n + b - 1) / b;
+}
+
+std::vector<std::int64_t> DataLoader::order(std::int64_t epoch) const {
+  std::vector<std::int64_t> v(static_cast<std::size_t>(dataset_->size()));
+  std::iota(v.begin(), v.end(), 0);
+  if (options_.shuffle) {
+    Rng rng(options_.seed, kOrder, static_cast<std::uint64_t>(epoch));
+    shuffle(v, rng);
+  }
+  return v;
+}
+
+}  // namespace tandem::data

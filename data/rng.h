@@ -1,0 +1,64 @@
+// Random numbers for data: drawn on the host, one independent Philox sequence for each thing that
+// needs some (an epoch's order, one sample's augmentation), so that neither the number of workers
+// nor the order they finish in can change a result.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "core/philox.h"
+
+namespace tandem::data {
+
+/// The sequence named by (seed, stream, substream).
+class Rng {
+ public:
+  explicit Rng(std::uint64_t seed, std::uint64_t stream = 0, std::uint64_t substream = 0)
+      : key_(mix(mix(mix(seed) ^ stream) ^ substream)) {}
+
+  std::uint32_t bits() {
+    if (used_ == 4) {
+      block_ = philox(key_, counter_++);
+      used_ = 0;
+    }
+    return block_.v[used_++];
+  }
+  /// [0, 1)
+  float uniform() { return unit_float(bits()); }
+  /// [lo, hi)
+  float uniform(float lo, float hi) { return lo + (hi - lo) * uniform(); }
+  /// [0, n), n > 0.
+  std::uint64_t below(std::uint64_t n) {
+    const std::uint64_t hi = bits();
+    const std::uint64_t word = hi << 32 | bits();
+    // Multiply-shift: its bias is n / 2^64, far below what any use here could notice.
+    return static_cast<std::uint64_t>((static_cast<unsigned __int128>(word) * n) >> 64);
+  }
+  bool coin() { return (bits() & 1u) != 0; }
+  /// Standard normal (Box-Muller, one of the pair).
+  float normal() {
+    const float u = 1.0f - uniform(), v = uniform();
+    return std::sqrt(-2.0f * std::log(u)) * std::cos(6.2831853f * v);
+  }
+
+ private:
+  static std::uint64_t mix(std::uint64_t z) {  // splitmix64
+    z += 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+  }
+
+  std::uint64_t key_;
+  std::uint64_t counter_ = 0;
+  Philox4 block_ = {};
+  int used_ = 4;
+};
+
+/// Fisher-Yates.
+inline void shuffle(std::vector<std::int64_t>& v, Rng& rng) {
+  for (std::size_t i = v.size(); i > 1; --i) std::swap(v[i - 1], v[rng.below(i)]);
+}
+
+}  // namespace tandem::data

@@ -1,0 +1,83 @@
+#include "graph/builder.h"
+
+#include <algorithm>
+
+namespace tandem::graph {
+
+Graph::Graph() : tracer_(new Tracer) {}
+Graph::~Graph() {
+  tracer_->abandon();
+}
+
+Tensor Graph::variable(const std::string& name, const Shape& shape, TensorOptions o) {
+  checked_numel(shape, "variable");
+  return variable(name, TensorDesc(o.dtype, o.device, shape));
+}
+
+Tensor Graph::variable(const std::string& name, const TensorDesc& desc) {
+  if (name.empty()) fail("variable", "a variable needs a name");
+  if (std::find(names_.begin(), names_.end(), name) != names_.end()) {
+    fail("variable", "names must be unique", "'" + name + "' again");
+  }
+  names_.push_back(name);
+  return tracer_->input(desc, name);
+}
+
+std::unique_ptr<CaptureScope> Graph::scope() {
+  return std::make_unique<CaptureScope>(*tracer_);
+}
+
+Function Graph::compile(const Tensor& result, const CompileOptions& o) {
+  return compile(std::vector<Tensor>{result}, o);
+}
+
+Function Graph::compile(const std::vector<Tensor>& results, const CompileOptions& o) {
+  Function f;
+  f.program_ = std::make_shared<CompiledProgram>(compile_program(tracer_->snapshot(results), o));
+  return f;
+}
+
+std::string Graph::dump(const std::vector<Tensor>& results) {
+  return graph::dump(tracer_->snapshot(results));
+}
+
+std::vector<Tensor> Function::run(const Feeds& feeds) const {
+  const Program& p = program_->executor->program();
+  std::vector<const Tensor*> args;
+  for (std::size_t i = 0; i < p.inputs.size(); ++i) {
+    const std::string& name = p.input_names[i];
+    const auto it = feeds.find(name);
+    if (it == feeds.end() || !it->second.defined()) {
+      fail("graph", "a variable is not fed", "nothing for '" + name + "'",
+           p.values[static_cast<std::size_t>(p.inputs[i])].desc.str());
+    }
+    const TensorDesc& want = p.values[static_cast<std::size_t>(p.inputs[i])].desc;
+    const TensorDesc& got = it->second.desc();
+    const std::string rule = "'" + name + "' does not match its variable";
+    if (!(got.shape == want.shape)) fail<ShapeError>("graph", rule, got.str(), want.str());
+    if (got.dtype != want.dtype) fail<TypeError>("graph", rule, got.str(), want.str());
+    if (!(got.device == want.device)) fail<DeviceError>("graph", rule, got.str(), want.str());
+    if (!(got.strides == want.strides)) {
+      fail<ShapeError>("graph", rule + " in layout", got.str(), want.str());
+    }
+    args.push_back(&it->second);
+  }
+  for (const auto& [name, t] : feeds) {
+    if (std::find(p.input_names.begin(), p.input_names.end(), name) == p.input_names.end()) {
+      std::string known;
+      for (const auto& n : p.input_names) known += (known.empty() ? "" : ", ") + n;
+      fail("graph", "no such variable", "'" + name + "'", known);
+    }
+  }
+  return program_->executor->run(args);
+}
+
+Tensor Function::operator()(const Feeds& feeds) const {
+  std::vector<Tensor> r = run(feeds);
+  if (r.size() != 1) {
+    fail("graph", "this function has several results", std::to_string(r.size()), "run()");
+  }
+  return std::move(r[0]);
+}
+
+}  // namespace tandem::graph

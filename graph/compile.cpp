@@ -1,0 +1,441 @@
+#include "graph/compile.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "core/backend.h"
+#include "core/grad_meta.h"
+#include "graph/tracer.h"
+#include "graph/verify_mode.h"
+
+namespace tandem::graph {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double ms_since(Clock::time_point t) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - t).count();
+}
+
+// What a program is specialised on, beside the host values it guards.
+struct Signature {
+  std::vector<TensorDesc> args;
+  std::vector<std::uint8_t> wants_grad;
+  std::string statics;
+  Policy policy;
+  bool grad = true;
+  Device device;
+
+  bool matches(std::span<const Tensor* const> a, const std::string& s) const {
+    if (a.size() != args.size() || grad != grad_enabled() || !(policy == tandem::policy()) ||
+        !(device == default_device()) || s != statics) {
+      return false;
+    }
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      if (!(a[i]->desc() == args[i])) return false;
+      if ((wants_grad[i] != 0) != (a[i]->impl()->grad_meta && a[i]->requires_grad())) return false;
+    }
+    return true;
+  }
+
+  static Signature of(std::span<const Tensor* const> a, const std::string& s) {
+    Signature r;
+    for (const Tensor* t : a) {
+      r.args.push_back(t->desc());
+      r.wants_grad.push_back(t->requires_grad());
+    }
+    r.statics = s;
+    r.policy = tandem::policy();
+    r.grad = grad_enabled();
+    r.device = default_device();
+    return r;
+  }
+
+  // The first key in which the two differ.
+  static std::string difference(const Signature& was, const Signature& is) {
+    if (was.args.size() != is.args.size()) {
+      return fmt::format("number of tensors: {} -> {}", was.args.size(), is.args.size());
+    }
+    for (std::size_t i = 0; i < is.args.size(); ++i) {
+      if (!(was.args[i] == is.args[i])) {
+        return fmt::format("argument {}: {} -> {}", i, was.args[i].str(), is.args[i].str());
+      }
+      if (was.wants_grad[i] != is.wants_grad[i]) {
+        return fmt::format("argument {}: requires_grad {} -> {}", i, was.wants_grad[i] != 0,
+                           is.wants_grad[i] != 0);
+      }
+    }
+    if (was.statics != is.statics) {
+      return fmt::format("static arguments: {} -> {}", was.statics, is.statics);
+    }
+    if (!(was.policy == is.policy)) {
+      return fmt::format("policy: {} -> {}", was.policy.str(), is.policy.str());
+    }
+    if (was.grad != is.grad) return fmt::format("tape on: {} -> {}", was.grad, is.grad);
+    if (!(was.device == is.device)) {
+      return fmt::format("default device: {} -> {}", was.device.str(), is.device.str());
+    }
+    return {};
+  }
+};
+
+// Why a program captured earlier for this very signature does not hold any more, or "".
+std::string out_of_date(const Program& p) {
+  for (const auto& g : p.guards) {
+    if (!g.holds()) return fmt::format("host value '{}' changed", g.what);
+  }
+  for (const auto& g : p.grad_reads) {
+    const auto* m = static_cast<const GradMeta*>(g.leaf->grad_meta.get());
+    const TensorDesc& want = p.values[static_cast<std::size_t>(g.value)].desc;
+    if (!m || !m->grad.defined()) return "a gradient that was there is gone";
+    if (!(m->grad.desc() == want)) {
+      return fmt::format("a gradient changed: {} -> {}", want.str(), m->grad.desc().str());
+    }
+  }
+  for (const auto& leaf : p.grads_absent) {
+    const auto* m = static_cast<const GradMeta*>(leaf->grad_meta.get());
+    if (m && m->grad.defined()) return "a gradient that was undefined is there";
+  }
+  for (const auto& w : p.grad_writes) {
+    if (w.leaf->only_pinned()) return "a parameter the program used was dropped";
+  }
+  for (const auto& s : p.states) {
+    if (s.storage->only_pinned()) return "a tensor the program used was dropped or replaced";
+  }
+  return {};
+}
+
+struct Captured {
+  Program program;
+  std::any prototype;
+  std::vector<std::uint8_t> results_want_grad;
+};
+
+Captured trace_once(std::span<const Tensor* const> args, const CompiledFunction::Trace& trace) {
+  RefPtr<Tracer> tracer(new Tracer);
+  struct Abandon {
+    Tracer& t;
+    ~Abandon() { t.abandon(); }
+  } abandon{*tracer};
+  Captured c;
+  std::vector<Tensor> in;
+  for (const Tensor* a : args) {
+    in.push_back(tracer->input(a->desc()));
+    if (a->requires_grad()) in.back().set_requires_grad();
+  }
+  CaptureScope scope(*tracer);
+  std::vector<Tensor> out = trace(in, c.prototype);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (!out[i].defined()) {
+      fail<CaptureError>("compile", fmt::format("result {} is an undefined tensor", i));
+    }
+    c.results_want_grad.push_back(grad_enabled() && out[i].requires_grad());
+  }
+  c.program = tracer->finish(out);
+  return c;
+}
+
+std::string describe(const Program& p, std::size_t n) {
+  const Node& node = p.nodes[n];
+  return fmt::format("{}({}) at {}", node.op().name, node.call->attrs.str(), str(node.loc));
+}
+
+// A captured function that gives two programs read something capture cannot see.
+void compare_captures(const Program& a, const Program& b) {
+  bool same_states = a.states.size() == b.states.size();
+  for (std::size_t i = 0; same_states && i < a.states.size(); ++i) {
+    same_states = a.states[i].storage.get() == b.states[i].storage.get() &&
+                  a.states[i].offset == b.states[i].offset;
+  }
+  if (same_states && hash(a) == hash(b)) return;
+  std::string got = "a different tensor from outside";
+  const std::size_t n = std::min(a.nodes.size(), b.nodes.size());
+  std::size_t i = 0;
+  while (i < n && a.nodes[i].op().id == b.nodes[i].op().id &&
+         a.nodes[i].call->attrs.str() == b.nodes[i].call->attrs.str() &&
+         a.nodes[i].inputs == b.nodes[i].inputs) {
+    ++i;
+  }
+  if (i < n) {
+    got = describe(a, i) + " and then " + describe(b, i);
+  } else if (a.nodes.size() != b.nodes.size()) {
+    const Program& longer = a.nodes.size() > b.nodes.size() ? a : b;
+    got = "one more operation the " +
+          std::string(a.nodes.size() > b.nodes.size() ? "first" : "second") +
+          " time: " + describe(longer, i);
+  } else if (same_states) {
+    got = "a constant with other values";
+  }
+  fail<CaptureError>("compile",
+                     "two captures of the function gave different programs: it depends on a host "
+                     "value that changes, which replay would freeze",
+                     got, "the value as a tensor argument, a static argument, or Guarded<T>");
+}
+
+// No kernel of a compiled program reports a non-finite value by itself.
+void check_finite(const Node& node, std::span<const Tensor> made) {
+  for (std::size_t k = 0; k < made.size(); ++k) {
+    if (!is_floating(made[k].dtype())) continue;
+    for (double v : made[k].to_vector<double>()) {
+      if (!std::isfinite(v)) {
+        fail(node.op().name, "anomaly mode: the result must be finite",
+             fmt::format("{} in output {} of the operation at {}", v, k, str(node.loc)));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------------------ compilation
+
+CompiledProgram compile_program(Program captured, const CompileOptions& options) {
+  const auto t0 = Clock::now();
+  for (const auto& name : options.without) find_pass(name);
+  CompiledProgram c;
+  c.captured_hash = hash(captured);
+  c.captured = captured;
+  verify(captured, "capture");
+  Program p = std::move(captured);
+  for (const Pass& pass : all_passes()) {
+    if (std::find(options.without.begin(), options.without.end(), pass.name) !=
+        options.without.end()) {
+      continue;
+    }
+    if (pass.exactness != Exactness::exact && !options.fast) continue;
+    PassReport r{pass.name, pass.exactness, {}};
+    r.stats.nodes_before = static_cast<int>(p.nodes.size());
+    const auto t = Clock::now();
+    p = pass.run(p, r.stats);
+    r.stats.ms = ms_since(t);
+    r.stats.nodes_after = static_cast<int>(p.nodes.size());
+    verify(p, pass.name);
+    c.passes.push_back(std::move(r));
+  }
+  c.executor =
+      std::make_unique<Executor>(std::move(p), ExecutorOptions{.memory_plan = options.memory_plan});
+  c.ledger.compile_ms = ms_since(t0);
+  c.ledger.nodes_captured = static_cast<int>(c.captured.nodes.size());
+  c.ledger.launches = static_cast<int>(c.executor->launches());
+  c.ledger.arena_bytes = c.executor->arena_bytes();
+  return c;
+}
+
+struct CompiledFunction::Entry {
+  Signature signature;
+  CompiledProgram program;
+  std::any prototype;
+  std::vector<std::uint8_t> results_want_grad;
+  RefPtr<RefCounted> refusal;
+  std::vector<std::uint8_t> writes_arg;
+  std::vector<const Storage*> states, written_states;
+};
+
+CompiledFunction::CompiledFunction(CompileOptions options) : options_(std::move(options)) {
+  for (const auto& name : options_.without) find_pass(name);
+  if (options_.max_signatures < 1) {
+    fail("compile", "max_signatures must be positive", std::to_string(options_.max_signatures));
+  }
+}
+CompiledFunction::~CompiledFunction() = default;
+
+std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
+    std::span<const Tensor* const> args, const std::string& statics, const Trace& trace,
+    std::string reason) {
+  auto e = std::make_unique<Entry>();
+  e->signature = Signature::of(args, statics);
+  const auto t0 = Clock::now();
+  Captured c = trace_once(args, trace);
+  if (options_.check_capture) compare_captures(c.program, trace_once(args, trace).program);
+  const double capture_ms = ms_since(t0);
+
+  const Buffers b = buffers_of(c.program);
+  const auto root = [&](ValueId v) {
+    return static_cast<std::size_t>(b.root[static_cast<std::size_t>(v)]);
+  };
+  for (ValueId v : c.program.inputs) e->writes_arg.push_back(b.mutated[root(v)]);
+  for (const auto& s : c.program.states) {
+    e->states.push_back(s.storage.get());
+    if (b.mutated[root(s.value)]) e->written_states.push_back(s.storage.get());
+  }
+  e->prototype = std::move(c.prototype);
+  e->results_want_grad = std::move(c.results_want_grad);
+  for (auto w : e->results_want_grad) {
+    if (w && !e->refusal) {
+      e->refusal = hooks::make_refusal(
+          "a backward pass reached the result of a compiled function, whose operations are not on "
+          "the tape; call backward() inside the compiled function");
+    }
+  }
+  e->program = compile_program(std::move(c.program), options_);
+  e->program.ledger.reason = std::move(reason);
+  e->program.ledger.capture_ms = capture_ms;
+  return e;
+}
+
+CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tensor* const> args,
+                                                           const std::string& statics,
+                                                           const Trace& trace) {
+  std::string reason;
+  const auto usable = [&](Entry& e) {
+    if (!e.signature.matches(args, statics)) return false;
+    std::string why = out_of_date(e.program.executor->program());
+    if (why.empty()) return true;
+    reason = std::move(why);
+    return false;
+  };
+  if (current_ && usable(*current_)) return *current_;
+  for (auto& e : entries_) {
+    if (e.get() != current_ && usable(*e)) return *(current_ = e.get());
+  }
+  if (reason.empty()) {
+    reason = current_ ? Signature::difference(current_->signature, Signature::of(args, statics))
+                      : "first call";
+  }
+  // A program that was captured for tensors which are gone can never be used again.
+  std::erase_if(entries_, [&](const auto& e) {
+    const Program& p = e->program.executor->program();
+    for (const auto& s : p.states) {
+      if (s.storage->only_pinned()) return true;
+    }
+    for (const auto& w : p.grad_writes) {
+      if (w.leaf->only_pinned()) return true;
+    }
+    return false;
+  });
+  current_ = entries_.empty() ? nullptr : entries_.back().get();
+  if (static_cast<int>(entries_.size()) >= options_.max_signatures) {
+    std::string seen;
+    for (const auto& l : ledger_) seen += "\n  " + l.reason;
+    fail<CaptureError>("compile",
+                       fmt::format("more than max_signatures = {} different programs were captured",
+                                   options_.max_signatures),
+                       reason,
+                       "stable shapes, or a larger max_signatures. Captured so far:" + seen);
+  }
+  std::unique_ptr<Entry> e = capture(args, statics, trace, std::move(reason));
+  ledger_.push_back(e->program.ledger);
+  entries_.push_back(std::move(e));
+  return *(current_ = entries_.back().get());
+}
+
+void CompiledFunction::check_aliases(const Entry& e, std::span<const Tensor* const> args) const {
+  // Capture saw each argument as memory of its own. That is wrong only where something is written.
+  const auto refuse = [&](std::size_t i, const std::string& what) {
+    fail<CaptureError>("compile",
+                       fmt::format("argument {} shares memory with {}, and the program "
+                                   "writes one of them",
+                                   i, what),
+                       args[i]->desc().str(), "memory of its own (clone())");
+  };
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    const Storage* s = args[i]->impl()->storage.get();
+    const auto& against = e.writes_arg[i] ? e.states : e.written_states;
+    if (std::find(against.begin(), against.end(), s) != against.end()) {
+      refuse(i, "a tensor the function uses");
+    }
+    for (std::size_t j = 0; j < i; ++j) {
+      if ((e.writes_arg[i] || e.writes_arg[j]) && args[j]->impl()->storage.get() == s) {
+        refuse(i, fmt::format("argument {}", j));
+      }
+    }
+  }
+}
+
+CompiledFunction::Result CompiledFunction::call(std::span<const Tensor* const> args,
+                                                const std::string& statics, const Trace& trace) {
+  const std::lock_guard lock(mutex_);
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    if (!args[i]->defined()) fail("compile", fmt::format("argument {} is undefined", i));
+  }
+  if (dispatch::interceptor()) {
+    // Inside another capture: become part of it.
+    static thread_local std::any prototype;
+    std::vector<Tensor> in;
+    for (const Tensor* a : args) in.push_back(*a);
+    std::vector<Tensor> out = trace(in, prototype);
+    return {std::move(out), &prototype};
+  }
+  Entry& e = find_or_capture(args, statics, trace);
+  check_aliases(e, args);
+  Result r;
+  if (options_.verify) [[unlikely]] {
+    r.tensors = verify_against_eager(e.program, args, [&](std::span<const Tensor> in) {
+      std::any ignored;
+      return trace(in, ignored);
+    });
+  } else if (dispatch::anomaly_mode()) [[unlikely]] {
+    r.tensors = e.program.executor->run_observed(args, check_finite);
+  } else {
+    r.tensors = e.program.executor->run(args);
+  }
+  if (e.refusal) {
+    for (std::size_t i = 0; i < r.tensors.size(); ++i) {
+      if (e.results_want_grad[i]) hooks::adopt_refusal(e.refusal, r.tensors[i]);
+    }
+  }
+  r.prototype = &e.prototype;
+  return r;
+}
+
+// --------------------------------------------------------------------------------- reporting
+
+std::vector<LedgerEntry> CompiledFunction::ledger() const {
+  const std::lock_guard lock(mutex_);
+  return ledger_;
+}
+
+int CompiledFunction::size() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<int>(entries_.size());
+}
+
+const CompiledProgram& CompiledFunction::program() const {
+  const std::lock_guard lock(mutex_);
+  if (!current_) fail("compile", "the function has not been called yet");
+  return current_->program;
+}
+
+void CompiledFunction::clear() {
+  const std::lock_guard lock(mutex_);
+  entries_.clear();
+  current_ = nullptr;
+}
+
+std::string CompiledFunction::explain() const {
+  const std::lock_guard lock(mutex_);
+  if (!current_) return "not captured yet\n";
+  const CompiledProgram& c = current_->program;
+  const Executor& ex = *c.executor;
+  std::string s = fmt::format("program {:016x}: {} nodes captured, {} launches\n", c.captured_hash,
+                              c.captured.nodes.size(), ex.launches());
+  s += fmt::format("  {:<10} {:<14} {:>7} {:>7} {:>9} {:>9}\n", "pass", "exactness", "before",
+                   "after", "changed", "ms");
+  for (const auto& r : c.passes) {
+    s += fmt::format("  {:<10} {:<14} {:>7} {:>7} {:>9} {:>9.3f}  {} {}\n", r.name,
+                     name_of(r.exactness), r.stats.nodes_before, r.stats.nodes_after,
+                     r.stats.changed, r.stats.ms, r.stats.changed, r.stats.detail);
+  }
+  for (const auto& name : options_.without) s += fmt::format("  {:<10} switched off\n", name);
+  if (ex.planned()) {
+    const MemoryPlan& m = ex.memory_plan();
+    const double bound = static_cast<double>(std::max<std::size_t>(m.lower_bound, 1));
+    s += fmt::format(
+        "memory plan: arena {} bytes, {:.3f}x the live-set bound of {}; without "
+        "sharing {}\n",
+        m.arena, static_cast<double>(m.arena) / bound, m.lower_bound, m.unplanned);
+  } else {
+    s += "memory plan: off (buffers from the allocator)\n";
+  }
+  s += fmt::format("captures ({} kept, at most {}):\n", entries_.size(), options_.max_signatures);
+  for (const auto& l : ledger_) {
+    s += fmt::format(
+        "  {}: {} nodes -> {} launches, capture {:.2f} ms, compile {:.2f} ms, arena {} "
+        "bytes\n",
+        l.reason, l.nodes_captured, l.launches, l.capture_ms, l.compile_ms, l.arena_bytes);
+  }
+  return s;
+}
+
+}  // namespace tandem::graph

@@ -1,0 +1,178 @@
+// compile(): the same function, captured at its first call and replayed afterwards.
+#pragma once
+#include <any>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "graph/executor.h"
+#include "graph/passes.h"
+#include "graph/tree.h"
+
+namespace tandem::graph {
+
+struct CompileOptions {
+  /// Passes to leave out, by name (see all_passes()).
+  std::vector<std::string> without;
+  /// Add the passes that are not exact. Off: compiled equals eager bit for bit.
+  bool fast = false;
+  bool memory_plan = true;
+  /// Capture twice and compare: a program that differs read a host value that changed.
+  bool check_capture = true;
+  /// At every call run eagerly beside, and throw at the first node that differs. Slow.
+  bool verify = false;
+  /// Signatures kept. One more is a CaptureError: a program that is compiled anew at every call
+  /// should say so.
+  int max_signatures = 16;
+};
+
+struct PassReport {
+  std::string name;
+  Exactness exactness;
+  PassStats stats;
+};
+
+/// Why a program was captured, and what that cost.
+struct LedgerEntry {
+  std::string reason;
+  double capture_ms = 0;  // tracing (both times, when captures are compared)
+  double compile_ms = 0;  // passes, plans, memory plan
+  int nodes_captured = 0, launches = 0;
+  std::size_t arena_bytes = 0;
+};
+
+/// One captured program, for one signature.
+struct CompiledProgram {
+  std::unique_ptr<Executor> executor;
+  Program captured;  // before the passes
+  std::uint64_t captured_hash = 0;
+  std::vector<PassReport> passes;
+  LedgerEntry ledger;
+};
+
+/// A function of tensors in its general form: what compile() wraps.
+using TensorFunction = std::function<std::vector<Tensor>(std::span<const Tensor>)>;
+
+/// Runs the passes on a captured program and makes it executable.
+CompiledProgram compile_program(Program captured, const CompileOptions& options);
+
+class CompiledFunction {
+ public:
+  explicit CompiledFunction(CompileOptions options = {});
+  ~CompiledFunction();
+
+  struct Result {
+    std::vector<Tensor> tensors;
+    const std::any* prototype;  // what `trace` left in `prototype` when this was captured
+  };
+  /// Replays the program for these arguments, capturing it first if there is none. `statics`
+  /// spells everything else the program is specialised on. `trace` runs the function; what it
+  /// stores in its second argument is kept with the program.
+  using Trace = std::function<std::vector<Tensor>(std::span<const Tensor>, std::any&)>;
+  Result call(std::span<const Tensor* const> args, const std::string& statics, const Trace& trace);
+
+  /// Signatures captured so far, newest last.
+  std::vector<LedgerEntry> ledger() const;
+  int size() const;
+  /// The program of the most recent call. Throws ValueError before the first.
+  const CompiledProgram& program() const;
+  /// Passes, memory plan, launches and the ledger, for people.
+  std::string explain() const;
+  std::string dump() const { return graph::dump(program().executor->program()); }
+  std::string dump_dot() const { return graph::dump_dot(program().executor->program()); }
+  void clear();
+
+ private:
+  struct Entry;
+  Entry& find_or_capture(std::span<const Tensor* const> args, const std::string& statics,
+                         const Trace& trace);
+  std::unique_ptr<Entry> capture(std::span<const Tensor* const> args, const std::string& statics,
+                                 const Trace& trace, std::string reason);
+  void check_aliases(const Entry& e, std::span<const Tensor* const> args) const;
+  std::vector<Tensor> run_verified(Entry& e, std::span<const Tensor* const> args,
+                                   const Trace& trace);
+
+  CompileOptions options_;
+  std::vector<std::unique_ptr<Entry>> entries_;
+  Entry* current_ = nullptr;
+  std::vector<LedgerEntry> ledger_;
+  mutable std::recursive_mutex mutex_;
+};
+
+/// A compiled C++ function. Copies share the captured programs.
+template <class F>
+class Compiled {
+ public:
+  Compiled(F f, CompileOptions options)
+      : f_(std::make_shared<F>(std::move(f))),
+        core_(std::make_shared<CompiledFunction>(std::move(options))) {}
+
+  template <class... A>
+  auto operator()(A&&... args) {
+    using R = std::invoke_result_t<F&, std::remove_cvref_t<A>&...>;
+    auto pack = std::forward_as_tuple(args...);
+    std::vector<const Tensor*> tensors;
+    std::string statics;
+    const auto on_static = [&](const std::string& s) { statics += s + ";"; };
+    visit_tree(
+        pack, [&](const Tensor& t) { tensors.push_back(&t); }, on_static);
+
+    const auto trace = [&](std::span<const Tensor> in, std::any& prototype) {
+      std::tuple<std::remove_cvref_t<A>...> mine(args...);
+      std::size_t i = 0;
+      visit_tree(
+          mine, [&](Tensor& t) { t = in[i++]; }, [](const std::string&) {});
+      std::vector<Tensor> out;
+      if constexpr (std::is_void_v<R>) {
+        std::apply(*f_, mine);
+      } else {
+        R r = std::apply(*f_, mine);
+        visit_tree(
+            r,
+            [&](Tensor& t) {
+              out.push_back(t);
+              t = Tensor();
+            },
+            [](const std::string&) {});
+        prototype = std::move(r);
+      }
+      return out;
+    };
+    CompiledFunction::Result result = core_->call(tensors, statics, trace);
+    if constexpr (!std::is_void_v<R>) {
+      R r = std::any_cast<const R&>(*result.prototype);
+      std::size_t i = 0;
+      visit_tree(
+          r, [&](Tensor& t) { t = std::move(result.tensors[i++]); }, [](const std::string&) {});
+      return r;
+    }
+  }
+
+  CompiledFunction& core() { return *core_; }
+  std::string explain() const { return core_->explain(); }
+  std::string dump() const { return core_->dump(); }
+  std::string dump_dot() const { return core_->dump_dot(); }
+
+ private:
+  std::shared_ptr<F> f_;
+  std::shared_ptr<CompiledFunction> core_;
+};
+
+}  // namespace tandem::graph
+
+namespace tandem {
+
+using graph::CompileOptions;
+
+/// The same function, compiled: captured at its first call for each signature (shapes, dtypes,
+/// layouts, devices, static arguments, policy, tape on or off, and the host values it read through
+/// Guarded), replayed afterwards, equal to the eager one bit for bit.
+/// The function is run (to record, not to compute) at each capture, twice with check_capture.
+template <class F>
+graph::Compiled<std::decay_t<F>> compile(F&& f, CompileOptions options = {}) {
+  return {std::forward<F>(f), std::move(options)};
+}
+
+}  // namespace tandem

@@ -1,0 +1,92 @@
+// Runs a program: a flat list of launches with their pointers. Nothing is looked up, no shape is
+// looked at, and with a memory plan nothing but the results is allocated.
+#pragma once
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "graph/memory_plan.h"
+#include "graph/program.h"
+
+namespace tandem::graph {
+
+struct ExecutorOptions {
+  /// One arena laid out beforehand. Off: each buffer is taken from the allocator when it is first
+  /// written and given back after its last use, as eager does.
+  bool memory_plan = true;
+};
+
+class Executor {
+ public:
+  Executor(Program program, const ExecutorOptions& options);
+  ~Executor();
+
+  /// Arguments must match the program's inputs. Results in order; gradient slots are written.
+  std::vector<Tensor> run(std::span<const Tensor* const> args);
+
+  /// Called after each node with the tensors it made (borrowed memory: gone with the next node).
+  using Observer = std::function<void(const Node&, std::span<const Tensor> outputs)>;
+  std::vector<Tensor> run_observed(std::span<const Tensor* const> args, const Observer& observe);
+
+  const Program& program() const { return program_; }
+  const MemoryPlan& memory_plan() const { return plan_; }
+  bool planned() const { return options_.memory_plan; }
+  std::size_t launches() const { return steps_.size(); }
+  std::size_t arena_bytes() const { return options_.memory_plan ? plan_.arena : 0; }
+
+ private:
+  // A place in `pointers_` that follows a buffer whose address changes from run to run.
+  struct Patch {
+    std::size_t at;
+    std::int64_t offset;
+  };
+  struct Moving {
+    void* address = nullptr;  // last seen
+    std::vector<Patch> patches;
+  };
+  struct Step {
+    const Plan* plan;
+    const PreparedOp* call;
+    std::size_t in, out;  // indices into pointers_
+    void* workspace;
+    std::int32_t node;
+  };
+  // A buffer allocated while the program runs: a result, or anything when there is no plan.
+  struct Dynamic {
+    std::size_t moving;
+    std::size_t bytes;
+    int first, last;
+    bool result;
+  };
+  struct Result {
+    TensorDesc desc;
+    std::size_t storage;  // index into the run's storages
+    std::int64_t offset;
+  };
+
+  void build();
+  void bind(std::size_t moving, void* address);
+  std::vector<Tensor> run_locked(std::span<const Tensor* const> args, const Observer* observe);
+  Tensor make_result(const Result& r, std::span<const RefPtr<Storage>> storages) const;
+
+  Program program_;
+  ExecutorOptions options_;
+  MemoryPlan plan_;
+  RefPtr<Storage> arena_;
+  Device device_;
+  std::vector<void*> pointers_;
+  std::vector<Step> steps_;
+  std::vector<Moving> moving_;
+  std::vector<Dynamic> dynamic_;
+  std::vector<std::size_t> input_moving_;      // of each argument
+  std::vector<std::size_t> grad_read_moving_;  // of each gradient read
+  std::vector<Result> results_;
+  std::vector<Result> grad_results_;
+  std::vector<std::size_t> written_inputs_;  // arguments the program writes
+  std::vector<RefPtr<Storage>> storages_;    // of the run in progress: see storage_index()
+  std::vector<std::vector<std::size_t>> start_, stop_;             // dynamic buffers, by step
+  std::vector<std::pair<Storage*, std::int32_t>> written_states_;  // and the node that wrote last
+  std::mutex mutex_;
+};
+
+}  // namespace tandem::graph

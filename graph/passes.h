@@ -1,0 +1,35 @@
+// Passes: pure functions program -> program. One file each in passes/.
+#pragma once
+#include <span>
+#include <string>
+
+#include "graph/program.h"
+
+namespace tandem::graph {
+
+struct PassStats {
+  int nodes_before = 0, nodes_after = 0;
+  int changed = 0;     // nodes folded, merged, removed, fused, or given a buffer to reuse
+  std::string detail;  // what "changed" counts
+  double ms = 0;
+};
+
+struct Pass {
+  const char* name;
+  Exactness exactness;
+  const char* summary;
+  Program (*run)(const Program&, PassStats&);
+};
+
+// In the order they run.
+Program fold_constants(const Program& p, PassStats& s);
+Program eliminate_common_subexpressions(const Program& p, PassStats& s);
+Program eliminate_dead_code(const Program& p, PassStats& s);
+Program fuse_elementwise(const Program& p, PassStats& s);
+Program reuse_buffers(const Program& p, PassStats& s);
+
+std::span<const Pass> all_passes();
+/// Throws ValueError listing the passes if there is none of that name.
+const Pass& find_pass(std::string_view name);
+
+}  // namespace tandem::graph

@@ -1,0 +1,80 @@
+// Records what a thread's operations would have done, instead of doing it.
+#pragma once
+#include <unordered_map>
+
+#include "core/trace_guard.h"
+#include "graph/program.h"
+
+namespace tandem::graph {
+
+class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
+ public:
+  /// A new argument of the program.
+  Tensor input(const TensorDesc& desc, std::string name = {});
+
+  // Interceptor
+  Outputs call(const PreparedOp& op, Inputs in, const SrcLoc& loc) override;
+  void call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) override;
+  Tensor constant(Tensor t) override;
+
+  // TraceGuards
+  void guard(std::string what, std::function<bool()> still_holds) override;
+  void read_grad(const Tensor& leaf) override;
+  void write_grad(const Tensor& leaf) override;
+
+  /// The program so far, with these results.
+  Program snapshot(std::span<const Tensor> results);
+  /// The same, and the capture is over: gradient slots get back what they held before.
+  Program finish(std::span<const Tensor> results);
+  /// Gives up: restores gradient slots. Safe to call after finish().
+  void abandon() noexcept;
+
+ private:
+  struct Buffer {
+    ValueId current = -1;       // the value that stands for its newest content,
+    TensorDesc desc;            // its description
+    std::int64_t offset = 0;    // and its place: bytes from the storage's start
+    std::uint32_t version = 0;  // counts writes
+    bool external = false;      // a state, an input or a gradient slot: writes are effects
+    RefPtr<Storage> alias;      // symbolic stand-in for a concrete storage
+    RefPtr<Storage> concrete;
+  };
+  struct Slot {
+    Tensor leaf;
+    Tensor before;  // what the slot held when the capture began
+    Tensor seen;    // the symbolic tensor that stood for it, if it was read
+  };
+
+  void check_open() const;
+  ValueId value_of(const Tensor& t);
+  ValueId as_strided(Buffer& b, const TensorDesc& d, std::int64_t offset);
+  std::size_t new_buffer(ValueId v, const TensorDesc& d, bool external);
+  ValueId new_value(const TensorDesc& d, std::size_t buffer);
+  Tensor symbolic(const TensorDesc& d, ValueId v, RefPtr<Storage> storage, std::int64_t offset);
+  std::size_t buffer_of(const Tensor& t);
+  /// After a node wrote `t`: makes `v` its value.
+  void written(const Tensor& t, ValueId v, const char* op, const SrcLoc& loc);
+  Node& add_node(const PreparedOp& op, Inputs in, const SrcLoc& loc);
+  Slot& slot_of(const Tensor& leaf, bool& is_new);
+
+  Program program_;
+  std::vector<Buffer> buffers_;
+  std::vector<std::int32_t> value_buffer_;  // of each value
+  std::unordered_map<const Storage*, std::size_t> concrete_;
+  std::vector<Slot> slots_;
+  bool open_ = true;
+};
+
+/// Installs a tracer as this thread's interceptor and guard sink for the scope.
+class CaptureScope {
+ public:
+  explicit CaptureScope(Tracer& t);
+  ~CaptureScope();
+
+ private:
+  Tracer& tracer_;
+  dispatch::InterceptorScope scope_;
+  TraceGuards* saved_;
+};
+
+}  // namespace tandem::graph

@@ -1,0 +1,9 @@
+// All of nn.
+#pragma once
+#include "nn/init.h"
+#include "nn/layers.h"
+#include "nn/loss.h"
+#include "nn/models.h"
+#include "nn/module.h"
+#include "nn/optim.h"
+#include "nn/schedule.h"

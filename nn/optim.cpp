@@ -1,0 +1,256 @@
+#include "nn/optim.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/dispatch.h"
+#include "core/error.h"
+#include "ops/ops.h"
+
+namespace tandem::optim {
+
+namespace {
+
+void check(const char* op, bool ok, const char* rule, double got, const char* expected) {
+  if (!ok) fail(op, rule, fmt::format("{}", got), expected);
+}
+
+/// Zeros laid out in memory as `t` is, so that an update runs through both in one go; f32 for
+/// 16-bit parameters.
+Tensor slot_like(const Tensor& t) {
+  TensorDesc d = t.desc();
+  if (is_low_precision(d.dtype)) d.dtype = DType::f32;
+  if (!d.is_dense()) d.strides = contiguous_strides(d.shape);
+  Tensor slot = Tensor::empty(d);
+  fill(slot, 0);
+  return slot;
+}
+
+Tensor scalar(DType dtype, Device device, double value) {
+  Tensor t = Tensor::empty(TensorDesc(dtype, device, {}));
+  fill(t, value);
+  return t;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(const char* name, std::vector<std::string> slot_names)
+    : state_(std::make_shared<State>(State{name, std::move(slot_names), {}})) {}
+
+void Optimizer::refuse_capture(const char* what) const {
+  if (trace_guards()) {
+    fail<CaptureError>(state_->name, std::string(what) + " cannot be changed inside a capture", {},
+                       "the change made between calls of the compiled function");
+  }
+}
+
+void Optimizer::add_group(std::vector<Tensor> parameters, double lr, int slots, bool counts_steps,
+                          Update update) const {
+  const char* name = state_->name.c_str();
+  refuse_capture("the parameters");
+  check(name, lr >= 0, "lr must not be negative", lr, "0 or more");
+  if (parameters.empty()) fail(name, "a group has no parameters");
+  std::unordered_set<const TensorImpl*> seen;
+  for (const Group& g : state_->groups) {
+    for (const Bucket& b : g.buckets) {
+      for (const Tensor& p : b.parameters) seen.insert(p.impl());
+    }
+  }
+  const NoGrad no_grad;
+  Group g{{}, Guarded<double>(lr, "learning rate"), std::move(update)};
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    Tensor& p = parameters[i];
+    if (!p.defined()) fail(name, fmt::format("parameter {} is undefined", i));
+    if (!is_floating(p.dtype())) {
+      fail<TypeError>(name, fmt::format("parameter {} is not floating", i), name_of(p.dtype()));
+    }
+    if (!p.is_leaf()) fail(name, fmt::format("parameter {} is not a leaf", i));
+    if (!seen.insert(p.impl()).second) fail(name, fmt::format("parameter {} is given twice", i));
+    auto b = std::find_if(g.buckets.begin(), g.buckets.end(),
+                          [&](const Bucket& k) { return k.parameters[0].device() == p.device(); });
+    if (b == g.buckets.end()) {
+      b = g.buckets.emplace(b);
+      b->slots.resize(static_cast<std::size_t>(slots));
+      b->live_slots.resize(static_cast<std::size_t>(slots));
+      b->lr = scalar(DType::f64, p.device(), lr);
+      if (counts_steps) b->step = scalar(DType::i64, p.device(), 0);
+    }
+    b->index.push_back(static_cast<int>(i));
+    for (auto& slot : b->slots) slot.push_back(slot_like(p));
+    b->parameters.push_back(std::move(p));
+  }
+  state_->groups.push_back(std::move(g));
+}
+
+void Optimizer::step(SrcLoc loc) const {
+  const NoGrad no_grad;
+  for (Group& g : state_->groups) {
+    for (Bucket& b : g.buckets) {
+      // Cleared at the end as well, so that nothing keeps gradients alive between steps.
+      const auto clear = [&] {
+        b.live.clear();
+        b.gradients.clear();
+        for (auto& slot : b.live_slots) slot.clear();
+      };
+      clear();  // an update may have thrown
+      for (std::size_t i = 0; i < b.parameters.size(); ++i) {
+        Tensor grad = b.parameters[i].grad();
+        if (!grad.defined()) continue;
+        b.live.push_back(b.parameters[i]);
+        b.gradients.push_back(std::move(grad));
+        for (std::size_t k = 0; k < b.slots.size(); ++k) b.live_slots[k].push_back(b.slots[k][i]);
+      }
+      if (!b.live.empty()) g.update(b, loc);
+      clear();
+    }
+  }
+}
+
+void Optimizer::zero_grad() const {
+  for (Group& g : state_->groups) {
+    for (Bucket& b : g.buckets) {
+      for (Tensor& p : b.parameters) p.set_grad({});
+    }
+  }
+}
+
+int Optimizer::groups() const {
+  return static_cast<int>(state_->groups.size());
+}
+
+Optimizer::Group& Optimizer::group(int i) const {
+  if (i < 0 || i >= groups()) {
+    fail<IndexError>(state_->name, "no such parameter group", std::to_string(i),
+                     fmt::format("0 to {}", groups() - 1));
+  }
+  return state_->groups[static_cast<std::size_t>(i)];
+}
+
+double Optimizer::lr(int i) const {
+  return group(i).lr.get();
+}
+
+void Optimizer::set_lr(int i, double lr) const {
+  refuse_capture("the learning rate");
+  check(state_->name.c_str(), lr >= 0, "lr must not be negative", lr, "0 or more");
+  Group& g = group(i);
+  g.lr.set(lr);
+  for (Bucket& b : g.buckets) fill(b.lr, lr);
+}
+
+void Optimizer::set_lr(double lr) const {
+  for (int i = 0; i < groups(); ++i) set_lr(i, lr);
+}
+
+StateDict Optimizer::state_dict() const {
+  StateDict d;
+  for (int i = 0; i < groups(); ++i) {
+    const Group& g = group(i);
+    // All buckets of a group have the same rate and, but for skipped ones, the same step count.
+    d.emplace_back(fmt::format("{}.lr", i), g.buckets[0].lr);
+    if (g.buckets[0].step.defined()) d.emplace_back(fmt::format("{}.step", i), g.buckets[0].step);
+    for (const Bucket& b : g.buckets) {
+      for (std::size_t k = 0; k < b.slots.size(); ++k) {
+        for (std::size_t p = 0; p < b.slots[k].size(); ++p) {
+          d.emplace_back(fmt::format("{}.{}.{}", i, state_->slot_names[k], b.index[p]),
+                         b.slots[k][p]);
+        }
+      }
+    }
+  }
+  return d;
+}
+
+void Optimizer::load_state_dict(const StateDict& state) const {
+  refuse_capture("the state");
+  std::unordered_map<std::string, const Tensor*> given;
+  for (const auto& [name, t] : state) given.emplace(name, &t);
+  const StateDict own = state_dict();
+  for (const auto& [name, t] : own) {
+    const auto it = given.find(name);
+    if (it == given.end()) fail(state_->name, "the state lacks \"" + name + "\"");
+    if (it->second->shape() != t.shape()) {
+      fail<ShapeError>(state_->name, "\"" + name + "\" has another shape",
+                       it->second->shape().str(), t.shape().str());
+    }
+  }
+  for (const auto& [name, t] : state) {
+    if (std::none_of(own.begin(), own.end(), [&](const auto& e) { return e.first == name; })) {
+      fail(state_->name, "the state has \"" + name + "\", which this optimiser does not have");
+    }
+  }
+  const NoGrad no_grad;
+  for (auto [name, t] : own) {
+    const Tensor& source = *given.at(name);
+    t.copy_(source.device() == t.device() ? source : source.to(t.device()));
+  }
+  for (int i = 0; i < groups(); ++i) {
+    Group& g = group(i);
+    set_lr(i, g.buckets[0].lr.item());
+    for (std::size_t k = 1; k < g.buckets.size() && g.buckets[k].step.defined(); ++k) {
+      fill(g.buckets[k].step, g.buckets[0].step.item<std::int64_t>());
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------- the optimisers
+
+SGD::SGD(std::vector<Tensor> parameters, const SgdOptions& o)
+    : SGD(std::vector<ParameterGroup<SgdOptions>>{{std::move(parameters), o}}) {}
+
+SGD::SGD(std::vector<ParameterGroup<SgdOptions>> groups) : Optimizer("SGD", {"momentum"}) {
+  for (auto& g : groups) {
+    const SgdOptions& o = g.options;
+    check("SGD", o.momentum >= 0, "momentum must not be negative", o.momentum, "0 or more");
+    check("SGD", o.weight_decay >= 0, "weight_decay must not be negative", o.weight_decay,
+          "0 or more");
+    check("SGD", !o.nesterov || (o.momentum > 0 && o.dampening == 0),
+          "nesterov needs momentum and no dampening", o.momentum, "momentum > 0, dampening 0");
+    const SgdAttrs a{.momentum = o.momentum,
+                     .dampening = o.dampening,
+                     .weight_decay = o.weight_decay,
+                     .nesterov = o.nesterov};
+    const int slots = a.has_momentum() ? 1 : 0;
+    add_group(std::move(g.parameters), o.lr, slots, a.counts_steps(), [a](Bucket& b, SrcLoc loc) {
+      static const std::vector<Tensor> none;
+      sgd_step(b.live, b.gradients, b.live_slots.empty() ? none : b.live_slots[0], b.lr, a, b.step,
+               loc);
+    });
+  }
+}
+
+Adam::Adam(const char* name, std::vector<ParameterGroup<AdamOptions>> groups, bool decoupled)
+    : Optimizer(name, {"exp_avg", "exp_avg_sq"}) {
+  for (auto& g : groups) {
+    const AdamOptions& o = g.options;
+    check(name, o.beta1 >= 0 && o.beta1 < 1, "beta1 is out of range", o.beta1, "0 <= beta1 < 1");
+    check(name, o.beta2 >= 0 && o.beta2 < 1, "beta2 is out of range", o.beta2, "0 <= beta2 < 1");
+    check(name, o.eps >= 0, "eps must not be negative", o.eps, "0 or more");
+    check(name, o.weight_decay >= 0, "weight_decay must not be negative", o.weight_decay,
+          "0 or more");
+    const AdamAttrs a{.beta1 = o.beta1,
+                      .beta2 = o.beta2,
+                      .eps = o.eps,
+                      .weight_decay = o.weight_decay,
+                      .decoupled = decoupled,
+                      .eps_hat = o.eps_hat};
+    add_group(std::move(g.parameters), o.lr, 2, true, [a](Bucket& b, SrcLoc loc) {
+      adam_step(b.live, b.gradients, b.live_slots[0], b.live_slots[1], b.lr, b.step, a, loc);
+    });
+  }
+}
+
+Adam::Adam(std::vector<Tensor> parameters, const AdamOptions& o)
+    : Adam("Adam", {{std::move(parameters), o}}, false) {}
+Adam::Adam(std::vector<ParameterGroup<AdamOptions>> groups)
+    : Adam("Adam", std::move(groups), false) {}
+
+AdamW::AdamW(std::vector<Tensor> parameters, const AdamOptions& o)
+    : Adam("AdamW", {{std::move(parameters), o}}, true) {}
+AdamW::AdamW(std::vector<ParameterGroup<AdamOptions>> groups)
+    : Adam("AdamW", std::move(groups), true) {}
+
+}  // namespace tandem::optim

@@ -1,0 +1,127 @@
+// Optimisers. Like modules they are handles: copies share parameters, slots and learning rate.
+//
+// The learning rate is a tensor on the parameters' device which the update reads, and a schedule
+// writes to it from outside: so a captured training step replays with the rate of the day. Slots
+// are made in the constructor, so the first step is like all others. Convert a module (dtype,
+// device, layout) before giving its parameters to an optimiser.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+#include "core/trace_guard.h"
+#include "nn/module.h"
+
+namespace tandem::optim {
+
+class Optimizer {
+ public:
+  /// Changes every parameter that has a gradient: one operation for each group (and device).
+  void step(SrcLoc loc = SrcLoc::current()) const;
+  /// Drops the gradients (to "none", which costs nothing; not to zeros).
+  void zero_grad() const;
+
+  int groups() const;
+  double lr(int group = 0) const;
+  /// For all groups, or one. CaptureError inside a capture: it would not happen at replay.
+  void set_lr(double lr) const;
+  void set_lr(int group, double lr) const;
+
+  /// Learning rates, step counts and slots: the live tensors, not copies. Names: "0.lr", "0.step",
+  /// "0.momentum.3" for group 0 and the fourth of its parameters.
+  StateDict state_dict() const;
+  /// Copies values in. Throws ValueError naming what is missing or unexpected, ShapeError; nothing
+  /// is changed then. CaptureError inside a capture.
+  void load_state_dict(const StateDict& state) const;
+
+ protected:
+  /// Parameters of one group on one device, with what belongs to them.
+  struct Bucket {
+    std::vector<int> index;  // in the group
+    std::vector<Tensor> parameters;
+    std::vector<std::vector<Tensor>> slots;  // of each kind one for each parameter
+    Tensor lr;                               // f64[]: what is saved and loaded is the exact rate
+    Tensor step;                             // i64[], undefined if not wanted
+    // Of this step: those with a gradient. Members only to keep their memory.
+    std::vector<Tensor> live, gradients;
+    std::vector<std::vector<Tensor>> live_slots;
+  };
+  using Update = std::function<void(Bucket&, SrcLoc)>;
+
+  Optimizer(const char* name, std::vector<std::string> slot_names);
+  /// `update` changes live parameters and slots in place.
+  void add_group(std::vector<Tensor> parameters, double lr, int slots, bool counts_steps,
+                 Update update) const;
+
+ private:
+  struct Group {
+    std::vector<Bucket> buckets;
+    Guarded<double> lr;
+    Update update;
+  };
+  struct State {
+    std::string name;
+    std::vector<std::string> slot_names;
+    std::vector<Group> groups;
+  };
+  Group& group(int i) const;
+  void refuse_capture(const char* what) const;
+
+  std::shared_ptr<State> state_;
+};
+
+/// Parameters with options of their own.
+template <class Options>
+struct ParameterGroup {
+  std::vector<Tensor> parameters;
+  Options options;
+};
+
+struct SgdOptions {
+  double lr = 1e-2;
+  double momentum = 0;
+  double dampening = 0;     // of the gradient on its way into the momentum
+  double weight_decay = 0;  // added to the gradient times the parameter
+  bool nesterov = false;    // needs momentum, and no dampening
+};
+
+/// v = momentum v + (1 - dampening) g;  p -= lr v  (Nesterov: p -= lr (g + momentum v)). The
+/// momentum starts from zero, and is dampened at the first step as at any other.
+class SGD final : public Optimizer {
+ public:
+  explicit SGD(std::vector<Tensor> parameters, const SgdOptions& o = {});
+  explicit SGD(std::vector<ParameterGroup<SgdOptions>> groups);
+};
+
+struct AdamOptions {
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  /// Where eps is added: to the root of the corrected second moment, or (TensorFlow) to the root of
+  /// the uncorrected one, which in the first steps makes it count for more.
+  bool eps_hat = false;
+};
+
+/// Kingma and Ba, "Adam: a method for stochastic optimization", 2015. Weight decay is part of the
+/// gradient.
+class Adam : public Optimizer {
+ public:
+  explicit Adam(std::vector<Tensor> parameters, const AdamOptions& o = {});
+  explicit Adam(std::vector<ParameterGroup<AdamOptions>> groups);
+
+ protected:
+  Adam(const char* name, std::vector<ParameterGroup<AdamOptions>> groups, bool decoupled);
+};
+
+/// Loshchilov and Hutter, "Decoupled weight decay regularization", 2019: p -= lr weight_decay p
+/// beside Adam's step. Default weight decay 0.01.
+class AdamW final : public Adam {
+ public:
+  explicit AdamW(std::vector<Tensor> parameters, const AdamOptions& o = {.weight_decay = 1e-2});
+  explicit AdamW(std::vector<ParameterGroup<AdamOptions>> groups);
+};
+
+}  // namespace tandem::optim

@@ -1,0 +1,28 @@
+#include "ops/grad_util.h"
+
+#include "ops/create.h"
+#include "ops/elementwise.h"
+#include "ops/reduce.h"
+
+namespace tandem {
+
+Tensor reduce_to(const Tensor& g, const TensorDesc& like) {
+  Tensor r = g;
+  if (!(g.shape() == like.shape)) {
+    const int extra = g.rank() - like.rank();
+    Dims axes;
+    for (int i = 0; i < g.rank(); ++i) {
+      if (i < extra || (like.dim(i - extra) == 1 && g.dim(i) != 1)) axes.push_back(i);
+    }
+    // An empty list would mean all axes; there is none only if just the ranks differ.
+    if (!axes.empty()) r = sum(r, axes, /*keepdim=*/true);
+    if (extra != 0) r = r.reshape(like.shape);
+  }
+  return cast(r, like.dtype);
+}
+
+Tensor zeros_of(const TensorDesc& like) {
+  return zeros(like.shape, {like.dtype, like.device});
+}
+
+}  // namespace tandem

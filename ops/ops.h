@@ -1,0 +1,17 @@
+// All operations.
+#pragma once
+#include "ops/conv.h"
+#include "ops/create.h"
+#include "ops/elementwise.h"
+#include "ops/index.h"
+#include "ops/loss.h"
+#include "ops/matmul.h"
+#include "ops/norm.h"
+#include "ops/op_list.h"
+#include "ops/optimise.h"
+#include "ops/pool.h"
+#include "ops/random.h"
+#include "ops/reduce.h"
+#include "ops/softmax.h"
+#include "ops/sort.h"
+#include "ops/view.h"

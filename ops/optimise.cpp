@@ -1,0 +1,182 @@
+#include "ops/optimise.h"
+
+#include "core/dispatch.h"
+#include "ops/op_list.h"
+
+namespace tandem {
+namespace {
+
+// Inputs come list after list: parameters, gradients, slots; then the scalars.
+struct List {
+  const char* what;
+  bool state;  // kept in f32 for 16-bit parameters, and written
+};
+
+void check_lists(InferContext& c, std::int64_t n, std::span<const List> lists) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const int first = static_cast<int>(i);
+    const TensorDesc& p = c.input(first);
+    c.expect_floating(first);
+    for (std::size_t k = 0; k < lists.size(); ++k) {
+      const int at = static_cast<int>(static_cast<std::int64_t>(k) * n + i);
+      const TensorDesc& d = c.input(at);
+      const List& list = lists[k];
+      if (!(d.shape == p.shape)) {
+        c.fail(fmt::format("{} {} has the shape of its parameter", list.what, i), d.str(), p.str());
+      }
+      const DType t = list.state && is_low_precision(p.dtype) ? DType::f32 : p.dtype;
+      if (d.dtype != t) {
+        c.fail<TypeError>(fmt::format("{} {} has the wrong dtype", list.what, i), d.str(),
+                          name_of(t));
+      }
+    }
+    c.mutates(first);
+  }
+  for (std::size_t k = 1; k < lists.size(); ++k) {
+    for (std::int64_t i = 0; lists[k].state && i < n; ++i) {
+      c.mutates(static_cast<int>(static_cast<std::int64_t>(k) * n + i));
+    }
+  }
+}
+
+void check_lr(const InferContext& c, int i) {
+  const TensorDesc& d = c.input(i);
+  if (d.numel() != 1) c.fail("the learning rate is one number", d.str(), "f32[]");
+  if (d.dtype != DType::f32 && d.dtype != DType::f64) {
+    c.fail<TypeError>("the learning rate has the wrong dtype", d.str(), "f32 or f64");
+  }
+}
+
+void check_step(InferContext& c, int i) {
+  const TensorDesc& d = c.input(i);
+  if (d.numel() != 1) c.fail("the step count is one number", d.str(), "i64[]");
+  c.expect_dtype(i, DType::i64);
+  c.mutates(i);
+}
+
+constexpr List kSgdLists[] = {{"parameter", false}, {"gradient", false}, {"momentum", true}};
+constexpr List kAdamLists[] = {
+    {"parameter", false}, {"gradient", false}, {"first moment", true}, {"second moment", true}};
+
+void infer_sgd_step(InferContext& c) {
+  const auto& a = c.attrs<SgdAttrs>();
+  const std::size_t lists = a.has_momentum() ? 3 : 2;
+  const int n = static_cast<int>(a.num_params), lr = n * static_cast<int>(lists);
+  c.expect_inputs(lr + 1 + a.counts_steps());
+  if (a.nesterov && (!a.has_momentum() || a.dampening != 0)) {
+    c.fail<ValueError>("Nesterov momentum needs a momentum and no dampening",
+                       fmt::format("momentum {}, dampening {}", a.momentum, a.dampening));
+  }
+  check_lists(c, n, std::span(kSgdLists, lists));
+  check_lr(c, lr);
+  if (a.counts_steps()) check_step(c, lr + 1);
+}
+
+void infer_adam_step(InferContext& c) {
+  const auto& a = c.attrs<AdamAttrs>();
+  const int n = static_cast<int>(a.num_params);
+  c.expect_inputs(4 * n + 2);
+  if (!(a.beta1 >= 0 && a.beta1 < 1 && a.beta2 >= 0 && a.beta2 < 1)) {
+    c.fail<ValueError>("the decay rates lie in [0, 1)",
+                       fmt::format("beta1 {}, beta2 {}", a.beta1, a.beta2));
+  }
+  if (!(a.eps >= 0)) c.fail<ValueError>("epsilon is not negative", fmt::format("{}", a.eps));
+  check_lists(c, n, kAdamLists);
+  check_lr(c, 4 * n);
+  check_step(c, 4 * n + 1);
+}
+
+double bytes_of(const PreparedOp& p) {
+  double b = 0;
+  for (const auto& d : p.in) b += static_cast<double>(d.bytes());
+  for (int i : p.mutated) b += static_cast<double>(p.in[static_cast<std::size_t>(i)].bytes());
+  return b;
+}
+double param_count(const PreparedOp& p, std::int64_t n) {
+  double c = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    c += static_cast<double>(p.in[static_cast<std::size_t>(i)].numel());
+  }
+  return c;
+}
+Cost cost_sgd_step(const PreparedOp& p) {
+  const auto& a = p.attrs.as<SgdAttrs>();
+  return {param_count(p, a.num_params) * (a.has_momentum() ? 5 : 2), bytes_of(p)};
+}
+Cost cost_adam_step(const PreparedOp& p) {
+  return {param_count(p, p.attrs.as<AdamAttrs>().num_params) * 12, bytes_of(p)};
+}
+
+void append(std::vector<const Tensor*>& in, std::span<const Tensor> list, std::size_t expected,
+            const char* op, const char* what) {
+  if (list.size() != expected) {
+    fail<ValueError>(op, fmt::format("one {} for each parameter", what),
+                     std::to_string(list.size()), std::to_string(expected));
+  }
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (!list[i].defined()) {
+      fail<ValueError>(op, fmt::format("{} {} is undefined", what, i));
+    }
+    in.push_back(&list[i]);
+  }
+}
+
+}  // namespace
+
+namespace op {
+constinit const OpDef sgd_step = {.id = id_of(OpId::sgd_step_),
+                                  .name = "sgd_step",
+                                  .attrs = &attr_type_v<SgdAttrs>,
+                                  .infer = infer_sgd_step,
+                                  .cost = cost_sgd_step,
+                                  .doc = "A step of gradient descent for all parameters."};
+constinit const OpDef adam_step = {.id = id_of(OpId::adam_step_),
+                                   .name = "adam_step",
+                                   .attrs = &attr_type_v<AdamAttrs>,
+                                   .infer = infer_adam_step,
+                                   .cost = cost_adam_step,
+                                   .doc = "A step of Adam or AdamW for all parameters."};
+}  // namespace op
+
+void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
+              std::span<const Tensor> momenta, const Tensor& lr, SgdAttrs attrs, const Tensor& step,
+              SrcLoc loc) {
+  const char* name = op::sgd_step.name;
+  const std::size_t n = params.size();
+  if (n == 0) return;
+  attrs.num_params = static_cast<std::int64_t>(n);
+  if (!attrs.has_momentum()) attrs.dampening = 0;
+  std::vector<const Tensor*> in;
+  in.reserve(3 * n + 2);
+  append(in, params, n, name, "parameter");
+  append(in, grads, n, name, "gradient");
+  append(in, momenta, attrs.has_momentum() ? n : 0, name, "momentum");
+  in.push_back(&lr);
+  if (attrs.counts_steps()) {
+    if (!step.defined()) fail<ValueError>(name, "dampening needs a step count", "none", "i64[]");
+    in.push_back(&step);
+  }
+  const NoGrad guard;
+  dispatch::call(op::sgd_step, in, attrs, loc);
+}
+
+void adam_step(std::span<const Tensor> params, std::span<const Tensor> grads,
+               std::span<const Tensor> m, std::span<const Tensor> v, const Tensor& lr,
+               const Tensor& step, AdamAttrs attrs, SrcLoc loc) {
+  const char* name = op::adam_step.name;
+  const std::size_t n = params.size();
+  if (n == 0) return;
+  attrs.num_params = static_cast<std::int64_t>(n);
+  std::vector<const Tensor*> in;
+  in.reserve(4 * n + 2);
+  append(in, params, n, name, "parameter");
+  append(in, grads, n, name, "gradient");
+  append(in, m, n, name, "first moment");
+  append(in, v, n, name, "second moment");
+  in.push_back(&lr);
+  in.push_back(&step);
+  const NoGrad guard;
+  dispatch::call(op::adam_step, in, attrs, loc);
+}
+
+}  // namespace tandem

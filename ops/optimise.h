@@ -1,0 +1,64 @@
+// Optimiser steps. One call updates all parameters; everything is changed in place.
+#pragma once
+#include <span>
+
+#include "core/op.h"
+
+namespace tandem {
+
+struct SgdAttrs {
+  double momentum = 0, dampening = 0, weight_decay = 0;
+  bool nesterov = false;
+  std::int64_t num_params = 0;  // set by sgd_step
+  static constexpr auto fields() {
+    return std::tuple{Field{"momentum", &SgdAttrs::momentum},
+                      Field{"dampening", &SgdAttrs::dampening},
+                      Field{"weight_decay", &SgdAttrs::weight_decay},
+                      Field{"nesterov", &SgdAttrs::nesterov},
+                      Field{"num_params", &SgdAttrs::num_params}};
+  }
+  bool has_momentum() const { return momentum != 0; }
+  bool counts_steps() const { return has_momentum() && dampening != 0; }
+};
+
+struct AdamAttrs {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  bool decoupled = false;       // AdamW: the decay shrinks the parameter, not the gradient
+  bool eps_hat = false;         // epsilon added before the bias correction of v, as TensorFlow does
+  std::int64_t num_params = 0;  // set by adam_step
+  static constexpr auto fields() {
+    return std::tuple{Field{"beta1", &AdamAttrs::beta1},
+                      Field{"beta2", &AdamAttrs::beta2},
+                      Field{"eps", &AdamAttrs::eps},
+                      Field{"weight_decay", &AdamAttrs::weight_decay},
+                      Field{"decoupled", &AdamAttrs::decoupled},
+                      Field{"eps_hat", &AdamAttrs::eps_hat},
+                      Field{"num_params", &AdamAttrs::num_params}};
+  }
+};
+
+/// Stochastic gradient descent, for each parameter p with gradient g and momentum buffer u:
+///   g += weight_decay p;  u = momentum u + (1 - dampening) g;  p -= lr (nesterov ? g + momentum u : u)
+/// and p -= lr g without momentum. Parameters are floating, of any layout; gradients have their
+/// shapes and dtypes; momenta too, but f32 for f16 and bf16 parameters, zeros before the first step,
+/// and none at all without momentum. lr: f32 or f64, one element, read when the op runs.
+/// With dampening the first step is undampened (u = g), so the steps must be counted: `step`, i64
+/// with one element, 0 before the first step, is incremented by the op; otherwise leave it out.
+/// Not differentiable. Throws ShapeError, TypeError, ValueError.
+void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
+              std::span<const Tensor> momenta, const Tensor& lr, SgdAttrs attrs,
+              const Tensor& step = {}, SrcLoc loc = SrcLoc::current());
+
+/// Adam, for each parameter p with gradient g and moments m, v, at step t (from 1):
+///   g += weight_decay p  (decoupled: p -= lr weight_decay p)
+///   m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g²
+///   p -= lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
+/// and with eps_hat p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps), the form at the
+/// end of section 2 of the paper. Tensors as for sgd_step; `step` holds the steps done so far.
+/// Not differentiable. Throws ShapeError, TypeError, ValueError.
+/// Sources: Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and Hutter 2019, arXiv:1711.05101.
+void adam_step(std::span<const Tensor> params, std::span<const Tensor> grads,
+               std::span<const Tensor> m, std::span<const Tensor> v, const Tensor& lr,
+               const Tensor& step, AdamAttrs attrs, SrcLoc loc = SrcLoc::current());
+
+}  // namespace tandem
