@@ -34,8 +34,7 @@ Backend& backend(DeviceType type) {
   if (type == DeviceType::cpu) return *cpu;
   static Backend* const cuda = cuda_backend();
   if (!cuda) {
-    fail<DeviceError>("device", "this build of Tandem has no CUDA backend", "cuda",
-                      "a build with TANDEM_CUDA=ON, or device cpu");
+    fail<DeviceError>("device", cuda_missing(), "cuda", "device cpu");
   }
   return *cuda;
 }

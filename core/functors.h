@@ -72,13 +72,13 @@ TANDEM_HD inline double exp(double x) {
   return ::exp(x);
 }
 
-TANDEM_HD inline float log(float x) {
-  const bool tiny = x < 1.17549435e-38f;
-  const unsigned u = float_bits(tiny ? x * 8388608.0f : x);
+/// log(x * 2^-shift) for a normal, positive, finite x.
+TANDEM_HD inline float log_normal(float x, float shift) {
+  const unsigned u = float_bits(x);
   // x = 2^e m, m in [sqrt(1/2), sqrt(2)).
   const int e = static_cast<int>(u - 0x3f3504f3u) >> 23;
   const float f = bits_float(u - (static_cast<unsigned>(e) << 23)) - 1.0f;
-  const float fe = static_cast<float>(e) - (tiny ? 23.0f : 0.0f);
+  const float fe = static_cast<float>(e) - shift;
   const float z = f * f;
   float p = 0.06916097213f;
   p = p * f - 0.117889289f;
@@ -89,7 +89,11 @@ TANDEM_HD inline float log(float x) {
   p = p * f + 0.2000221808f;
   p = p * f - 0.2499998656f;
   p = p * f + 0.333333106f;
-  const float y = (f + (f * z * p + fe * kLn2Lo - 0.5f * z)) + fe * kLn2Hi;
+  return (f + (f * z * p + fe * kLn2Lo - 0.5f * z)) + fe * kLn2Hi;
+}
+TANDEM_HD inline float log(float x) {
+  const bool tiny = x < 1.17549435e-38f;
+  const float y = log_normal(tiny ? x * 8388608.0f : x, tiny ? 23.0f : 0.0f);
   const float edge = x == 0.0f ? -kInfinity : (x == kInfinity ? x : bits_float(0x7fc00000u));
   return (x > 0.0f) & (x < kInfinity) ? y : edge;
 }
@@ -103,6 +107,14 @@ TANDEM_HD inline float log1p(float x) {
   const float lost = x > 1.0f ? 1.0f - (u - x) : x - (u - 1.0f);
   const float y = log(u) + lost / u;
   return (x == 0.0f) | (x == kInfinity) ? x : (x == -1.0f ? -kInfinity : y);
+}
+/// log(1 + x) for x in [0, 1]; NaN of NaN.
+TANDEM_HD inline float log1p_unit(float x) {
+  const float u = 1.0f + x;
+  return log_normal(u, 0.0f) + (x - (u - 1.0f)) / u;
+}
+TANDEM_HD inline double log1p_unit(double x) {
+  return ::log1p(x);
 }
 TANDEM_HD inline double log1p(double x) {
   return ::log1p(x);
@@ -360,8 +372,8 @@ struct silu {
 struct softplus {
   template <class T>
   TANDEM_HD static T apply(T x, const T*) {
-    const T y = math::log1p(math::exp(x < T(0) ? x : -x));
-    return x > T(0) ? x + y : y;
+    const T y = math::log1p_unit(math::exp(-::fabs(x)));
+    return (x > T(0) ? x : T(0)) + y;
   }
 };
 struct logical_not {

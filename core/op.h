@@ -127,6 +127,7 @@ struct PreparedOp final : public RefCounted {
   const OpDef* op = nullptr;
   AttrBox attrs;
   Policy policy;
+  int threads = 1;  // num_threads() when it was planned: libraries fix theirs with the plan
   std::vector<TensorDesc> in, out;
   std::vector<std::size_t> out_bytes;
   std::vector<int> mutated;      // inputs the kernel writes

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "core/backend.h"
+#include "core/parallel.h"
 #include "core/thread_state.h"
 
 namespace tandem {
@@ -25,7 +26,8 @@ SharedTable& shared() {
 }
 
 std::uint64_t key_hash(const OpDef& op, std::span<const TensorDesc* const> in, AttrRef attrs) {
-  std::uint64_t h = mix(op.id, thread_state.policy.key());
+  std::uint64_t h =
+      mix(op.id | static_cast<std::uint64_t>(num_threads()) << 16, thread_state.policy.key());
   for (const TensorDesc* d : in) {
     h = mix(h, static_cast<std::uint64_t>(d->dtype) | static_cast<std::uint64_t>(d->rank()) << 8 |
                    static_cast<std::uint64_t>(d->device.type) << 16 |
@@ -42,7 +44,7 @@ std::uint64_t key_hash(const OpDef& op, std::span<const TensorDesc* const> in, A
 bool matches(const PreparedOp& p, std::uint64_t hash, const OpDef& op,
              std::span<const TensorDesc* const> in, AttrRef attrs) {
   if (p.hash != hash || p.op != &op || p.in.size() != in.size()) return false;
-  if (!(p.policy == thread_state.policy)) return false;
+  if (!(p.policy == thread_state.policy) || p.threads != num_threads()) return false;
   for (std::size_t i = 0; i < in.size(); ++i) {
     if (!(p.in[i] == *in[i])) return false;
   }
@@ -69,6 +71,7 @@ RefPtr<const PreparedOp> make(std::uint64_t hash, const OpDef& op,
   p->op = &op;
   p->attrs = AttrBox(attrs);
   p->policy = thread_state.policy;
+  p->threads = num_threads();
   for (const TensorDesc* d : in) p->in.push_back(*d);
   p->out = std::move(c.outputs);
   for (const auto& d : p->out) {

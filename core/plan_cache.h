@@ -1,4 +1,4 @@
-// (op, input descriptions, attributes, policy) -> PreparedOp. One cache for both modes. A small
+// (op, input descriptions, attributes, policy, threads) -> PreparedOp. One cache for both modes. A small
 // table per thread answers nearly every call without a lock; behind it one table is shared.
 #pragma once
 #include "core/dispatch.h"

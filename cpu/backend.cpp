@@ -5,7 +5,7 @@
 #include "core/parallel.h"
 #include "cpu/table.h"
 #ifdef TANDEM_HAS_ONEDNN
-#include <dnnl.h>
+#include "cpu/onednn.h"
 #endif
 
 namespace tandem {
@@ -25,8 +25,7 @@ class CpuBackend final : public Backend {
   std::string description() override {
     std::string s = "plain C++";
 #ifdef TANDEM_HAS_ONEDNN
-    const dnnl_version_t* v = dnnl_version();
-    s = fmt::format("oneDNN {}.{}.{}", v->major, v->minor, v->patch);
+    s = cpu::onednn::version();
 #endif
     return s + fmt::format(", {} thread{}", num_threads(), num_threads() == 1 ? "" : "s");
   }

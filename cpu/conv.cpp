@@ -21,14 +21,15 @@ using onednn::ConvProblem;
 
 struct WindowAxis {
   std::int64_t scale, shift, step, divisor, size, stride;
-  /// Offset of the element, or -1.
-  std::int64_t offset(std::int64_t position, std::int64_t tap) const {
-    std::int64_t at = position * scale + shift + tap * step;
+  /// The numerator's part that lines (or depths) contribute. The shift counts with the positions.
+  std::int64_t part(bool tap, std::int64_t i) const { return tap ? i * step : i * scale + shift; }
+  /// Turns the numerator into an index; false if it falls outside.
+  bool inside(std::int64_t& at) const {
     if (divisor != 1) {
-      if (at < 0 || at % divisor != 0) return -1;
+      if (at % divisor != 0) return false;
       at /= divisor;
     }
-    return at < 0 || at >= size ? -1 : at * stride;
+    return at >= 0 && at < size;
   }
 };
 
@@ -42,23 +43,42 @@ struct WindowOperand {
   template <int R, class T>
   void load(std::int64_t base, std::int64_t line, int lines, std::int64_t k, int count,
             T* dst) const {
-    const E* p = data + base;
     const Nested &of_lines = lines_are_taps ? taps : positions,
                  &of_depth = lines_are_taps ? positions : taps;
-    std::int64_t outer[R], l1[R], l2[R];
+    std::int64_t outer[R], ly[R], lx[R];
     auto at = of_lines.at(line);
     for (int r = 0; r < lines; ++r, at.next()) {
-      outer[r] = at.i0 * of_lines.stride0, l1[r] = at.i1, l2[r] = at.i2;
+      outer[r] = base + at.i0 * of_lines.stride0;
+      ly[r] = y.part(lines_are_taps, at.i1);
+      lx[r] = x.part(lines_are_taps, at.i2);
+    }
+    const bool whole = y.divisor == 1 && x.divisor == 1;
+    if (whole) {  // everything but the bounds is linear
+      for (int r = 0; r < lines; ++r) outer[r] += ly[r] * y.stride + lx[r] * x.stride;
     }
     auto depth = of_depth.at(k);
     for (int i = 0; i < count; ++i, depth.next(), dst += R) {
+      const std::int64_t dy = y.part(!lines_are_taps, depth.i1);
+      const std::int64_t dx = x.part(!lines_are_taps, depth.i2);
       const std::int64_t start = depth.i0 * of_depth.stride0;
-      for (int r = 0; r < lines; ++r) {
-        const std::int64_t dy =
-            lines_are_taps ? y.offset(depth.i1, l1[r]) : y.offset(l1[r], depth.i1);
-        const std::int64_t dx =
-            lines_are_taps ? x.offset(depth.i2, l2[r]) : x.offset(l2[r], depth.i2);
-        dst[r] = dy < 0 || dx < 0 ? T(0) : static_cast<T>(p[start + outer[r] + dy + dx]);
+      if (whole) {
+        const E* p = data;
+        const std::int64_t from = start + dy * y.stride + dx * x.stride;
+        const auto height = static_cast<std::uint64_t>(y.size),
+                   width = static_cast<std::uint64_t>(x.size);
+        for (int r = 0; r < lines; ++r) {
+          // One comparison for both bounds: a negative index is a huge one.
+          const bool in = static_cast<std::uint64_t>(ly[r] + dy) < height &&
+                          static_cast<std::uint64_t>(lx[r] + dx) < width;
+          dst[r] = in ? static_cast<T>(p[outer[r] + from]) : T(0);
+        }
+      } else {
+        for (int r = 0; r < lines; ++r) {
+          std::int64_t row = ly[r] + dy, column = lx[r] + dx;
+          const bool in = y.inside(row) && x.inside(column);
+          dst[r] = in ? static_cast<T>(data[outer[r] + start + row * y.stride + column * x.stride])
+                      : T(0);
+        }
       }
       for (int r = lines; r < R; ++r) dst[r] = T(0);
     }

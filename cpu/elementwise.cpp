@@ -121,8 +121,7 @@ struct TiledPlan final : Plan {
   std::vector<Instr> instrs;
 
   void launch(const LaunchArgs& a) const override {
-    parallel_for(nest.total, kElementwiseGrain,
-                 [&](std::int64_t b, std::int64_t e) { run(a, b, e); });
+    parallel_for(nest.units(), nest.grain(), [&](std::int64_t b, std::int64_t e) { run(a, b, e); });
   }
 
   void run(const LaunchArgs& a, std::int64_t begin, std::int64_t end) const {
@@ -139,9 +138,8 @@ struct TiledPlan final : Plan {
     for (int i = 0; i < slots; ++i) at[next++] = arena + static_cast<std::size_t>(i) * slot_bytes;
 
     Cursor cursor(nest, begin);
-    while (cursor.linear < end) {
-      std::int64_t n = std::min(tile, end - cursor.linear);
-      if (nest.by_rows) n = std::min(n, nest.size[0] - cursor.index[0]);
+    while (cursor.unit < end) {
+      const std::int64_t n = cursor.tile(nest, tile, end);
       for (int i = 0; i < n_args; ++i) {
         at[i] = base[i] + accesses[static_cast<std::size_t>(i)].offset(nest, cursor);
       }
@@ -182,7 +180,7 @@ class Compiler {
     for (const TensorArg& t : args_) {
       accesses_.emplace_back(nest_, order[0]->shape, t.desc);
     }
-    nest_.choose_rows(accesses_);
+    nest_.choose_tiling(accesses_);
     for (StridedAccess& a : accesses_) a.choose(nest_);
   }
 
@@ -467,6 +465,7 @@ class Compiler {
       for (int& s : k.src) s = address(s);
       k.dst = address(k.dst);
     }
+    nest_.fit_block(p->tile);
     p->nest = nest_;
     p->args = args_;
     p->accesses = accesses_;

@@ -2,12 +2,16 @@
 // and lanes are added up pairwise at the end. (A compiler may not reorder a plain loop of float
 // additions, so it would run one element at a time.)
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 
 namespace tandem::cpu {
 
-inline constexpr int kLanes = 16;
+// More than any vector has: the inner loops below must stay loops, which compilers vectorise far
+// better, tails included, than they do straight-line code.
+inline constexpr int kLanes = 32;
 
 /// K sums of type A side by side.
 template <class A, int K>
@@ -16,30 +20,20 @@ class LaneSums {
   /// Adds f(0) … f(n - 1); `f` gives the K terms of an element as std::array<A, K>.
   template <class F>
   void add(std::int64_t n, const F& f) {
-    std::int64_t i = 0;
-    A acc[K][kLanes];  // a copy the compiler can hold in registers
-    for (int k = 0; k < K; ++k) {
-      for (int l = 0; l < kLanes; ++l) acc[k][l] = acc_[k][l];
-    }
-    for (; i + kLanes <= n; i += kLanes) {
-      for (int l = 0; l < kLanes; ++l) {
+    for (std::int64_t i = 0; i < n; i += kLanes) {
+      const int m = static_cast<int>(std::min<std::int64_t>(kLanes, n - i));
+#pragma GCC ivdep
+      for (int l = 0; l < m; ++l) {
         const std::array<A, K> v = f(i + l);
-        for (int k = 0; k < K; ++k) acc[k][l] += v[k];
+        for (int k = 0; k < K; ++k) acc_[k][l] += v[k];
       }
-    }
-    for (int l = 0; i < n; ++i, ++l) {
-      const std::array<A, K> v = f(i);
-      for (int k = 0; k < K; ++k) acc[k][l] += v[k];
-    }
-    for (int k = 0; k < K; ++k) {
-      for (int l = 0; l < kLanes; ++l) acc_[k][l] = acc[k][l];
     }
   }
 
   A total(int k) const {
-    A t[kLanes];
-    for (int l = 0; l < kLanes; ++l) t[l] = acc_[k][l];
-    for (int step = kLanes / 2; step > 0; step /= 2) {
+    A t[kLanes / 2];
+    for (int l = 0; l < kLanes / 2; ++l) t[l] = acc_[k][l] + acc_[k][l + kLanes / 2];
+    for (int step = kLanes / 4; step > 0; step /= 2) {
       for (int l = 0; l < step; ++l) t[l] += t[l + step];
     }
     return t[0];
@@ -57,6 +51,25 @@ std::array<A, K> lane_sums(std::int64_t n, const F& f) {
   std::array<A, K> r;
   for (int k = 0; k < K; ++k) r[k] = s.total(k);
   return r;
+}
+
+/// The largest of f(0) … f(n - 1); a NaN may be passed over. -inf for none.
+template <class A, class F>
+A lane_max(std::int64_t n, const F& f) {
+  A best[kLanes];
+  std::fill(best, best + kLanes, -std::numeric_limits<A>::infinity());
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const int m = static_cast<int>(std::min<std::int64_t>(kLanes, n - i));
+#pragma GCC ivdep
+    for (int l = 0; l < m; ++l) {
+      const A v = f(i + l);
+      best[l] = v > best[l] ? v : best[l];
+    }
+  }
+  for (int step = kLanes / 2; step > 0; step /= 2) {
+    for (int l = 0; l < step; ++l) best[l] = best[l + step] > best[l] ? best[l + step] : best[l];
+  }
+  return best[0];
 }
 
 }  // namespace tandem::cpu

@@ -75,8 +75,8 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
   std::array<Operand, 5> in;
   for (std::size_t i = 0; i < 5; ++i) in[i] = dense(r.in[i], bytes);
   const Operand out = dense(r.out[0], bytes);
-  const std::size_t scratch_at = reserve(
-      bytes, static_cast<std::size_t>(2 * blocks * rows.size) * sizeof(double));
+  const std::size_t scratch_at =
+      reserve(bytes, static_cast<std::size_t>(2 * blocks * rows.size) * sizeof(double));
   return make_plan(
       "cpu:layer_norm_grad",
       [=](const LaunchArgs& a) {
@@ -132,14 +132,12 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
 }  // namespace
 
 RefPtr<Plan> plan_layer_norm(const PlanRequest& r) {
-  return visit_floating(r.in[0].dtype, [&](auto tag) {
-    return forward_plan<typename decltype(tag)::type>(r);
-  });
+  return visit_floating(r.in[0].dtype,
+                        [&](auto tag) { return forward_plan<typename decltype(tag)::type>(r); });
 }
 RefPtr<Plan> plan_layer_norm_grad(const PlanRequest& r) {
-  return visit_floating(r.in[1].dtype, [&](auto tag) {
-    return grad_plan<typename decltype(tag)::type>(r);
-  });
+  return visit_floating(r.in[1].dtype,
+                        [&](auto tag) { return grad_plan<typename decltype(tag)::type>(r); });
 }
 
 }  // namespace tandem::cpu

@@ -88,9 +88,7 @@ template <class T>
 auto loss_factor(Reduction r, const T* gloss, i64 used) {
   using A = compute_t<T>;
   const A scale = r == Reduction::mean ? A(1) / static_cast<A>(used) : A(1);
-  return [=](i64 i) {
-    return static_cast<A>(gloss[r == Reduction::none ? i : 0]) * scale;
-  };
+  return [=](i64 i) { return static_cast<A>(gloss[r == Reduction::none ? i : 0]) * scale; };
 }
 
 // Sample i is row i of the classes, or column i mod inner of slice i / inner.
@@ -128,7 +126,8 @@ void cross_entropy_grad(const Slices& s, const Labels& labels, const CrossEntrop
   each_column_block(s, [&](i64 at, i64 columns) {
     const i64 first = at / (s.size * s.inner) * s.inner + at % (s.size * s.inner);  // sample
     A f[kColumns];
-    for (i64 j = 0; j < columns; ++j) f[j] = labels.ignored(t[first + j]) ? A(0) : factor(first + j);
+    for (i64 j = 0; j < columns; ++j)
+      f[j] = labels.ignored(t[first + j]) ? A(0) : factor(first + j);
     for (i64 c = 0; c < s.size; ++c) {
       const A* from = logp + at + c * s.inner;
       T* to = gx + at + c * s.inner;

@@ -158,7 +158,8 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
   std::array<Operand, 5> in;
   in[0] = Operand(r.in[0], r.out[0].strides, bytes);
   for (std::size_t i = 1; i < r.in.size(); ++i) in[i] = Operand(r.in[i], {1}, bytes);
-  const std::size_t shift_at = reserve(bytes, bytes_for(n)), sums_at = reserve(bytes, bytes_for(2 * n)),
+  const std::size_t shift_at = reserve(bytes, bytes_for(n)),
+                    sums_at = reserve(bytes, bytes_for(2 * n)),
                     scale_at = reserve(bytes, bytes_for(n)),
                     scratch_at = reserve(bytes, bytes_for(ch.scratch(2)));
   return make_plan(
@@ -204,8 +205,8 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
           if (running) {
             const double m = attrs.momentum;
             rm[c] = static_cast<P>((1 - m) * static_cast<double>(rm[c]) + m * (shift[c] + off));
-            rv[c] = static_cast<P>((1 - m) * static_cast<double>(rv[c]) +
-                                   m * (squares / (count - 1)));
+            rv[c] =
+                static_cast<P>((1 - m) * static_cast<double>(rv[c]) + m * (squares / (count - 1)));
           }
         }
         if (running) {
@@ -273,8 +274,8 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
             [=](i64 c) {
               return [=, m = static_cast<double>(mean[c])](i64 i) {
                 const double g = static_cast<double>(static_cast<P>(gy[i]));
-                return std::array<double, 2>{
-                    g, g * (static_cast<double>(static_cast<P>(x[i])) - m)};
+                return std::array<double, 2>{g,
+                                             g * (static_cast<double>(static_cast<P>(x[i])) - m)};
               };
             },
             at<double>(ws, scratch_at), sums);
@@ -301,19 +302,16 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
 }  // namespace
 
 RefPtr<Plan> plan_batch_norm_train(const PlanRequest& r) {
-  return visit_floating(r.in[0].dtype, [&](auto tag) {
-    return train_plan<typename decltype(tag)::type>(r);
-  });
+  return visit_floating(r.in[0].dtype,
+                        [&](auto tag) { return train_plan<typename decltype(tag)::type>(r); });
 }
 RefPtr<Plan> plan_batch_norm_eval(const PlanRequest& r) {
-  return visit_floating(r.in[0].dtype, [&](auto tag) {
-    return eval_plan<typename decltype(tag)::type>(r);
-  });
+  return visit_floating(r.in[0].dtype,
+                        [&](auto tag) { return eval_plan<typename decltype(tag)::type>(r); });
 }
 RefPtr<Plan> plan_batch_norm_grad(const PlanRequest& r) {
-  return visit_floating(r.in[0].dtype, [&](auto tag) {
-    return grad_plan<typename decltype(tag)::type>(r);
-  });
+  return visit_floating(r.in[0].dtype,
+                        [&](auto tag) { return grad_plan<typename decltype(tag)::type>(r); });
 }
 
 }  // namespace tandem::cpu

@@ -106,11 +106,11 @@ void sgd_momentum(T* __restrict p, const T* __restrict g, A* __restrict u, i64 n
 }
 
 struct AdamFactors {
-  double keep;    // of the parameter: 1 - lr weight_decay when decoupled
-  double decay;   // added to the gradient otherwise
-  double m, v;    // 1 - beta1, 1 - beta2
+  double keep;   // of the parameter: 1 - lr weight_decay when decoupled
+  double decay;  // added to the gradient otherwise
+  double m, v;   // 1 - beta1, 1 - beta2
   double beta2;
-  double rate;    // the step is rate m / (sqrt(v) root + eps)
+  double rate;  // the step is rate m / (sqrt(v) root + eps)
   double root;
   double eps;
 };
@@ -118,10 +118,9 @@ struct AdamFactors {
 template <class T, class A>
 void adam(T* __restrict p, const T* __restrict g, A* __restrict m, A* __restrict v, i64 n,
           const AdamFactors& f) {
-  const A keep = static_cast<A>(f.keep), decay = static_cast<A>(f.decay),
-          fm = static_cast<A>(f.m), fv = static_cast<A>(f.v), beta2 = static_cast<A>(f.beta2),
-          rate = static_cast<A>(f.rate), root = static_cast<A>(f.root),
-          eps = static_cast<A>(f.eps);
+  const A keep = static_cast<A>(f.keep), decay = static_cast<A>(f.decay), fm = static_cast<A>(f.m),
+          fv = static_cast<A>(f.v), beta2 = static_cast<A>(f.beta2), rate = static_cast<A>(f.rate),
+          root = static_cast<A>(f.root), eps = static_cast<A>(f.eps);
   for (i64 i = 0; i < n; ++i) {
     const A x = static_cast<A>(p[i]);
     const A d = static_cast<A>(g[i]) + decay * x;

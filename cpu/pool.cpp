@@ -11,6 +11,8 @@ namespace {
 using i64 = std::int64_t;
 using i32 = std::int32_t;
 
+constexpr i64 kPlane = 1024;  // elements of short rows laid end to end
+
 // The pooling of [N, C, H, W] planes, in one of the two dense layouts.
 struct Geometry {
   i64 n, c, h, w, oh, ow;
@@ -38,6 +40,15 @@ struct Geometry {
     return kh == 2 && kw == 2 && sh == 2 && sw == 2 && ph == 0 && pw == 0 && 2 * oh <= h &&
            2 * ow <= w;
   }
+  /// The position of each such window's first input, where rows are short enough to be joined.
+  std::vector<std::int32_t> first_inputs() const {
+    std::vector<std::int32_t> p;
+    if (channels_last || !halves() || w > kPlane) return p;
+    for (i64 o = 0; o < oh * ow; ++o) {
+      p.push_back(static_cast<std::int32_t>(2 * (o / ow * w + o % ow)));
+    }
+    return p;
+  }
   Strides strides(const Shape& s) const {
     return strides_for(s, channels_last ? MemoryFormat::channels_last : MemoryFormat::contiguous);
   }
@@ -57,132 +68,201 @@ inline Range windows_of(i64 i, i64 k, i64 s, i64 p, i64 count) {
 }
 
 // ------------------------------------------------------------------------------------ maximum
+//
+// Work is done in stretches that fit into small buffers of the compute type: loops over them are
+// long and regular even where rows are short, and 16-bit elements are converted once.
+constexpr i64 kBlock = 64;     // channels
+constexpr i64 kStretch = 256;  // outputs of a row
+constexpr i64 kMargin = 64;
+constexpr i64 kPhases = 4;
 
 // A NaN is taken whatever was there, and nothing but another NaN replaces it.
-template <class T>
-inline bool takes(T v, T best) {
-  const auto a = static_cast<compute_t<T>>(v), b = static_cast<compute_t<T>>(best);
-  return (a > b) | (a != a);
-}
-template <class T>
-inline void take(T v, i32 at, T& best, i32& best_at) {
-  const bool t = takes(v, best);
+template <class A>
+inline void take(A v, i32 at, A& best, i32& best_at) {
+  const bool t = (v > best) | (v != v);
   best = t ? v : best;
   best_at = t ? at : best_at;
 }
 
 template <class T>
-void max_window_channels_last(const Geometry& g, const T* plane, i64 o_h, i64 o_w, T* __restrict y,
-                              i32* __restrict at) {
-  const i64 c = g.c;
-  if (g.halves()) {
-    const i32 p = static_cast<i32>(2 * o_h * g.w + 2 * o_w), q = p + static_cast<i32>(g.w);
-    const T *r0 = plane + p * c, *r1 = plane + q * c;
-    for (i64 i = 0; i < c; ++i) {
-      T best = r0[i];
-      i32 best_at = p;
-      take(r0[c + i], p + 1, best, best_at);
-      take(r1[i], q, best, best_at);
-      take(r1[c + i], q + 1, best, best_at);
-      y[i] = best;
-      at[i] = best_at;
-    }
-    return;
-  }
+void max_window_channels_last(const Geometry& g, const T* plane, i64 o_h, i64 o_w, T* y, i32* at) {
+  using A = compute_t<T>;
   const Range rh = window(o_h, g.kh, g.sh, g.ph, g.h), rw = window(o_w, g.kw, g.sw, g.pw, g.w);
-  bool first = true;
-  for (i64 ih = rh.begin; ih < rh.end; ++ih) {
-    for (i64 iw = rw.begin; iw < rw.end; ++iw) {
-      const i32 p = static_cast<i32>(ih * g.w + iw);
-      const T* x = plane + p * c;
-      if (first) {
-        for (i64 i = 0; i < c; ++i) y[i] = x[i], at[i] = p;
-        first = false;
-      } else {
-        for (i64 i = 0; i < c; ++i) take(x[i], p, y[i], at[i]);
+  for (i64 c0 = 0; c0 < g.c; c0 += kBlock) {
+    const i64 cn = std::min(kBlock, g.c - c0);
+    A best[kBlock];
+    i32 best_at[kBlock];
+    bool first = true;
+    for (i64 ih = rh.begin; ih < rh.end; ++ih) {
+      for (i64 iw = rw.begin; iw < rw.end; ++iw) {
+        const i32 p = static_cast<i32>(ih * g.w + iw);
+        const T* x = plane + p * g.c + c0;
+        if (first) {
+          for (i64 i = 0; i < cn; ++i) best[i] = static_cast<A>(x[i]), best_at[i] = p;
+          first = false;
+        } else {
+          for (i64 i = 0; i < cn; ++i) take(static_cast<A>(x[i]), p, best[i], best_at[i]);
+        }
       }
     }
+    for (i64 i = 0; i < cn; ++i) y[c0 + i] = static_cast<T>(best[i]);
+    for (i64 i = 0; i < cn; ++i) at[c0 + i] = best_at[i];
   }
 }
 
-// One tap of the kernel against a row of outputs; `Step` is the stride, 0 if only known at run
-// time, so that the compiler can vectorise the loads.
-template <int Step, class T>
-void max_tap(const T* x, i64 step, i32 at0, i64 count, T* __restrict y, i32* __restrict at) {
-  if constexpr (Step != 0) step = Step;
-  const i32 s = static_cast<i32>(step);
-  for (i32 o = 0; o < static_cast<i32>(count); ++o) take(x[o * s], at0 + o * s, y[o], at[o]);
-}
-
+// The same for 2x2 windows side by side: one pass.
 template <class T>
-void max_row(const Geometry& g, const T* plane, i64 o_h, T* __restrict y, i32* __restrict at) {
-  if (g.halves()) {
-    const i32 p = static_cast<i32>(2 * o_h * g.w), q = p + static_cast<i32>(g.w);
-    const T *r0 = plane + p, *r1 = plane + q;
-    for (i32 o = 0; o < static_cast<i32>(g.ow); ++o) {
-      T best = r0[2 * o];
-      i32 best_at = p + 2 * o;
-      take(r0[2 * o + 1], p + 2 * o + 1, best, best_at);
-      take(r1[2 * o], q + 2 * o, best, best_at);
-      take(r1[2 * o + 1], q + 2 * o + 1, best, best_at);
-      y[o] = best;
-      at[o] = best_at;
-    }
-    return;
+void max_halves_channels_last(const Geometry& g, const T* plane, i64 o_h, i64 o_w, T* __restrict y,
+                              i32* __restrict at) {
+  using A = compute_t<T>;
+  const i64 c = g.c;
+  const i32 p = static_cast<i32>(2 * o_h * g.w + 2 * o_w), q = p + static_cast<i32>(g.w);
+  const T *r0 = plane + p * c, *r1 = plane + q * c;
+  for (i64 i = 0; i < c; ++i) {
+    A best = static_cast<A>(r0[i]);
+    i32 best_at = p;
+    take(static_cast<A>(r0[c + i]), p + 1, best, best_at);
+    take(static_cast<A>(r1[i]), q, best, best_at);
+    take(static_cast<A>(r1[c + i]), q + 1, best, best_at);
+    y[i] = static_cast<T>(best);
+    at[i] = best_at;
   }
+}
+
+// A row of outputs. Each row of inputs is split into as many phases as the stride is long, so that
+// every tap of the kernel meets neighbouring outputs with neighbouring inputs.
+template <class T>
+void max_row(const Geometry& g, const T* plane, i64 o_h, T* y, i32* at) {
+  using A = compute_t<T>;
+  constexpr A kNone = -std::numeric_limits<A>::infinity();
+  const Range rh = window(o_h, g.kh, g.sh, g.ph, g.h);
+  A best[kStretch], phase[kPhases][kStretch + kMargin];
+  for (i64 o = 0; o < g.ow; o += kStretch) {
+    const i64 count = std::min(kStretch, g.ow - o), base = o * g.sw - g.pw;
+    for (i64 i = 0; i < count; ++i) {
+      best[i] = kNone;
+      at[o + i] = static_cast<i32>(rh.begin * g.w + std::max<i64>(base + i * g.sw, 0));
+    }
+    for (i64 ih = rh.begin; ih < rh.end; ++ih) {
+      const T* x = plane + ih * g.w;
+      const i64 len = count - 1 + (g.kw + g.sw - 1) / g.sw;
+      for (i64 f = 0; f < g.sw; ++f) {
+        const i64 from = base + f;  // element t of the phase is column from + t sw
+        const i64 b = std::min(len, from >= 0 ? 0 : (-from + g.sw - 1) / g.sw);
+        const i64 e = std::clamp<i64>((g.w - from + g.sw - 1) / g.sw, b, len);
+        A* to = phase[f];
+        std::fill(to, to + b, kNone);
+        for (i64 t = b; t < e; ++t) to[t] = static_cast<A>(x[from + t * g.sw]);
+        std::fill(to + e, to + len, kNone);
+      }
+      for (i64 k = 0; k < g.kw; ++k) {
+        const A* v = phase[k % g.sw] + k / g.sw;
+        const i32 p = static_cast<i32>(ih * g.w + base + k), step = static_cast<i32>(g.sw);
+        i32* to = at + o;
+        for (i32 i = 0; i < static_cast<i32>(count); ++i) {
+          take(v[i], p + i * step, best[i], to[i]);
+        }
+      }
+    }
+    for (i64 i = 0; i < count; ++i) y[o + i] = static_cast<T>(best[i]);
+  }
+}
+
+// For strides and kernels too large for that.
+template <class T>
+void max_row_plain(const Geometry& g, const T* plane, i64 o_h, T* y, i32* at) {
+  using A = compute_t<T>;
   const Range rh = window(o_h, g.kh, g.sh, g.ph, g.h);
   for (i64 o = 0; o < g.ow; ++o) {
-    const i64 p = rh.begin * g.w + std::max<i64>(o * g.sw - g.pw, 0);
-    y[o] = plane[p];
-    at[o] = static_cast<i32>(p);
-  }
-  for (i64 ih = rh.begin; ih < rh.end; ++ih) {
-    for (i64 k = 0; k < g.kw; ++k) {
-      // Outputs whose tap k lies inside the row: 0 <= o sw - pw + k < w.
-      const i64 b = k >= g.pw ? 0 : (g.pw - k + g.sw - 1) / g.sw;
-      const i64 room = g.w - 1 + g.pw - k;
-      const i64 e = room < 0 ? 0 : std::min(g.ow, room / g.sw + 1);
-      if (e <= b) continue;
-      const i64 p = ih * g.w + b * g.sw - g.pw + k;
-      const auto run = [&](auto step) {
-        max_tap<decltype(step)::value>(plane + p, g.sw, static_cast<i32>(p), e - b, y + b, at + b);
-      };
-      switch (g.sw) {
-        case 1: run(std::integral_constant<int, 1>{}); break;
-        case 2: run(std::integral_constant<int, 2>{}); break;
-        default: run(std::integral_constant<int, 0>{});
+    const Range rw = window(o, g.kw, g.sw, g.pw, g.w);
+    i32 best_at = static_cast<i32>(rh.begin * g.w + rw.begin);
+    A best = static_cast<A>(plane[best_at]);
+    for (i64 ih = rh.begin; ih < rh.end; ++ih) {
+      for (i64 p = ih * g.w + rw.begin; p < ih * g.w + rw.end; ++p) {
+        take(static_cast<A>(plane[p]), static_cast<i32>(p), best, best_at);
       }
     }
+    y[o] = static_cast<T>(best);
+    at[o] = best_at;
   }
 }
 
+// Rows of 2x2 windows side by side, several at a time: their inputs laid end to end.
+template <class F>
+void each_halves_stretch(const Geometry& g, const F& f) {
+  const i64 rows = std::max<i64>(1, kPlane / g.w);
+  for (i64 o = 0; o < g.oh; o += rows) f(o, std::min(rows, g.oh - o));
+}
+
 template <class T>
-void max_pool(const Geometry& g, const T* x, T* y, i32* at) {
+void max_halves(const Geometry& g, const i32* first, const T* plane, T* y, i32* at) {
+  using A = compute_t<T>;
+  each_halves_stretch(g, [&](i64 o, i64 rows) {
+    A top[kPlane], bottom[kPlane];
+    const i64 len = 2 * g.ow;
+    for (i64 r = 0; r < rows; ++r) {
+      const T* x = plane + 2 * (o + r) * g.w;
+      for (i64 i = 0; i < len; ++i) top[r * len + i] = static_cast<A>(x[i]);
+      for (i64 i = 0; i < len; ++i) bottom[r * len + i] = static_cast<A>(x[g.w + i]);
+    }
+    const i32 w = static_cast<i32>(g.w);
+    const i32* p = first + o * g.ow;
+    T* to = y + o * g.ow;
+    i32* to_at = at + o * g.ow;
+#pragma GCC ivdep
+    for (i64 i = 0; i < rows * g.ow; ++i) {
+      A best = top[2 * i];
+      i32 best_at = p[i];
+      take(top[2 * i + 1], p[i] + 1, best, best_at);
+      take(bottom[2 * i], p[i] + w, best, best_at);
+      take(bottom[2 * i + 1], p[i] + w + 1, best, best_at);
+      to[i] = static_cast<T>(best);
+      to_at[i] = best_at;
+    }
+  });
+}
+
+// `first`: for windows side by side, the position of each one's first input.
+template <class T>
+void max_pool(const Geometry& g, const std::vector<i32>& first, const T* x, T* y, i32* at) {
   if (g.channels_last) {
     parallel_for(g.n * g.oh, grain_for(g.ow * g.c * g.kh * g.kw), [&](i64 begin, i64 end) {
       for (i64 r = begin; r < end; ++r) {
         const T* image = x + r / g.oh * g.h * g.w * g.c;
         for (i64 o = 0; o < g.ow; ++o) {
           const i64 to = (r * g.ow + o) * g.c;
-          max_window_channels_last(g, image, r % g.oh, o, y + to, at + to);
+          if (g.halves()) {
+            max_halves_channels_last(g, image, r % g.oh, o, y + to, at + to);
+          } else {
+            max_window_channels_last(g, image, r % g.oh, o, y + to, at + to);
+          }
         }
       }
     });
+  } else if (!first.empty()) {
+    parallel_for(g.planes(), grain_for(g.h * g.w), [&](i64 begin, i64 end) {
+      for (i64 plane = begin; plane < end; ++plane) {
+        const i64 to = plane * g.oh * g.ow;
+        max_halves(g, first.data(), x + plane * g.h * g.w, y + to, at + to);
+      }
+    });
   } else {
+    const bool phases = g.sw <= kPhases && g.kw <= kMargin;
     parallel_for(g.planes() * g.oh, grain_for(g.ow * g.kh * g.kw), [&](i64 begin, i64 end) {
       for (i64 r = begin; r < end; ++r) {
-        max_row(g, x + r / g.oh * g.h * g.w, r % g.oh, y + r * g.ow, at + r * g.ow);
+        const auto row = phases ? max_row<T> : max_row_plain<T>;
+        row(g, x + r / g.oh * g.h * g.w, r % g.oh, y + r * g.ow, at + r * g.ow);
       }
     });
   }
 }
 
-// Gradient: each input looks for itself among the positions of the windows that hold it, in a
-// fixed order. So there is nothing to clear first, and nothing two threads could both write.
-constexpr i64 kBlock = 64;
-
+// Gradient. In planes, each is cleared and added into; in channels-last, where threads share
+// planes, each input looks for itself among the positions of the windows that hold it. Both add in
+// the order of the windows.
 template <class T>
 void max_pool_grad_channels_last(const Geometry& g, const T* gy, const i32* at, T* gx) {
+  using A = compute_t<T>;
   parallel_for(g.n * g.h, grain_for(g.w * g.c), [&](i64 begin, i64 end) {
     for (i64 r = begin; r < end; ++r) {
       const i64 ih = r % g.h, image = r / g.h * g.oh * g.ow * g.c;
@@ -193,15 +273,13 @@ void max_pool_grad_channels_last(const Geometry& g, const T* gy, const i32* at, 
         T* to = gx + (r * g.w + iw) * g.c;
         for (i64 c0 = 0; c0 < g.c; c0 += kBlock) {
           const i64 cn = std::min(kBlock, g.c - c0);
-          compute_t<T> acc[kBlock] = {};
+          A acc[kBlock] = {};
           for (i64 o = rh.begin; o < rh.end; ++o) {
             for (i64 q = rw.begin; q < rw.end; ++q) {
               const i64 from = image + (o * g.ow + q) * g.c + c0;
               const T* v = gy + from;
               const i32* a = at + from;
-              for (i64 i = 0; i < cn; ++i) {
-                acc[i] += a[i] == p ? static_cast<compute_t<T>>(v[i]) : compute_t<T>(0);
-              }
+              for (i64 i = 0; i < cn; ++i) acc[i] += a[i] == p ? static_cast<A>(v[i]) : A(0);
             }
           }
           for (i64 i = 0; i < cn; ++i) to[c0 + i] = static_cast<T>(acc[i]);
@@ -211,52 +289,82 @@ void max_pool_grad_channels_last(const Geometry& g, const T* gy, const i32* at, 
   });
 }
 
-// Two rows of inputs from one row of 2x2 windows.
-template <class T>
-void halves_grad_rows(const Geometry& g, const T* gy, const i32* at, i64 o_h, T* __restrict r0,
-                      T* __restrict r1) {
-  const i32 p = static_cast<i32>(2 * o_h * g.w), q = p + static_cast<i32>(g.w);
-  for (i32 o = 0; o < static_cast<i32>(g.ow); ++o) {
-    const T v = gy[o];
-    const i32 a = at[o];
-    r0[2 * o] = a == p + 2 * o ? v : T{};
-    r0[2 * o + 1] = a == p + 2 * o + 1 ? v : T{};
-    r1[2 * o] = a == q + 2 * o ? v : T{};
-    r1[2 * o + 1] = a == q + 2 * o + 1 ? v : T{};
-  }
-  for (i64 i = 2 * g.ow; i < g.w; ++i) r0[i] = r1[i] = T{};
+// Windows side by side: a choice between the gradient and zero, the same for any dtype (U: an
+// unsigned integer of its size).
+template <class U>
+void halves_grad_channels_last(const Geometry& g, const U* gy, const i32* at, U* gx) {
+  parallel_for(g.n * g.h, grain_for(g.w * g.c), [&](i64 begin, i64 end) {
+    for (i64 r = begin; r < end; ++r) {
+      const i64 ih = r % g.h, o = ih / 2, c = g.c;
+      U* row = gx + r * g.w * c;
+      const i64 covered = o < g.oh ? 2 * g.ow * c : 0;
+      std::fill(row + covered, row + g.w * c, U(0));
+      if (covered == 0) continue;
+      const i64 from = (r / g.h * g.oh + o) * g.ow * c;
+      for (i64 q = 0; q < g.ow; ++q) {
+        const U* v = gy + from + q * c;
+        const i32* a = at + from + q * c;
+        const i32 p = static_cast<i32>(ih * g.w + 2 * q);
+        U *left = row + 2 * q * c, *right = left + c;
+#pragma GCC ivdep
+        for (i64 i = 0; i < c; ++i) {
+          left[i] = a[i] == p ? v[i] : U(0);
+          right[i] = a[i] == p + 1 ? v[i] : U(0);
+        }
+      }
+    }
+  });
 }
 
-template <class T>
-void max_pool_grad_planes(const Geometry& g, const T* gy, const i32* at, T* gx) {
+template <class U>
+void halves_grad(const Geometry& g, const i32* first, const U* gy, const i32* at, U* gx) {
   parallel_for(g.planes(), grain_for(g.h * g.w), [&](i64 begin, i64 end) {
     for (i64 plane = begin; plane < end; ++plane) {
-      const T* v = gy + plane * g.oh * g.ow;
-      const i32* a = at + plane * g.oh * g.ow;
-      T* to = gx + plane * g.h * g.w;
-      if (g.halves()) {
-        for (i64 o = 0; o < g.oh; ++o) {
-          T* r = to + 2 * o * g.w;
-          halves_grad_rows(g, v + o * g.ow, a + o * g.ow, o, r, r + g.w);
+      U* to = gx + plane * g.h * g.w;
+      each_halves_stretch(g, [&](i64 o, i64 rows) {
+        U top[kPlane], bottom[kPlane];
+        const i32 w = static_cast<i32>(g.w);
+        const i32 *p = first + o * g.ow, *a = at + (plane * g.oh + o) * g.ow;
+        const U* v = gy + (plane * g.oh + o) * g.ow;
+        for (i64 i = 0; i < rows * g.ow; ++i) {
+          const i32 k = a[i] - p[i];
+          top[2 * i] = k == 0 ? v[i] : U(0);
+          top[2 * i + 1] = k == 1 ? v[i] : U(0);
+          bottom[2 * i] = k == w ? v[i] : U(0);
+          bottom[2 * i + 1] = k == w + 1 ? v[i] : U(0);
         }
-        std::fill(to + 2 * g.oh * g.w, to + g.h * g.w, T{});
-      } else if constexpr (std::is_same_v<T, compute_t<T>>) {
-        std::fill(to, to + g.h * g.w, T{});
-        for (i64 i = 0; i < g.oh * g.ow; ++i) to[a[i]] += v[i];
-      } else {  // the same sums, but rounded once
-        for (i64 ih = 0; ih < g.h; ++ih) {
-          const Range rh = windows_of(ih, g.kh, g.sh, g.ph, g.oh);
-          for (i64 iw = 0; iw < g.w; ++iw) {
-            const Range rw = windows_of(iw, g.kw, g.sw, g.pw, g.ow);
-            compute_t<T> acc = 0;
-            for (i64 o = rh.begin * g.ow; o < rh.end * g.ow; o += g.ow) {
-              for (i64 q = rw.begin; q < rw.end; ++q) {
-                if (a[o + q] == ih * g.w + iw) acc += static_cast<compute_t<T>>(v[o + q]);
-              }
-            }
-            to[ih * g.w + iw] = static_cast<T>(acc);
-          }
+        const i64 len = 2 * g.ow;
+        for (i64 r = 0; r < rows; ++r) {
+          U *r0 = to + 2 * (o + r) * g.w, *r1 = r0 + g.w;
+          for (i64 i = 0; i < len; ++i) r0[i] = top[r * len + i];
+          for (i64 i = 0; i < len; ++i) r1[i] = bottom[r * len + i];
+          for (i64 i = len; i < g.w; ++i) r0[i] = r1[i] = U(0);
         }
+      });
+      std::fill(to + 2 * g.oh * g.w, to + g.h * g.w, U(0));
+    }
+  });
+}
+
+// 16-bit gradients are added up in float, in `scratch`: a plane for each of `tasks`.
+template <class T>
+void max_pool_grad_planes(const Geometry& g, const T* gy, const i32* at, T* gx, i64 tasks,
+                          compute_t<T>* scratch) {
+  using A = compute_t<T>;
+  const i64 size = g.h * g.w, out = g.oh * g.ow, per = (g.planes() + tasks - 1) / tasks;
+  parallel_for(tasks, grain_for(per * size), [&](i64 begin, i64 end) {
+    for (i64 plane = begin * per; plane < std::min(end * per, g.planes()); ++plane) {
+      T* to = gx + plane * size;
+      A* acc;
+      if constexpr (std::is_same_v<T, A>) {
+        acc = to;
+      } else {
+        acc = scratch + begin * size;
+      }
+      std::fill(acc, acc + size, A(0));
+      for (i64 i = plane * out; i < (plane + 1) * out; ++i) acc[at[i]] += static_cast<A>(gy[i]);
+      if constexpr (!std::is_same_v<T, A>) {
+        for (i64 i = 0; i < size; ++i) to[i] = static_cast<T>(acc[i]);
       }
     }
   });
@@ -291,7 +399,29 @@ template <class A>
 struct Axis {
   std::vector<Range> of;     // inputs of each output
   std::vector<A> pre, post;  // one of them empty
-  bool pairs = false;        // of[i] == [2i, 2i + 2)
+  // Outputs [regular.begin, regular.end) cover `length` inputs each and start `step` apart.
+  Range regular = {0, 0};
+  i64 length = 0, step = 0;
+  // Where no output has more than one input: which one, -1 for none.
+  std::vector<i32> only;
+
+  void analyse() {
+    const i64 n = static_cast<i64>(of.size());
+    const auto len = [&](i64 i) { return of[i].end - of[i].begin; };
+    const auto like_middle = [&](i64 i) {
+      return len(i) == length && of[i].begin - of[n / 2].begin == (i - n / 2) * step;
+    };
+    if (n == 0) return;
+    length = len(n / 2);
+    step = n / 2 + 1 < n ? of[n / 2 + 1].begin - of[n / 2].begin : 1;
+    regular = {n / 2, n / 2 + 1};
+    while (regular.begin > 0 && like_middle(regular.begin - 1)) --regular.begin;
+    while (regular.end < n && like_middle(regular.end)) ++regular.end;
+    for (i64 i = 0; i < n; ++i) {
+      if (len(i) > 1) return only.clear();
+      only.push_back(len(i) == 1 ? static_cast<i32>(of[i].begin) : -1);
+    }
+  }
 };
 
 template <class A>
@@ -299,11 +429,7 @@ Axis<A> forward_axis(const std::vector<Range>& windows, const std::vector<i64>& 
   Axis<A> a;
   a.of = windows;
   a.post.assign(divisors.begin(), divisors.end());
-  a.pairs = true;
-  for (std::size_t i = 0; i < windows.size(); ++i) {
-    const i64 first = 2 * static_cast<i64>(i);
-    a.pairs = a.pairs && windows[i].begin == first && windows[i].end == first + 2;
-  }
+  a.analyse();
   return a;
 }
 
@@ -321,6 +447,7 @@ Axis<A> backward_axis(const std::vector<Range>& windows, const std::vector<i64>&
     while (e < n && windows[e].begin <= i) ++e;
     a.of.push_back({b, e});
   }
+  a.analyse();
   return a;
 }
 
@@ -395,17 +522,45 @@ struct IntervalSums {
         continue;
       }
       sum_columns(plane, rh, from, std::max<i64>(0, cols.of[e - 1].end - from), sum);
-      if (Forward && cols.pairs) {
-        for (i64 j = 0; j < e - q; ++j) finish(p, q + j, sum[2 * j] + sum[2 * j + 1], y);
-      } else {
-        for (i64 j = q; j < e; ++j) {
-          A total = 0;
-          for (i64 k = cols.of[j].begin; k < cols.of[j].end; ++k) total += sum[k - from];
-          finish(p, j, total, y);
-        }
-      }
+      combine(p, q, e, from, sum, y);
       q = e;
     }
+  }
+
+  // Outputs [q, e) of row p from the sums of columns `from` on.
+  void combine(i64 p, i64 q, i64 e, i64 from, const A* __restrict sum, T* __restrict y) const {
+    if (!cols.only.empty()) {
+      const i32* only = cols.only.data();
+      for (i64 j = q; j < e; ++j) finish(p, j, only[j] < 0 ? A(0) : sum[only[j] - from], y);
+      return;
+    }
+    const i64 b = std::clamp(cols.regular.begin, q, e), r = std::clamp(cols.regular.end, b, e);
+    const auto one_by_one = [&](i64 first, i64 last) {
+      for (i64 j = first; j < last; ++j) {
+        A total = 0;
+        for (i64 k = cols.of[j].begin; k < cols.of[j].end; ++k) total += sum[k - from];
+        finish(p, j, total, y);
+      }
+    };
+    one_by_one(q, b);
+    const A* s = b < r ? sum + (cols.of[b].begin - from) : sum;
+    if (cols.step == 2 && cols.length == 2) {
+      for (i64 j = 0; j < r - b; ++j) finish(p, b + j, s[2 * j] + s[2 * j + 1], y);
+    } else if (cols.step == 1 || cols.step == 2) {
+      A acc[kRow];
+      for (i64 j = 0; j < r - b; ++j) acc[j] = 0;
+      for (i64 k = 0; k < cols.length; ++k) {
+        if (cols.step == 2) {
+          for (i64 j = 0; j < r - b; ++j) acc[j] += s[2 * j + k];
+        } else {
+          for (i64 j = 0; j < r - b; ++j) acc[j] += s[j + k];
+        }
+      }
+      for (i64 j = 0; j < r - b; ++j) finish(p, b + j, acc[j], y);
+    } else {
+      one_by_one(b, r);
+    }
+    one_by_one(r, e);
   }
 
   void finish(i64 p, i64 q, A total, T* y) const {
@@ -496,14 +651,15 @@ RefPtr<Plan> plan_average(const PlanRequest& r, const char* name) {
 
 RefPtr<Plan> plan_max_pool2d(const PlanRequest& r) {
   const Geometry g(r.in[0], r.out[0], r.out[0], r.attrs<PoolAttrs>());
+  const std::vector<i32> first = g.first_inputs();
   std::size_t bytes = 0;
   const Operand in(r.in[0], g.strides(r.in[0].shape), bytes);
   return visit_floating(r.in[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     return make_plan(
         "cpu:max_pool2d",
-        [g, in](const LaunchArgs& a) {
-          max_pool(g, in.load<T>(a.in[0], a.workspace), static_cast<T*>(a.out[0]),
+        [g, first, in](const LaunchArgs& a) {
+          max_pool(g, first, in.load<T>(a.in[0], a.workspace), static_cast<T*>(a.out[0]),
                    static_cast<i32*>(a.out[1]));
         },
         bytes);
@@ -512,21 +668,46 @@ RefPtr<Plan> plan_max_pool2d(const PlanRequest& r) {
 
 RefPtr<Plan> plan_max_pool2d_grad(const PlanRequest& r) {
   const Geometry g(r.out[0], r.in[0], r.out[0], r.attrs<PoolAttrs>());
+  const std::vector<i32> first = g.first_inputs();
   std::size_t bytes = 0;
   const Operand gy(r.in[0], g.strides(r.in[0].shape), bytes);
   const Operand at(r.in[1], g.strides(r.in[1].shape), bytes);
+  if (g.halves() && (g.channels_last || !first.empty())) {
+    return visit_size(size_of(r.in[0].dtype), [&](auto tag) {
+      using U = typename decltype(tag)::type;
+      return make_plan(
+          "cpu:max_pool2d_grad",
+          [g, first, gy, at](const LaunchArgs& a) {
+            const U* v = gy.load<U>(a.in[0], a.workspace);
+            const i32* p = at.load<i32>(a.in[1], a.workspace);
+            U* gx = static_cast<U*>(a.out[0]);
+            if (g.channels_last) {
+              halves_grad_channels_last(g, v, p, gx);
+            } else {
+              halves_grad(g, first.data(), v, p, gx);
+            }
+          },
+          bytes);
+    });
+  }
+  const i64 tasks = std::clamp<i64>(g.planes(), 1, 64);
+  const std::size_t scratch =
+      reserve(bytes, !g.channels_last && is_low_precision(r.in[0].dtype)
+                         ? static_cast<std::size_t>(tasks * g.h * g.w) * sizeof(float)
+                         : 0);
   return visit_floating(r.in[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     return make_plan(
         "cpu:max_pool2d_grad",
-        [g, gy, at](const LaunchArgs& a) {
+        [=](const LaunchArgs& a) {
           const T* v = gy.load<T>(a.in[0], a.workspace);
           const i32* p = at.load<i32>(a.in[1], a.workspace);
           T* gx = static_cast<T*>(a.out[0]);
           if (g.channels_last) {
             max_pool_grad_channels_last(g, v, p, gx);
           } else {
-            max_pool_grad_planes(g, v, p, gx);
+            void* ws = static_cast<char*>(a.workspace) + scratch;
+            max_pool_grad_planes(g, v, p, gx, tasks, static_cast<compute_t<T>*>(ws));
           }
         },
         bytes);

@@ -76,7 +76,9 @@ template <class T>
 struct SumOp {
   using In = T;
   using Ctx = NoCtx;
-  using Lane = std::conditional_t<std::is_integral_v<T>, std::uint64_t, compute_t<T>>;
+  // Bytes fill no 32 bits before they are widened, and twice as many fit a vector.
+  using Lane = std::conditional_t<!std::is_integral_v<T>, compute_t<T>,
+                                  std::conditional_t<sizeof(T) == 1, std::uint32_t, std::uint64_t>>;
   using Wide = Total<T>;
   static Lane first() { return 0; }
   static Wide wide_first() { return 0; }
@@ -113,7 +115,7 @@ template <class T, bool kMax>
 struct ExtremumOp {
   using In = T;
   using Ctx = NoCtx;
-  using Lane = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, compute_t<T>>;
+  using Lane = compute_t<T>;
   using Wide = Lane;
   static Lane first() {
     using L = std::numeric_limits<Lane>;
@@ -122,11 +124,11 @@ struct ExtremumOp {
   }
   static Wide wide_first() { return first(); }
   static Lane load(T v, NoCtx) { return static_cast<Lane>(v); }
-  // Whether `v` is to replace `a`, given that `a` is no NaN. No short-circuit: it must vectorise.
-  static bool beats(Lane v, Lane a) {
-    return static_cast<bool>(static_cast<int>(kMax ? v > a : v < a) | static_cast<int>(v != v));
+  // Selects only, no branches, or the loops would not vectorise.
+  static Lane combine(Lane a, Lane v) {
+    const Lane better = kMax ? (v > a ? v : a) : (v < a ? v : a);  // `a` if either is a NaN
+    return v != v ? v : better;
   }
-  static Lane combine(Lane a, Lane v) { return beats(v, a) ? v : a; }
   static Wide widen(Lane v) { return v; }
   static Wide merge(Wide a, Wide b) { return combine(a, b); }
 };
@@ -153,6 +155,18 @@ using AnyOp = LogicOp<T, true>;
 template <class T>
 using AllOp = LogicOp<T, false>;
 
+// A bool is a byte of 0 or 1, and as a byte it vectorises.
+template <class F>
+RefPtr<Plan> visit_element(DType t, const F& f) {
+  return visit_dtype(t == DType::boolean ? DType::u8 : t, [&](auto tag) -> RefPtr<Plan> {
+    if constexpr (std::is_same_v<typename decltype(tag)::type, bool>) {
+      return nullptr;
+    } else {
+      return f(tag);
+    }
+  });
+}
+
 unsigned mask_of(const PlanRequest& r, const Dims& axes) {
   return axis_mask(axes, r.in[0].rank(), r.op.name);
 }
@@ -178,41 +192,41 @@ using SumOut = std::conditional_t<std::is_integral_v<T>, std::int64_t, T>;
 }  // namespace
 
 RefPtr<Plan> plan_sum(const PlanRequest& r) {
-  return visit_dtype(r.in[0].dtype, [&](auto tag) {
+  return visit_element(r.in[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     return plan_simple<SumOp<T>, SumOut<T>>(r);
   });
 }
 
 RefPtr<Plan> plan_prod(const PlanRequest& r) {
-  return visit_dtype(r.in[0].dtype, [&](auto tag) {
+  return visit_element(r.in[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     return plan_simple<ProdOp<T>, SumOut<T>>(r);
   });
 }
 
 RefPtr<Plan> plan_max(const PlanRequest& r) {
-  return visit_dtype(r.in[0].dtype, [&](auto tag) {
+  return visit_element(r.in[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     return plan_simple<MaxOp<T>, T>(r);
   });
 }
 
 RefPtr<Plan> plan_min(const PlanRequest& r) {
-  return visit_dtype(r.in[0].dtype, [&](auto tag) {
+  return visit_element(r.in[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     return plan_simple<MinOp<T>, T>(r);
   });
 }
 
 RefPtr<Plan> plan_any(const PlanRequest& r) {
-  return visit_dtype(r.in[0].dtype, [&](auto tag) {
+  return visit_element(r.in[0].dtype, [&](auto tag) {
     return plan_simple<AnyOp<typename decltype(tag)::type>, bool>(r);
   });
 }
 
 RefPtr<Plan> plan_all(const PlanRequest& r) {
-  return visit_dtype(r.in[0].dtype, [&](auto tag) {
+  return visit_element(r.in[0].dtype, [&](auto tag) {
     return plan_simple<AllOp<typename decltype(tag)::type>, bool>(r);
   });
 }
@@ -301,9 +315,33 @@ struct ArgLayout {
   }
 };
 
+// Whether `v`, further on, takes the place of `best`: not if they are equal, or best is a NaN.
 template <class Op>
 bool overtakes(typename Op::Lane v, typename Op::Lane best) {
-  return static_cast<bool>(static_cast<int>(Op::beats(v, best)) & static_cast<int>(best == best));
+  const bool same = (Op::combine(best, v) == best) | (best != best);
+  return !same;
+}
+
+constexpr std::integral_constant<std::int64_t, 1> unit;
+
+// Position of the first of `n` elements that is `value`, which is among them.
+template <class Op, class Step>
+std::int64_t find(const typename Op::In* p, std::int64_t n, Step step, typename Op::Lane value) {
+  const auto hit = [p, step, value](std::int64_t i) {
+    const auto v = Op::load(p[i * step], {});
+    return static_cast<int>(v == value) |
+           (static_cast<int>(v != v) & static_cast<int>(value != value));
+  };
+  // Block by block: a loop without a way out vectorises.
+  constexpr std::int64_t block = 64;
+  std::int64_t i = 0;
+  for (; i + block < n; i += block) {
+    int hits = 0;
+    for (std::int64_t j = 0; j < block; ++j) hits |= hit(i + j);
+    if (hits != 0) break;
+  }
+  while (i + 1 < n && hit(i) == 0) ++i;
+  return i;
 }
 
 template <class Op>
@@ -320,11 +358,9 @@ std::int64_t arg_row(const ArgLayout& l, const typename Op::In* p) {
       offset = at[0];
     }
   }
-  std::int64_t i = 0;
-  for (; i + 1 < l.n; ++i) {
-    const auto v = Op::load(p[offset + i * l.step], {});
-    if (v == best || (v != v && best != best)) break;
-  }
+  p += offset;
+  const std::int64_t i =
+      l.step == 1 ? find<Op>(p, l.n, unit, best) : find<Op>(p, l.n, l.step, best);
   return row * l.n + i;
 }
 
@@ -381,13 +417,13 @@ RefPtr<Plan> plan_arg(const PlanRequest& r) {
 }  // namespace
 
 RefPtr<Plan> plan_argmax(const PlanRequest& r) {
-  return visit_dtype(r.in[0].dtype,
-                     [&](auto tag) { return plan_arg<MaxOp<typename decltype(tag)::type>>(r); });
+  return visit_element(r.in[0].dtype,
+                       [&](auto tag) { return plan_arg<MaxOp<typename decltype(tag)::type>>(r); });
 }
 
 RefPtr<Plan> plan_argmin(const PlanRequest& r) {
-  return visit_dtype(r.in[0].dtype,
-                     [&](auto tag) { return plan_arg<MinOp<typename decltype(tag)::type>>(r); });
+  return visit_element(r.in[0].dtype,
+                       [&](auto tag) { return plan_arg<MinOp<typename decltype(tag)::type>>(r); });
 }
 
 // -------------------------------------------------------------------------------------- cumsum
@@ -435,8 +471,8 @@ RefPtr<Plan> plan_running_sum(const PlanRequest& r) {
 }  // namespace
 
 RefPtr<Plan> plan_cumsum(const PlanRequest& r) {
-  return visit_dtype(r.in[0].dtype,
-                     [&](auto tag) { return plan_running_sum<typename decltype(tag)::type>(r); });
+  return visit_element(r.in[0].dtype,
+                       [&](auto tag) { return plan_running_sum<typename decltype(tag)::type>(r); });
 }
 
 }  // namespace tandem::cpu

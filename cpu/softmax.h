@@ -52,35 +52,11 @@ double blocked_sum(std::int64_t n, const F& f) {
   constexpr std::int64_t kBlock = 1024;
   double total = 0;
   for (std::int64_t b = 0; b < n; b += kBlock) {
-    const auto part = lane_sums<A, 1>(std::min(kBlock, n - b), [&](std::int64_t i) {
-      return std::array<A, 1>{f(b + i)};
-    });
+    const auto part = lane_sums<A, 1>(std::min(kBlock, n - b),
+                                      [&](std::int64_t i) { return std::array<A, 1>{f(b + i)}; });
     total += static_cast<double>(part[0]);
   }
   return total;
-}
-
-template <class T>
-compute_t<T> row_max(const T* x, std::int64_t n) {
-  using A = compute_t<T>;
-  A best[kLanes];
-  for (int l = 0; l < kLanes; ++l) best[l] = -INFINITY;
-  std::int64_t i = 0;
-  // A NaN may be missed here: it comes back with the sum.
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int l = 0; l < kLanes; ++l) {
-      const A v = static_cast<A>(x[i + l]);
-      best[l] = v > best[l] ? v : best[l];
-    }
-  }
-  for (int l = 0; i < n; ++i, ++l) {
-    const A v = static_cast<A>(x[i]);
-    best[l] = v > best[l] ? v : best[l];
-  }
-  for (int step = kLanes / 2; step > 0; step /= 2) {
-    for (int l = 0; l < step; ++l) best[l] = best[l + step] > best[l] ? best[l + step] : best[l];
-  }
-  return best[0];
 }
 
 template <bool Log, class T, class O>
@@ -89,7 +65,8 @@ void softmax_row(const T* x, O* y, std::int64_t n) {
   constexpr std::int64_t kBlock = 1024;
   // The exponentials are kept in y if it can hold them unrounded.
   constexpr bool kKeep = !Log && std::is_same_v<O, A>;
-  const A top = row_max(x, n);
+  // A NaN missed by the maximum comes back with the sum.
+  const A top = lane_max<A>(n, [x](std::int64_t i) { return static_cast<A>(x[i]); });
   A buffer[kKeep ? 1 : kBlock];
   double sum = 0;
   for (std::int64_t b = 0; b < n; b += kBlock) {

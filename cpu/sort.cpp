@@ -1,6 +1,10 @@
 #include "ops/sort.h"
 
 #include <algorithm>
+#include <bit>
+#include <limits>
+#include <new>
+#include <type_traits>
 
 #include "cpu/strided.h"
 #include "ops/op_list.h"
@@ -9,35 +13,45 @@ namespace tandem::cpu {
 
 namespace {
 
-template <class C>
-struct Item {
-  C value;
-  std::int64_t index;
-};
+// An integer that orders as the value does. A NaN comes last (first, descending), the zeros are
+// one.
+template <class T>
+auto order_key(T v, bool descending) {
+  using C = compute_t<T>;
+  using Key = std::conditional_t<sizeof(C) == 8, std::uint64_t, std::uint32_t>;
+  constexpr Key sign = Key{1} << (8 * sizeof(Key) - 1);
+  const C c = static_cast<C>(v);
+  Key key;
+  if constexpr (std::is_floating_point_v<C>) {
+    key = std::bit_cast<Key>(c + C{0});
+    key = key & sign ? ~key : key | sign;
+    if (c != c) key = ~Key{0};
+  } else {
+    key = static_cast<Key>(static_cast<std::int64_t>(c)) ^ (std::is_signed_v<C> ? sign : 0);
+  }
+  return descending ? static_cast<Key>(~key) : key;
+}
 
-// A total order (a NaN is the largest of all), with the position last: so any sort is stable, and
-// one that needs no memory will do.
-template <class C, bool kDescending>
-struct Before {
-  static bool less(C a, C b) {
-    if constexpr (std::is_floating_point_v<C>) {
-      if (a != a || b != b) return a == a;
-    }
-    return a < b;
-  }
-  bool operator()(const Item<C>& a, const Item<C>& b) const {
-    const C &l = kDescending ? b.value : a.value, &r = kDescending ? a.value : b.value;
-    const bool nans = a.value != a.value && b.value != b.value;
-    if (!nans && less(l, r)) return true;
-    if (!nans && less(r, l)) return false;
-    return a.index < b.index;
-  }
+// What is sorted: keys with their positions, so that any sort is stable and one that needs no
+// memory will do. Two 32-bit halves compare as one number.
+struct Narrow {
+  std::uint64_t v;
+  Narrow(std::uint32_t key, std::int64_t i)
+      : v(std::uint64_t{key} << 32 | static_cast<std::uint64_t>(i)) {}
+  std::int64_t index() const { return static_cast<std::int64_t>(v & 0xffffffffu); }
+  bool operator<(const Narrow& o) const { return v < o.v; }
+};
+struct Wide {
+  std::uint64_t key;
+  std::int64_t i;
+  Wide(std::uint64_t k, std::int64_t at) : key(k), i(at) {}
+  std::int64_t index() const { return i; }
+  bool operator<(const Wide& o) const { return key != o.key ? key < o.key : i < o.i; }
 };
 
 // Writes the first `k` of each line along `axis`.
-template <class T, bool kDescending>
-RefPtr<Plan> plan_lines(const PlanRequest& r, int axis) {
-  using C = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, compute_t<T>>;
+template <class T, class Item>
+RefPtr<Plan> plan_lines(const PlanRequest& r, int axis, bool descending) {
   const TensorDesc &x = r.in[0], &y = r.out[0];
   Axes<2> lines;  // input; output and indices, which are laid out alike
   for (int i = 0; i < x.rank(); ++i) {
@@ -48,7 +62,7 @@ RefPtr<Plan> plan_lines(const PlanRequest& r, int axis) {
   // Each part has a buffer of its own, so there must not be one for every line.
   const std::int64_t parts =
       n < 32 ? std::min<std::int64_t>(lines.count, 16) : std::min<std::int64_t>(lines.count, 64);
-  const std::size_t buffer = align_up(static_cast<std::size_t>(n) * sizeof(Item<C>));
+  const std::size_t buffer = align_up(static_cast<std::size_t>(n) * sizeof(Item));
   return make_plan(
       "cpu:sort",
       [=](const LaunchArgs& a) {
@@ -59,23 +73,25 @@ RefPtr<Plan> plan_lines(const PlanRequest& r, int axis) {
         const std::int64_t per_part = (lines.count + parts - 1) / std::max<std::int64_t>(1, parts);
         parallel_for(parts, grain_for(per_part * n * 4), [&](std::int64_t b, std::int64_t e) {
           for (; b < e; ++b) {
-            auto* item = reinterpret_cast<Item<C>*>(static_cast<char*>(a.workspace) +
-                                                    static_cast<std::size_t>(b) * buffer);
+            auto* item = reinterpret_cast<Item*>(static_cast<char*>(a.workspace) +
+                                                 static_cast<std::size_t>(b) * buffer);
             std::int64_t line = b * per_part;
             const std::int64_t stop = std::min(lines.count, line + per_part);
             for (Odometer<2> at(lines, line); line < stop; ++line, at.next()) {
               const T* p = in + at[0];
-              for (std::int64_t i = 0; i < n; ++i) item[i] = {static_cast<C>(p[i * in_step]), i};
-              const Before<C, kDescending> before;
+              for (std::int64_t i = 0; i < n; ++i) {
+                new (item + i) Item(order_key(p[i * in_step], descending), i);
+              }
               if (k < n && k <= 32) {
-                std::partial_sort(item, item + k, item + n, before);
+                std::partial_sort(item, item + k, item + n);
               } else {
-                if (k < n) std::nth_element(item, item + k, item + n, before);
-                std::sort(item, item + k, before);
+                if (k < n) std::nth_element(item, item + k, item + n);
+                std::sort(item, item + k);
               }
               for (std::int64_t i = 0; i < k; ++i) {
-                values[at[1] + i * out_step] = static_cast<T>(item[i].value);
-                indices[at[1] + i * out_step] = item[i].index;
+                const std::int64_t from = item[i].index();
+                values[at[1] + i * out_step] = p[from * in_step];
+                indices[at[1] + i * out_step] = from;
               }
             }
           }
@@ -88,7 +104,12 @@ RefPtr<Plan> plan_order(const PlanRequest& r, std::int64_t axis_attr, bool desce
   const int axis = wrap_axis(axis_attr, r.in[0].rank(), r.op.name);
   return visit_dtype(r.in[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    return descending ? plan_lines<T, true>(r, axis) : plan_lines<T, false>(r, axis);
+    if constexpr (sizeof(compute_t<T>) < 8) {
+      if (r.in[0].shape[axis] <= std::numeric_limits<std::uint32_t>::max()) {
+        return plan_lines<T, Narrow>(r, axis, descending);
+      }
+    }
+    return plan_lines<T, Wide>(r, axis, descending);
   });
 }
 

@@ -1,5 +1,8 @@
 #include "cpu/strided_tiles.h"
 
+#include <cstdint>
+#include <utility>
+
 namespace tandem::cpu {
 
 namespace {
@@ -47,12 +50,37 @@ LoopNest::LoopNest(const Shape& shape, std::span<const TensorDesc* const> operan
   }
 }
 
-void LoopNest::choose_rows(std::span<const StridedAccess> accesses) {
-  constexpr std::int64_t kRow = 128;
-  by_rows = false;
+void LoopNest::choose_tiling(std::span<StridedAccess> accesses) {
+  constexpr std::int64_t kRow = 128;     // a row that fills a tile well enough
+  constexpr std::int64_t kSide = 8;      // a block's least side
+  constexpr std::int64_t kBlock = 1024;  // elements
+  for (const StridedAccess& a : accesses) {
+    if (a.stride[0] <= a.element || size[0] < kSide || total < kBlock) continue;
+    // The loop along which this operand lies in memory.
+    int along = 0;
+    for (int d = 1; d < depth; ++d) {
+      if (size[d] >= kSide && a.stride[d] > 0 && a.stride[d] < a.stride[along]) along = d;
+    }
+    if (along == 0) continue;
+    std::swap(size[1], size[along]);
+    std::swap(axis[1], axis[along]);
+    for (StridedAccess& b : accesses) std::swap(b.stride[1], b.stride[along]);
+    tiling = Tiling::blocks;
+    block[0] = std::min<std::int64_t>(size[0], 32);
+    block[1] = std::min(size[1], kBlock / block[0]);
+    block[0] = std::min(size[0], kBlock / block[1]);
+    return;
+  }
   if (size[0] < kRow) return;
   for (const StridedAccess& a : accesses) {
-    if (!a.is_linear(*this) && !a.is_whole_splat(*this)) by_rows = true;
+    if (!a.is_linear(*this) && !a.is_whole_splat(*this)) tiling = Tiling::rows;
+  }
+}
+
+void LoopNest::fit_block(std::int64_t elements) {
+  while (tiling == Tiling::blocks && block[0] * block[1] > elements) {
+    std::int64_t& larger = block[0] > block[1] ? block[0] : block[1];
+    larger = (larger + 1) / 2;
   }
 }
 
@@ -80,13 +108,14 @@ bool StridedAccess::is_whole_splat(const LoopNest& nest) const {
 }
 
 void StridedAccess::choose(const LoopNest& nest) {
-  if (is_linear(nest)) {
-    mode = AccessMode::linear;
-  } else if (is_whole_splat(nest)) {
+  const bool rows = nest.tiling == Tiling::rows;
+  if (is_whole_splat(nest)) {
     mode = AccessMode::whole_splat;
-  } else if (nest.by_rows && stride[0] == element) {
+  } else if (nest.tiling != Tiling::blocks && is_linear(nest)) {
+    mode = AccessMode::linear;
+  } else if (rows && stride[0] == element) {
     mode = AccessMode::row;
-  } else if (nest.by_rows && stride[0] == 0) {
+  } else if (rows && stride[0] == 0) {
     mode = AccessMode::row_splat;
   } else {
     mode = AccessMode::strided;
@@ -103,17 +132,19 @@ class Mover {
       : nest_(nest), a_(a), c_(c) {}
 
   void run(char* base, E* buffer, std::int64_t n) {
+    if (nest_.tiling == Tiling::blocks) {
+      block(at(base), buffer, c_.extent(nest_, 0), c_.extent(nest_, 1));
+      return;
+    }
     while (n > 0) {
-      char* p = base;
-      for (int d = 0; d < nest_.depth; ++d) p += c_.index[d] * a_.stride[d];
       std::int64_t moved;
       if (nest_.depth > 1 && c_.index[0] == 0 && n >= 2 * nest_.size[0]) {
         const std::int64_t rows = std::min(n / nest_.size[0], nest_.size[1] - c_.index[1]);
-        block(p, buffer, rows);
+        block(at(base), buffer, nest_.size[0], rows);
         moved = rows * nest_.size[0];
       } else {
         moved = std::min(n, nest_.size[0] - c_.index[0]);
-        line(p, a_.stride[0], buffer, 1, moved);
+        line(at(base), a_.stride[0], buffer, 1, moved);
       }
       c_.advance(nest_, moved);
       buffer += moved;
@@ -122,10 +153,14 @@ class Mover {
   }
 
  private:
-  // Whole rows. The loop over the smaller stride goes inside, so that a transposed operand is
-  // still read cache line by cache line.
-  void block(char* p, E* buffer, std::int64_t rows) {
-    const std::int64_t columns = nest_.size[0];
+  char* at(char* base) const {
+    for (int d = 0; d < nest_.depth; ++d) base += c_.index[d] * a_.stride[d];
+    return base;
+  }
+
+  // The loop over the smaller stride goes inside, so that a transposed operand is still moved
+  // cache line by cache line.
+  void block(char* p, E* buffer, std::int64_t columns, std::int64_t rows) {
     if (a_.stride[1] > 0 && a_.stride[1] < a_.stride[0]) {
       for (std::int64_t i = 0; i < columns; ++i) {
         line(p + i * a_.stride[0], a_.stride[1], buffer + i, columns, rows);

@@ -28,19 +28,21 @@ void binary(const void* const* in, unsigned splat, void* out, std::int64_t n, co
   }
 }
 
+// The condition is read as bytes: GCC vectorises no loop that selects by bools in memory.
 template <class T, bool SplatA, bool SplatB>
-void select(const bool* c, const T* a, const T* b, T* o, std::int64_t n) {
+void select(const void* condition, const T* a, const T* b, T* o, std::int64_t n) {
+  const auto* c = static_cast<const unsigned char*>(condition);
   const T a0 = *a, b0 = *b;
 #pragma GCC ivdep
   for (std::int64_t i = 0; i < n; ++i) {
     const T x = SplatA ? a0 : a[i], y = SplatB ? b0 : b[i];
-    o[i] = functor::where::apply(c[i], x, y, static_cast<const T*>(nullptr));
+    o[i] = functor::where::apply(c[i] != 0, x, y, static_cast<const T*>(nullptr));
   }
 }
 
 template <class T>
 void where(const void* const* in, unsigned splat, void* out, std::int64_t n, const void*) {
-  const bool* c = static_cast<const bool*>(in[0]);
+  const void* c = in[0];
   const T* a = static_cast<const T*>(in[1]);
   const T* b = static_cast<const T*>(in[2]);
   T* o = static_cast<T*>(out);

@@ -26,8 +26,8 @@ struct LoaderOptions {
   MemoryFormat layout = MemoryFormat::contiguous;  // or channels_last
   DType dtype = DType::f32;                        // any floating type
   /// Per channel: (x - mean) / std. Empty: x in [0, 1] as it is.
-  std::vector<float> mean, std;
-  AugmentOptions augment;
+  std::vector<float> mean = {}, std = {};
+  AugmentOptions augment = {};
 };
 
 /// Images [N, C, H, W] of the loader's dtype and layout, labels i64 [N].

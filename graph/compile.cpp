@@ -6,6 +6,7 @@
 
 #include "core/backend.h"
 #include "core/grad_meta.h"
+#include "core/parallel.h"
 #include "graph/tracer.h"
 #include "graph/verify_mode.h"
 
@@ -26,10 +27,11 @@ struct Signature {
   Policy policy;
   bool grad = true;
   Device device;
+  int threads = 1;
 
   bool matches(std::span<const Tensor* const> a, const std::string& s) const {
     if (a.size() != args.size() || grad != grad_enabled() || !(policy == tandem::policy()) ||
-        !(device == default_device()) || s != statics) {
+        !(device == default_device()) || threads != num_threads() || s != statics) {
       return false;
     }
     for (std::size_t i = 0; i < a.size(); ++i) {
@@ -49,6 +51,7 @@ struct Signature {
     r.policy = tandem::policy();
     r.grad = grad_enabled();
     r.device = default_device();
+    r.threads = num_threads();
     return r;
   }
 
@@ -75,6 +78,9 @@ struct Signature {
     if (was.grad != is.grad) return fmt::format("tape on: {} -> {}", was.grad, is.grad);
     if (!(was.device == is.device)) {
       return fmt::format("default device: {} -> {}", was.device.str(), is.device.str());
+    }
+    if (was.threads != is.threads) {
+      return fmt::format("threads: {} -> {}", was.threads, is.threads);
     }
     return {};
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "ops/fused.h"
+
 namespace tandem::graph {
 
 void Program::relink() {
@@ -224,7 +226,12 @@ std::string value_list(const std::vector<ValueId>& v) {
   return s;
 }
 
-std::string escape(std::string s) {
+std::string attributes(const Node& n) {
+  if (&n.op() != &op::fused_elementwise) return n.call->attrs.str();
+  return FusedProgram::decode(n.call->attrs.as<FusedAttrs>().code).str();
+}
+
+std::string escape(const std::string& s) {
   std::string out;
   for (char c : s) {
     if (c == '"' || c == '\\') out += '\\';
@@ -250,7 +257,7 @@ std::string dump(const Program& p) {
   for (const auto& x : p.grad_reads) source(x.value, "gradient slot");
   for (const Node& n : p.nodes) {
     s += fmt::format("{} = {}({})", value_list(n.outputs), n.op().name, value_list(n.inputs));
-    if (const auto a = n.call->attrs.str(); !a.empty()) s += " {" + a + "}";
+    if (const auto a = attributes(n); !a.empty()) s += " {" + a + "}";
     if (n.inplace) s += " in place";
     if (n.reuse >= 0) s += fmt::format(" reuses input {}", n.reuse);
     s += " :";

@@ -1,5 +1,6 @@
 #include "nn/init.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -87,8 +88,7 @@ void uniform(const Tensor& t, double lo, double hi, Generator* generator) {
 }
 
 void normal(const Tensor& t, double mean, double sd, Generator* generator) {
-  const NoGrad no_grad;
-  write(t, randn(t.shape(), draw_options(t), generator) * sd + mean);
+  write(t, tandem::normal(t.shape(), mean, sd, draw_options(t), generator));
 }
 
 void truncated_normal(const Tensor& t, double mean, double sd, Generator* generator) {

@@ -214,7 +214,7 @@ std::string LayerNorm::describe() const {
 // ------------------------------------------------------------------------------- the small ones
 
 Dropout::Dropout(double p, Generator* generator) : p_(p) {
-  if (!(p >= 0 && p < 1)) fail("Dropout", "p is out of range", fmt::format("{}", p), "0 <= p < 1");
+  if (!(p >= 0 && p <= 1)) fail("Dropout", "p is out of range", fmt::format("{}", p), "0 to 1");
   if (generator) generator_ = *generator;
 }
 

@@ -50,6 +50,7 @@ Module::Module() : state_(std::make_shared<State>()) {}
 
 Tensor Module::operator()(const Tensor& x, SrcLoc loc) const {
   const CallSite site(loc, &state_->path);
+  if (!state_->parameters.empty() || !state_->buffers.empty()) state_->conversions.get();
   return forward(x);
 }
 
@@ -215,6 +216,7 @@ void Module::convert_tensors(const char* what, F&& f) const {
         t.impl()->storage = now.impl()->storage;
         t.impl()->desc = now.desc();
         t.impl()->offset = now.impl()->offset;
+        m.state_->conversions.set(m.state_->conversions.get() + 1);
       }
     }
   });

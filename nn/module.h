@@ -124,6 +124,9 @@ class Module {
     StateDict parameters, buffers;
     std::vector<std::pair<std::string, std::shared_ptr<const Module>>> children;
     Guarded<bool> training{true, "training mode"};
+    // How often to() replaced the memory of this module's own tensors. A compiled program holds on
+    // to the memory it was captured with, and must notice.
+    Guarded<int> conversions{0, "dtype, layout or device of a module"};
     std::string path;
     bool keep_f32 = false;
   };

@@ -15,12 +15,19 @@ TensorDesc in_format_of(const TensorDesc& like, const Shape& shape) {
           strides_for(shape, last ? MemoryFormat::channels_last : MemoryFormat::contiguous)};
 }
 
+// The axis these ops work along. wrap_axis lets a 0-dim tensor have one, for reductions' sake.
+int axis_of(const InferContext& c) {
+  const TensorDesc& x = c.input(0);
+  if (x.rank() == 0) c.fail("a 0-dim tensor has no axis", x.str());
+  return c.axis(c.attrs<AxisAttrs>().axis, x.rank());
+}
+
 // ---------------------------------------------------------------------------- concat and moves
 
 void infer_concat(InferContext& c) {
   if (c.num_inputs() == 0) c.fail("at least one tensor is needed", "none");
   const TensorDesc& first = c.input(0);
-  const int axis = c.axis(c.attrs<AxisAttrs>().axis, first.rank());
+  const int axis = axis_of(c);
   Shape s = first.shape;
   const TensorDesc* like = &first;
   bool channels_last = first.is_channels_last();
@@ -139,7 +146,7 @@ void expect_fitting_index(const InferContext& c, int axis) {
 void infer_gather(InferContext& c) {
   c.expect_inputs(2);
   const TensorDesc& x = c.input(0);
-  expect_fitting_index(c, c.axis(c.attrs<AxisAttrs>().axis, x.rank()));
+  expect_fitting_index(c, axis_of(c));
   c.output({x.dtype, x.device, c.input(1).shape});
 }
 
@@ -162,7 +169,7 @@ void expect_addable(const InferContext& c) {
 void infer_scatter_add(InferContext& c) {
   c.expect_inputs(3);
   const TensorDesc& x = c.input(0);
-  expect_fitting_index(c, c.axis(c.attrs<AxisAttrs>().axis, x.rank()));
+  expect_fitting_index(c, axis_of(c));
   c.expect_shape(2, c.input(1).shape, "src must have the index's shape");
   expect_addable(c);
   c.output({x.dtype, x.device, x.shape});
@@ -176,7 +183,7 @@ void vjp_scatter_add(VjpContext& c) {
 // x's shape with the axis as long as the index.
 Shape selected_shape(const InferContext& c) {
   const TensorDesc& x = c.input(0);
-  const int axis = c.axis(c.attrs<AxisAttrs>().axis, x.rank());
+  const int axis = axis_of(c);
   expect_index(c, 1);
   c.expect_rank(1, 1);
   Shape s = x.shape;

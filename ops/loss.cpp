@@ -31,8 +31,8 @@ Shape sample_shape(const Shape& scores) {
 }
 
 Strides format_of(const TensorDesc& d) {
-  return strides_for(d.shape, d.is_channels_last() ? MemoryFormat::channels_last
-                                                   : MemoryFormat::contiguous);
+  return strides_for(d.shape,
+                     d.is_channels_last() ? MemoryFormat::channels_last : MemoryFormat::contiguous);
 }
 
 void check_reduction(const InferContext& c, std::int64_t r) {

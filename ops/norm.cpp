@@ -148,9 +148,9 @@ void vjp_batch_norm_eval(VjpContext& c) {
   }
 }
 
-// With n(x) = (x - mean) invstd, M values per channel and P(v) = v - mean(v) - n mean(v n), which is
-// its own adjoint: gx = w invstd P(gy), gw = sum(gy n), gb = sum(gy). For cotangents a, cw, cb of
-// these, L = w invstd <a, P(gy)> + cw <gy, n> + cb sum(gy) is differentiated below; what n
+// With n(x) = (x - mean) invstd, M values per channel and P(v) = v - mean(v) - n mean(v n), which
+// is its own adjoint: gx = w invstd P(gy), gw = sum(gy n), gb = sum(gy). For cotangents a, cw, cb
+// of these, L = w invstd <a, P(gy)> + cw <gy, n> + cb sum(gy) is differentiated below; what n
 // contributes goes back to x through invstd P, which is batch_norm_grad with w = 1 again.
 void vjp_batch_norm_grad(VjpContext& c) {
   const Tensor &gy = c.input(0), &x = c.input(1), &w = c.input(2), &mean = c.input(3),
@@ -407,8 +407,7 @@ Tensor layer_norm(In x, const Shape& normalized, const Tensor& w, const Tensor& 
 
 NormGrads batch_norm_grad(In gy, const Tensor& x, const Tensor& w, const Tensor& mean,
                           const Tensor& invstd) {
-  return grads_of(
-      dispatch::call(op::batch_norm_grad, {&gy.t, &x, &w, &mean, &invstd}, {}, gy.loc));
+  return grads_of(dispatch::call(op::batch_norm_grad, {&gy.t, &x, &w, &mean, &invstd}, {}, gy.loc));
 }
 NormGrads layer_norm_grad(In gy, const Tensor& x, const Tensor& w, const Tensor& mean,
                           const Tensor& rstd) {

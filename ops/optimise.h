@@ -11,11 +11,10 @@ struct SgdAttrs {
   bool nesterov = false;
   std::int64_t num_params = 0;  // set by sgd_step
   static constexpr auto fields() {
-    return std::tuple{Field{"momentum", &SgdAttrs::momentum},
-                      Field{"dampening", &SgdAttrs::dampening},
-                      Field{"weight_decay", &SgdAttrs::weight_decay},
-                      Field{"nesterov", &SgdAttrs::nesterov},
-                      Field{"num_params", &SgdAttrs::num_params}};
+    return std::tuple{
+        Field{"momentum", &SgdAttrs::momentum}, Field{"dampening", &SgdAttrs::dampening},
+        Field{"weight_decay", &SgdAttrs::weight_decay}, Field{"nesterov", &SgdAttrs::nesterov},
+        Field{"num_params", &SgdAttrs::num_params}};
   }
   bool has_momentum() const { return momentum != 0; }
   bool counts_steps() const { return has_momentum() && dampening != 0; }
@@ -38,13 +37,14 @@ struct AdamAttrs {
 };
 
 /// Stochastic gradient descent, for each parameter p with gradient g and momentum buffer u:
-///   g += weight_decay p;  u = momentum u + (1 - dampening) g;  p -= lr (nesterov ? g + momentum u : u)
+///   g += weight_decay p;  u = momentum u + (1 - dampening) g;  p -= lr (nesterov ? g + momentum u
+///   : u)
 /// and p -= lr g without momentum. Parameters are floating, of any layout; gradients have their
-/// shapes and dtypes; momenta too, but f32 for f16 and bf16 parameters, zeros before the first step,
-/// and none at all without momentum. lr: f32 or f64, one element, read when the op runs.
-/// With dampening the first step is undampened (u = g), so the steps must be counted: `step`, i64
-/// with one element, 0 before the first step, is incremented by the op; otherwise leave it out.
-/// Not differentiable. Throws ShapeError, TypeError, ValueError.
+/// shapes and dtypes; momenta too, but f32 for f16 and bf16 parameters, zeros before the first
+/// step, and none at all without momentum. lr: f32 or f64, one element, read when the op runs. With
+/// dampening the first step is undampened (u = g), so the steps must be counted: `step`, i64 with
+/// one element, 0 before the first step, is incremented by the op; otherwise leave it out. Not
+/// differentiable. Throws ShapeError, TypeError, ValueError.
 void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
               std::span<const Tensor> momenta, const Tensor& lr, SgdAttrs attrs,
               const Tensor& step = {}, SrcLoc loc = SrcLoc::current());

@@ -96,6 +96,7 @@ void infer_logic(InferContext& c) {
 void infer_cumsum(InferContext& c) {
   c.expect_inputs(1);
   const TensorDesc& x = c.input(0);
+  if (x.rank() == 0) c.fail("a 0-dim tensor has no axis", x.str());
   c.axis(c.attrs<CumsumAttrs>().axis, x.rank());
   c.output({is_integral(x.dtype) ? DType::i64 : x.dtype, x.device, x.shape});
 }
@@ -346,6 +347,7 @@ Tensor argmin(In x, const Dims& axes, bool keepdim) {
   return position(op::argmin, x, axes, keepdim);
 }
 Tensor cumsum(In x, int axis) {
+  if (x->rank() == 0) return sum(x);  // of one element, so itself; integers become i64 all the same
   const CumsumAttrs a{wrap_axis(axis, x->rank(), "cumsum")};
   return dispatch::call(op::cumsum, {&x.t}, a, x.loc)[0];
 }

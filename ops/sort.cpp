@@ -9,10 +9,16 @@ namespace tandem {
 
 namespace {
 
+int expect_axis(const InferContext& c, std::int64_t axis) {
+  const TensorDesc& x = c.input(0);
+  if (x.rank() == 0) c.fail("a 0-dim tensor has no axis", x.str());
+  return c.axis(axis, x.rank());
+}
+
 void infer_sort(InferContext& c) {
   c.expect_inputs(1);
   const TensorDesc& x = c.input(0);
-  c.axis(c.attrs<SortAttrs>().axis, x.rank());
+  expect_axis(c, c.attrs<SortAttrs>().axis);
   c.output({x.dtype, x.device, x.shape});
   c.output({DType::i64, x.device, x.shape});
 }
@@ -22,7 +28,7 @@ void infer_topk(InferContext& c) {
   const TensorDesc& x = c.input(0);
   const auto& a = c.attrs<TopkAttrs>();
   Shape s = x.shape;
-  std::int64_t& n = s[c.axis(a.axis, x.rank())];
+  std::int64_t& n = s[expect_axis(c, a.axis)];
   if (a.k < 0 || a.k > n) {
     c.fail<ValueError>("k must not exceed the size of the axis", std::to_string(a.k),
                        fmt::format("0 <= k <= {}", n));
@@ -59,6 +65,10 @@ constinit const OpDef topk = {.id = id_of(OpId::topk_),
 }  // namespace op
 
 std::pair<Tensor, Tensor> sort(In x, int axis, bool descending) {
+  if (x->rank() == 0) {
+    auto [values, indices] = sort(In(x->reshape({1}, x.loc), x.loc), axis, descending);
+    return {values.reshape({}, x.loc), indices.reshape({}, x.loc)};
+  }
   const SortAttrs a{wrap_axis(axis, x->rank(), "sort"), descending};
   Outputs out = dispatch::call(op::sort, {&x.t}, a, x.loc);
   return {std::move(out[0]), std::move(out[1])};

@@ -27,7 +27,7 @@ struct TopkAttrs {
 /// The elements along `axis` in order, and the positions (i64) they had.
 std::pair<Tensor, Tensor> sort(In x, int axis = -1, bool descending = false);
 /// The `k` largest (or smallest) along `axis`, best first, and their positions (i64). ValueError
-/// unless 0 <= k <= size of the axis.
+/// unless 0 <= k <= size of the axis; ShapeError on a 0-dim tensor.
 std::pair<Tensor, Tensor> topk(In x, std::int64_t k, int axis = -1, bool largest = true);
 
 }  // namespace tandem

@@ -70,7 +70,7 @@ void infer_view(InferContext& c) {
   Strides strides;
   if (!view_strides(d, s, strides)) {
     c.fail("this layout has no view of that shape (reshape would copy)",
-           fmt::format("{} with strides {} -> {}", d.str(), d.strides.str(), s.str()));
+           fmt::format("{} -> {}", d.str(), s.str()));
   }
   c.view({d.dtype, d.device, s, strides});
 }
@@ -154,6 +154,7 @@ void vjp_expand(VjpContext& c) {
 
 // Python's rules: negative positions count from the end, and what lies outside is cut off.
 SliceAttrs resolve_slice(std::string_view op, const Shape& shape, SliceAttrs a) {
+  if (shape.empty()) fail<ShapeError>(op, "a 0-dim tensor has no axis", shape.str());
   a.axis = wrap_axis(a.axis, shape.size(), op);
   if (a.step < 1) fail<ValueError>(op, "the step must be at least 1", std::to_string(a.step));
   const std::int64_t n = shape[static_cast<int>(a.axis)];

@@ -1,0 +1,116 @@
+#include "apps/console.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <new>
+
+#include "core/error.h"
+
+namespace tandem::apps {
+
+namespace {
+
+volatile std::sig_atomic_t stop_asked = 0;
+
+extern "C" void on_signal(int signal) {
+  stop_asked = 1;
+  // The next one has its usual effect.
+  std::signal(signal, SIG_DFL);
+}
+
+int complain(const std::string& what, int status) {
+  std::string line = what;
+  for (char& c : line) {
+    if (c == '\n') c = ' ';
+  }
+  fmt::print(stderr, "error: {}\n", line);
+  return status;
+}
+
+}  // namespace
+
+Progress::Progress() : tty_(isatty(STDERR_FILENO) != 0) {}
+
+void Progress::show(const std::string& label, double part, const std::string& text) {
+  if (!tty_) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (drawn_ && now - last_ < std::chrono::milliseconds(100)) return;
+  last_ = now;
+  drawn_ = true;
+  constexpr int kWidth = 24;
+  const int full = static_cast<int>(std::min(1.0, std::max(0.0, part)) * kWidth);
+  fmt::print(stderr, "\r\033[K{} [{}{}] {:3.0f} %  {}", label, std::string(full, '='),
+             std::string(kWidth - full, ' '), part * 100, text);
+  std::fflush(stderr);
+}
+
+void Progress::clear() {
+  if (!drawn_) return;
+  fmt::print(stderr, "\r\033[K");
+  std::fflush(stderr);
+  drawn_ = false;
+}
+
+std::string duration_text(double seconds) {
+  const auto s = static_cast<std::int64_t>(seconds + 0.5);
+  if (s < 3600) return fmt::format("{}:{:02}", s / 60, s % 60);
+  return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+}
+
+void catch_interrupts() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+}
+
+bool interrupted() {
+  return stop_asked != 0;
+}
+
+void write_json(const std::string& path, const nlohmann::json& j) {
+  const std::string part = path + ".part";
+  {
+    std::ofstream f(part, std::ios::trunc);
+    f << j.dump(1) << '\n';
+    f.flush();
+    if (!f) fail<DataError>("json", "the file cannot be written", path);
+  }
+  std::error_code error;
+  std::filesystem::rename(part, path, error);
+  if (error) fail<DataError>("json", "the file cannot be written", path + ": " + error.message());
+}
+
+std::string command_line(int argc, char** argv) {
+  std::string s;
+  for (int i = 0; i < argc; ++i) s += (i ? " " : "") + std::string(argv[i]);
+  return s;
+}
+
+int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {  // --help, --version
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    return complain(std::string(e.what()) + " (--help says what there is)", kUsage);
+  }
+  try {
+    catch_interrupts();
+    return body();
+  } catch (const InternalError& e) {
+    return complain(e.what(), 1);
+  } catch (const Error& e) {
+    return complain(e.what(), kUsage);
+  } catch (const std::bad_alloc&) {
+    return complain("out of memory", 1);
+  } catch (const std::exception& e) {
+    return complain(e.what(), 1);
+  }
+}
+
+}  // namespace tandem::apps

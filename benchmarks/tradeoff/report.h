@@ -1,0 +1,77 @@
+// What the samples of a ladder say: in numbers, as JSON, and in words.
+#pragma once
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "benchmarks/tradeoff/ladder.h"
+#include "benchmarks/tradeoff/stats.h"
+
+namespace tandem::tradeoff {
+
+/// From the profile of the eager step alone: what replay can win at most.
+struct Forecast {
+  enum class Bound : std::uint8_t {
+    kernels,  // less than a tenth of the step is spent outside of kernels
+    mixed,
+    host,  // more than a third is: launch-bound
+  };
+  Bound bound = Bound::mixed;
+  double kernel_ms = 0, host_ms = 0;
+  double host_part = 0;      // of the step
+  double elementwise_ms = 0;  // inside elementwise kernels: what fusion can win at most
+  int elementwise_launches = 0;
+};
+Forecast forecast(const LadderResult& r);
+
+/// After how many steps capture and compilation are paid back.
+struct BreakEven {
+  enum class Kind : std::uint8_t { none, after, unclear, never };
+  Kind kind = Kind::none;  // none: nothing to pay back
+  double steps = 0;        // of `after` and `unclear`
+  std::string str() const;
+};
+/// `saved`: ms per step. Unclear when its interval includes 0.
+BreakEven break_even(double cost_ms, const Interval& saved);
+
+struct ArmSummary {
+  Interval step_ms;
+  Interval ratio;     // to eager, by rounds
+  Interval saved_ms;  // eager minus this, by rounds
+  BreakEven break_even;
+};
+
+struct FactorSummary {
+  std::string name, meaning;
+  bool found_nothing = false;        // its programs equal those without it
+  Interval added_ms;                 // saved by adding it to the rung before
+  std::optional<Interval> lost_ms;  // lost by leaving it out of all on
+};
+
+struct Summary {
+  std::vector<ArmSummary> arms;  // as LadderResult::arms
+  Forecast forecast;
+  std::vector<FactorSummary> factors;  // replay first
+  /// Bare replay minus all on: what all the factors but replay save together …
+  Interval together_ms;
+  /// … minus the sum of what each of them is missed by when left out. Positive: they overlap, some
+  /// of what one saves another would have saved as well. Negative: they need each other.
+  std::optional<Interval> interaction_ms;
+};
+
+Summary summarise(const LadderResult& r);
+
+/// Where the eager step's time goes, and what that promises.
+std::string forecast_text(const LadderResult& r);
+/// The table, the factors, and what they say in words.
+std::string text(const LadderResult& r, const Summary& s);
+/// Everything, with all samples. `machine` and the rest of the context is the caller's to add.
+nlohmann::json to_json(const LadderResult& r, const Summary& s);
+
+/// Processor, cores, threads, memory, libraries, versions.
+nlohmann::json machine_json();
+/// One line of the same.
+std::string machine_text();
+
+}  // namespace tandem::tradeoff

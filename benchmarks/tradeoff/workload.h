@@ -1,0 +1,46 @@
+// The experiments' nets, each with the optimiser it is trained with.
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "benchmarks/tradeoff/ladder.h"
+#include "nn/nn.h"
+
+namespace tandem::tradeoff {
+
+/// How a net of the experiments is trained.
+struct Recipe {
+  std::string_view name;   // as on the command line: "resnet18"
+  std::string_view model;  // of models::make_model: "resnet18-cifar"
+  std::int64_t batch;      // of the experiment; resnet50's is smaller here, for a CPU
+  std::string_view optimiser;
+  double lr, momentum, weight_decay;
+};
+
+/// "lenet" (E1), "vgg" (E2), "resnet18" (32x32), "resnet50" (224x224).
+std::span<const Recipe> recipes();
+/// Throws ValueError naming those there are.
+const Recipe& find_recipe(std::string_view name);
+
+/// "sgd", "adam" or "adamw"; momentum is for sgd only. Throws ValueError for another name.
+optim::Optimizer make_optimiser(std::string_view kind, std::vector<Tensor> parameters, double lr,
+                                double momentum, double weight_decay);
+
+/// Parameters and buffers of a net and what its optimiser keeps, under "net." and "optimiser.".
+StateDict full_state(const nn::Module& net, const optim::Optimizer& optimiser);
+
+struct WorkloadOptions {
+  std::string recipe = "lenet";
+  std::int64_t batch = 0;  // 0: the recipe's
+  MemoryFormat layout = MemoryFormat::contiguous;
+  DType dtype = DType::f32;
+  std::uint64_t seed = 0;
+  int batches = 4;  // different ones
+};
+
+/// Forward, backward and optimiser step on random images and labels (never zeros: kernels and
+/// memory can be faster on those).
+Workload make_workload(const WorkloadOptions& options);
+
+}  // namespace tandem::tradeoff

@@ -1,0 +1,212 @@
+#include "op_cases.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+
+#include "autograd/autograd.h"
+
+namespace tandem::cases {
+
+std::size_t Array::at(const Dims& i) const {
+  std::size_t k = 0;
+  for (int a = 0; a < shape.size(); ++a) k = k * static_cast<std::size_t>(shape[a]) + static_cast<std::size_t>(i[a]);
+  return k;
+}
+
+Dims Array::position(std::size_t k) const {
+  Dims i(shape.size(), 0);
+  for (int a = shape.size() - 1; a >= 0; --a) {
+    i[a] = static_cast<std::int64_t>(k % static_cast<std::size_t>(shape[a]));
+    k /= static_cast<std::size_t>(shape[a]);
+  }
+  return i;
+}
+
+DType resolve(Type t, DType d) {
+  switch (t) {
+    case Type::floating: return is_floating(d) ? d : DType::f32;
+    case Type::total: return is_floating(d) ? d : DType::i64;
+    case Type::wide: return is_low_precision(d) ? DType::f32 : d;
+    case Type::boolean: return DType::boolean;
+    case Type::i32: return DType::i32;
+    case Type::i64: return DType::i64;
+    case Type::f32: return DType::f32;
+    default: return d;
+  }
+}
+
+std::vector<DType> operator+(std::vector<DType> a, const std::vector<DType>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+Array build(const Shape& s, const std::function<double(const Dims&)>& f) {
+  Array r(s);
+  for (std::size_t k = 0; k < r.v.size(); ++k) r.v[k] = f(r.position(k));
+  return r;
+}
+
+Array map(const Array& a, const std::function<double(double)>& f) {
+  Array r = a;
+  for (double& x : r.v) x = f(x);
+  return r;
+}
+
+Array broadcast(const Array& a, const Shape& s) {
+  return build(s, [&](const Dims& i) {
+    Dims j(a.rank(), 0);
+    for (int k = 0; k < a.rank(); ++k) {
+      j[k] = a.shape[k] == 1 ? 0 : i[i.size() - a.rank() + k];
+    }
+    return a[j];
+  });
+}
+
+Array map(const Array& a, const Array& b, const std::function<double(double, double)>& f) {
+  Shape s;
+  const int rank = std::max(a.rank(), b.rank());
+  for (int k = 0; k < rank; ++k) {
+    const int i = k - rank + a.rank(), j = k - rank + b.rank();
+    const std::int64_t x = i < 0 ? 1 : a.shape[i], y = j < 0 ? 1 : b.shape[j];
+    s.push_back(x == 1 ? y : x);
+  }
+  const Array p = broadcast(a, s), q = broadcast(b, s);
+  Array r(s);
+  for (std::size_t k = 0; k < r.v.size(); ++k) r.v[k] = f(p.v[k], q.v[k]);
+  return r;
+}
+
+const std::vector<OpCase>& all_cases() {
+  static const std::vector<OpCase> cases = [] {
+    std::vector<OpCase> c;
+    elementwise_cases(c);
+    view_cases(c);
+    reduce_cases(c);
+    linear_cases(c);
+    norm_cases(c);
+    index_cases(c);
+    random_cases(c);
+    return c;
+  }();
+  return cases;
+}
+
+Shapes shapes_of(const OpCase& c) {
+  Shapes s;
+  for (const Arg& a : c.args) s.push_back(a.shape);
+  return s;
+}
+
+std::vector<Tensor> make_args(const OpCase& c, DType dtype, const Shapes& shapes,
+                              std::uint64_t seed) {
+  std::vector<Tensor> args;
+  for (std::size_t i = 0; i < c.args.size(); ++i) {
+    const Arg& a = c.args[i];
+    const DType t = a.dtype ? *a.dtype : a.wide && is_low_precision(dtype) ? DType::f32 : dtype;
+    std::mt19937_64 rng(seed * 7919 + i);
+    double lo = a.lo, hi = a.hi;
+    const bool whole = a.integers || is_integral(t);
+    if (whole) {
+      lo = std::ceil(lo);
+      hi = std::floor(hi);
+    }
+    if (t == DType::u8 || t == DType::boolean) lo = std::max(lo, 0.0);
+    if (t == DType::boolean) hi = std::min(hi, 1.0);
+    std::vector<double> v(static_cast<std::size_t>(numel(shapes[i])));
+    for (double& x : v) {
+      // Not std::uniform_…_distribution: its numbers are the library's own affair.
+      const double u = static_cast<double>(rng() >> 11) * 0x1p-53;
+      x = whole ? lo + std::floor(u * (hi - lo + 1)) : lo + u * (hi - lo);
+    }
+    if (a.distinct && !is_integral(t)) {
+      std::vector<std::size_t> order(v.size());
+      for (std::size_t k = 0; k < order.size(); ++k) order[k] = k;
+      for (std::size_t k = order.size(); k > 1; --k) std::swap(order[k - 1], order[rng() % k]);
+      for (std::size_t k = 0; k < v.size(); ++k) {
+        v[k] = lo + (hi - lo) * (static_cast<double>(order[k]) + 0.5) / static_cast<double>(v.size());
+      }
+    }
+    args.push_back(Tensor::from<double>(v, shapes[i]).to(t));
+  }
+  return args;
+}
+
+Array to_array(const Tensor& t) {
+  return {t.shape(), t.to_vector<double>()};
+}
+
+std::vector<Array> expected(const OpCase& c, const std::vector<Tensor>& args) {
+  std::vector<Array> in;
+  for (const Tensor& t : args) in.push_back(to_array(t));
+  return c.reference(in);
+}
+
+std::vector<Tensor> run(const OpCase& c, const std::vector<Tensor>& args) {
+  manual_seed(77);
+  return c.run(args);
+}
+
+namespace {
+double unit(DType t) {
+  switch (t) {
+    case DType::f64: return 0x1p-53;
+    case DType::f32: return 0x1p-24;
+    case DType::f16: return 0x1p-11;
+    case DType::bf16: return 0x1p-8;
+    default: return 0;
+  }
+}
+}  // namespace
+
+std::string compare(const OpCase& c, const Tensor& got, const Array& want) {
+  if (!(got.shape() == want.shape)) {
+    return fmt::format("shape {}, reference {}", got.shape().str(), want.shape.str());
+  }
+  const auto v = got.to_vector<double>();
+  const DType t = got.dtype();
+  const DType computed = is_low_precision(t) ? DType::f32 : t;
+  for (std::size_t k = 0; k < v.size(); ++k) {
+    double w = want.v[k];
+    if (t == DType::boolean) w = w != 0;
+    double bound = 0;
+    if (is_floating(t)) {
+      const double size = std::max(std::fabs(w), c.magnitude);
+      bound = c.ulps * unit(computed) * size;
+      if (is_low_precision(t)) bound += c.roundings * unit(t) * std::fabs(w);
+      if (t == DType::f16) bound += c.roundings * 0x1p-25;  // half of the smallest denormal
+    }
+    const bool same = v[k] == w || (std::isnan(v[k]) && std::isnan(w));
+    if (!same && !(std::fabs(v[k] - w) <= bound)) {
+      return fmt::format("element {}: {:.17g}, reference {:.17g}, allowed {:.3g}", k, v[k], w,
+                         bound);
+    }
+  }
+  return {};
+}
+
+std::string compare_bits(const Tensor& a, const Tensor& b) {
+  if (!(a.desc() == b.desc())) {
+    return fmt::format("{} {} and {} {}", a.desc().str(), a.strides().str(), b.desc().str(),
+                       b.strides().str());
+  }
+  // Every dtype but i64 is exact in double, and -0 differs from 0 in its bits.
+  if (a.dtype() == DType::i64) {
+    const auto x = a.to_vector<std::int64_t>(), y = b.to_vector<std::int64_t>();
+    for (std::size_t k = 0; k < x.size(); ++k) {
+      if (x[k] != y[k]) return fmt::format("element {}: {} and {}", k, x[k], y[k]);
+    }
+    return {};
+  }
+  const auto x = a.to_vector<double>(), y = b.to_vector<double>();
+  for (std::size_t k = 0; k < x.size(); ++k) {
+    if (std::isnan(x[k]) && std::isnan(y[k])) continue;
+    if (std::memcmp(&x[k], &y[k], 8) != 0) {
+      return fmt::format("element {}: {:.17g} and {:.17g}", k, x[k], y[k]);
+    }
+  }
+  return {};
+}
+
+}  // namespace tandem::cases

@@ -1,0 +1,145 @@
+// Gradients of every case: against differences, to second order; in lower precision and in other
+// layouts against the f64 gradient of the contiguous arguments.
+#include <cmath>
+
+#include "autograd/autograd.h"
+#include "autograd/gradcheck.h"
+#include "core/parallel.h"
+#include "core/policy.h"
+#include "ops/cases_fixture.h"
+
+namespace tandem::cases {
+namespace {
+
+class Gradient : public OpCases {
+ protected:
+  void SetUp() override {
+    if (!c().differentiable || !takes(DType::f64)) GTEST_SKIP() << "not differentiable";
+  }
+  autograd::TensorFunction function() const {
+    return [this](const std::vector<Tensor>& in) { return run(c(), in); };
+  }
+  /// Gradients of all that are wanted, for fixed seeds; results that take no part are left out.
+  std::vector<Tensor> gradients(const std::vector<Tensor>& args, bool strided_seeds = false) const {
+    const auto in = with_grad(c(), args);
+    const auto out = run(c(), in);
+    std::vector<Tensor> wanted, outputs, seeds;
+    for (const Tensor& t : in) {
+      if (t.requires_grad()) wanted.push_back(t);
+    }
+    for (std::size_t k = 0; k < out.size(); ++k) {
+      if (!is_floating(out[k].dtype()) || !out[k].requires_grad()) continue;
+      // Halves and quarters: exact in every dtype.
+      std::vector<double> v(static_cast<std::size_t>(out[k].numel()));
+      for (std::size_t i = 0; i < v.size(); ++i) {
+        v[i] = 0.25 * static_cast<double>((i * 7 + k) % 13) - 1.5;
+      }
+      Tensor s = Tensor::from<double>(v, out[k].shape()).to(out[k].dtype());
+      outputs.push_back(out[k]);
+      seeds.push_back(strided_seeds ? in_layout(s, Layout::sliced) : s);
+    }
+    if (outputs.empty()) return {};
+    return autograd::grad(outputs, wanted, seeds, {.allow_unused = true});
+  }
+};
+
+TEST_P(Gradient, EqualsDifferences) {
+  for (const Shapes& shapes : every_shape()) {
+    std::int64_t n = 0;
+    for (const Shape& s : shapes) n += numel(s);
+    if (n > 800) continue;  // there to try blocked kernels; gradients of those: LowPrecision below
+    for (const bool vendor : {true, false}) {
+      if (!vendor && n > 200) continue;
+      const PolicyScope scope({.vendor = vendor});
+      EXPECT_EQ(autograd::gradcheck(function(), with_grad(c(), make_args(c(), DType::f64, shapes))),
+                "")
+          << str(shapes);
+    }
+  }
+}
+
+TEST_P(Gradient, OfTheGradientEqualsDifferences) {
+  for (const Shapes& shapes : every_shape()) {
+    std::int64_t n = 0;
+    for (const Shape& s : shapes) n += numel(s);
+    if (n > 200) continue;
+    EXPECT_EQ(
+        autograd::gradgradcheck(function(), with_grad(c(), make_args(c(), DType::f64, shapes))), "")
+        << str(shapes);
+  }
+}
+
+// Everything a lower precision can lose lies in the rounding of each intermediate result, measured
+// against the largest element: small ones may be differences of large ones.
+double allowed(DType t) {
+  switch (t) {
+    case DType::f64: return 1e-12;
+    case DType::f32: return 2e-5;
+    case DType::f16: return 8e-3;
+    default: return 6e-2;
+  }
+}
+
+std::string compare_norm(const Tensor& got, const Tensor& want, double tolerance) {
+  if (!(got.shape() == want.shape())) return got.desc().str() + " and " + want.desc().str();
+  const auto a = got.to_vector<double>(), b = want.to_vector<double>();
+  double size = 0.25;
+  for (double x : b) size = std::max(size, std::fabs(x));
+  for (std::size_t k = 0; k < a.size(); ++k) {
+    if (!(std::fabs(a[k] - b[k]) <= tolerance * size)) {
+      return fmt::format("element {}: {:.9g}, in f64 {:.9g}, largest {:.3g}", k, a[k], b[k], size);
+    }
+  }
+  return {};
+}
+
+TEST_P(Gradient, InEveryTypeAndLayoutEqualsTheOneInF64) {
+  for (const DType t : c().dtypes) {
+    if (!is_floating(t)) continue;
+    for (const Shapes& shapes : every_shape()) {
+      const auto args = make_args(c(), t, shapes);
+      std::vector<Tensor> wide;
+      for (const Tensor& a : args) wide.push_back(is_floating(a.dtype()) ? a.to(DType::f64) : a);
+      if (!c().args.empty() && c().args.back().dtype == DType::f32) wide.back() = args.back();
+      const auto want = gradients(wide);
+      for (const Layout l :
+           {Layout::contiguous, Layout::reversed_axes, Layout::sliced, Layout::channels_last}) {
+        if (l != Layout::contiguous && !c().strided) continue;
+        std::vector<Tensor> in;
+        for (const Tensor& a : args) in.push_back(in_layout(a, l));
+        for (const bool vendor : {true, false}) {
+          const PolicyScope scope({.vendor = vendor});
+          const auto got = gradients(in, l == Layout::sliced);
+          ASSERT_EQ(got.size(), want.size());
+          for (std::size_t k = 0; k < got.size(); ++k) {
+            if (!want[k].defined()) continue;
+            EXPECT_EQ(compare_norm(got[k], want[k], allowed(t)), "")
+                << tandem::name_of(t) << " " << str(shapes) << " " << cases::name_of(l)
+                << " vendor " << vendor << ", gradient " << k;
+          }
+        }
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_P(Gradient, DoesNotDependOnThreads) {
+  if (c().big.empty()) GTEST_SKIP();
+  const int threads = num_threads();
+  const auto args = make_args(c(), DType::f32, c().big);
+  const PolicyScope scope({.vendor = false});
+  set_num_threads(1);
+  const auto one = gradients(args);
+  set_num_threads(2);
+  const auto two = gradients(args);
+  set_num_threads(threads);
+  for (std::size_t k = 0; k < one.size(); ++k) {
+    if (one[k].defined()) EXPECT_EQ(compare_bits(one[k], two[k]), "");
+  }
+}
+
+TANDEM_EVERY_CASE(Gradient);
+
+}  // namespace
+}  // namespace tandem::cases
