@@ -110,11 +110,11 @@ tradeoff=(--model lenet)
 if [[ -n $data ]]; then
   train+=(--data-set mnist --data "$data")
 else
-  train+=(--data-set digits)
+  train+=(--data-set synthetic-digits)
   say "No data given: using generated digits (synthetic; --download gets MNIST)"
 fi
 if [[ -n $quick ]]; then
-  train+=(--epochs 1 --limit 2048)
+  train+=(--quick)
   tradeoff+=(--quick)
 fi
 

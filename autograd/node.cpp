@@ -62,7 +62,7 @@ void Node::adopt(Tensor& t, int i) {
 OpNode::OpNode(const PreparedOp& op, Inputs in, const SrcLoc& where)
     : Node(in.size(), op.out.size(), where), call(&op) {
   for (std::size_t i = 0; i < in.size(); ++i) set_edge(i, *in[i]);
-  const std::uint32_t want = op.op->traits.saves_inputs;
+  const std::uint32_t want = op.saves_inputs;
   if (!want) return;
   inputs.resize(in.size());
   for (std::size_t i = 0; i < in.size(); ++i) {

@@ -14,9 +14,9 @@ using namespace tandem;
 
 // Items are operations: the time per item is 1 / items_per_second, and the counter ns_per_op.
 void per_op(benchmark::State& state, double ops_per_iteration) {
-  state.counters["ns_per_op"] = benchmark::Counter(
-      ops_per_iteration * 1e-9, benchmark::Counter::kIsIterationInvariantRate |
-                                    benchmark::Counter::kInvert);
+  state.counters["ns_per_op"] =
+      benchmark::Counter(ops_per_iteration * 1e-9, benchmark::Counter::kIsIterationInvariantRate |
+                                                       benchmark::Counter::kInvert);
 }
 
 void add_without_tape(benchmark::State& state) {

@@ -130,9 +130,10 @@ struct PreparedOp final : public RefCounted {
   int threads = 1;  // num_threads() when it was planned: libraries fix theirs with the plan
   std::vector<TensorDesc> in, out;
   std::vector<std::size_t> out_bytes;
-  std::vector<int> mutated;      // inputs the kernel writes
-  std::int64_t view_offset = 0;  // bytes; view ops only
-  RefPtr<Plan> plan;             // null for view ops
+  std::vector<int> mutated;        // inputs the kernel writes
+  std::int64_t view_offset = 0;    // bytes; view ops only
+  std::uint32_t saves_inputs = 0;  // what the tape keeps of this call: see OpDef::saves
+  RefPtr<Plan> plan;               // null for view ops
   std::uint64_t hash = 0;
 };
 
@@ -201,6 +202,9 @@ struct OpDef {
   void (*vjp)(VjpContext&) = nullptr;  // null: not differentiable
   OpTraits traits = {};
   Cost (*cost)(const PreparedOp&) = nullptr;  // null: no flops; bytes read + written
+  /// Where what the gradient rule reads depends on the call (a scalar operand, say): the inputs to
+  /// keep, at most those of traits.saves_inputs. Null: all of those.
+  std::uint32_t (*saves)(const PreparedOp&) = nullptr;
   const char* doc = "";
 };
 

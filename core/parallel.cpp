@@ -15,21 +15,15 @@ int hardware_threads() {
   return 1;
 #endif
 }
-std::atomic<int>& setting() {
-  static std::atomic<int> n{hardware_threads()};
-  return n;
-}
 }  // namespace
 
-int num_threads() {
-  return setting().load(std::memory_order_relaxed);
-}
+std::atomic<int> detail::thread_setting{hardware_threads()};
 
 void set_num_threads(int n) {
   if (n < 1) fail("set_num_threads", "needs at least one thread", std::to_string(n), ">= 1");
 #ifdef TANDEM_OPENMP
   omp_set_num_threads(n);  // oneDNN asks OpenMP
-  setting() = n;
+  detail::thread_setting = n;
 #endif
 }
 

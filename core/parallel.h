@@ -2,6 +2,7 @@
 // many threads there are, so no result does either.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #ifdef TANDEM_OPENMP
 #include <omp.h>
@@ -9,8 +10,12 @@
 
 namespace tandem {
 
+namespace detail {
+extern std::atomic<int> thread_setting;
+}
+
 /// Threads a kernel may use. Applies to oneDNN as well.
-int num_threads();
+inline int num_threads() { return detail::thread_setting.load(std::memory_order_relaxed); }
 /// Throws ValueError unless n >= 1.
 void set_num_threads(int n);
 

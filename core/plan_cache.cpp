@@ -81,6 +81,7 @@ RefPtr<const PreparedOp> make(std::uint64_t hash, const OpDef& op,
   p->mutated = std::move(c.mutated);
   p->view_offset = c.view_offset;
   p->hash = hash;
+  p->saves_inputs = op.saves ? op.saves(*p) : op.traits.saves_inputs;
   if (op.traits.kind != OpKind::view) {
     const Device device = in.empty() ? p->out.at(0).device : in[0]->device;
     const PlanFn plan = backend(device).kernel(op.id);

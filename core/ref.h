@@ -16,7 +16,14 @@ class RefCounted {
   RefCounted& operator=(const RefCounted&) = delete;
   virtual ~RefCounted() = default;
 
-  void retain() const noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
+  void retain() const noexcept {
+    // Nobody else can know an object without references yet: its first one needs no atomic write.
+    if (refs_.load(std::memory_order_relaxed) == 0) {
+      refs_.store(1, std::memory_order_relaxed);
+    } else {
+      refs_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
   void release() const noexcept {
     // The only owner needs no atomic write: nobody else can be looking.
     if (refs_.load(std::memory_order_acquire) == 1 ||

@@ -112,6 +112,7 @@ Cost cost_elementwise(const PreparedOp& p) {
 // What the gradient rule reads: inputs and outputs as bit sets.
 struct Saves {
   std::uint32_t inputs = 0, outputs = 0;
+  std::uint32_t (*per_call)(const PreparedOp&) = nullptr;
 };
 
 // A description equal to an input's puts every element at the same place, so writing over any
@@ -133,9 +134,18 @@ constexpr OpDef define(OpId id, const char* name, void (*vjp)(VjpContext&), Save
           .vjp = vjp,
           .traits = traits(s),
           .cost = cost_elementwise,
+          .saves = s.per_call,
           .doc = doc};
 }
 
+// x * 2 and x / 2 are linear: their gradient needs no x.
+std::uint32_t saves_of_product(const PreparedOp& p) {
+  const auto& a = p.attrs.as<BinaryAttrs>();
+  const bool linear = a.scalar.defined() && (p.op->id == id_of(OpId::mul_) || !a.reversed);
+  return linear ? 0 : 0b11;
+}
+
+constexpr Saves kProduct{.inputs = 0b11, .per_call = saves_of_product};
 constexpr Saves kInput{.inputs = 0b1}, kBoth{.inputs = 0b11}, kResult{.outputs = 0b1}, kNothing{};
 
 }  // namespace
@@ -182,8 +192,8 @@ TANDEM_OP_FLAT(isnan, NoAttrs, "Whether x is NaN.")
 
 TANDEM_OP_ATTRS(add, BinaryAttrs, kNothing, "a + b; of bools: or.")
 TANDEM_OP_ATTRS(sub, BinaryAttrs, kNothing, "a - b")
-TANDEM_OP_ATTRS(mul, BinaryAttrs, kBoth, "a * b; of bools: and.")
-TANDEM_OP_ATTRS(div, BinaryAttrs, kBoth, "a / b; of integers: f32.")
+TANDEM_OP_ATTRS(mul, BinaryAttrs, kProduct, "a * b; of bools: and.")
+TANDEM_OP_ATTRS(div, BinaryAttrs, kProduct, "a / b; of integers: f32.")
 TANDEM_OP_ATTRS(pow, BinaryAttrs, kBoth, "a to the power b.")
 TANDEM_OP_ATTRS(maximum, BinaryAttrs, kBoth, "The larger of two; NaN if either is.")
 TANDEM_OP_ATTRS(minimum, BinaryAttrs, kBoth, "The smaller of two; NaN if either is.")

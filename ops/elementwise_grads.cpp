@@ -168,10 +168,13 @@ void vjp_mul(VjpContext& c) {
 }
 void vjp_div(VjpContext& c) {
   const Tensor& g = c.grad();
+  if (has_scalar(c) && !binary(c).reversed) {
+    give(c, 0, div(g, binary(c).scalar));
+    return;
+  }
   const Tensor& a = c.input(0);
   if (has_scalar(c)) {
-    const Scalar s = binary(c).scalar;
-    give(c, 0, binary(c).reversed ? neg(mul(div(g, a), div(s, a))) : div(g, s));
+    give(c, 0, neg(mul(div(g, a), div(binary(c).scalar, a))));
     return;
   }
   const Tensor& b = c.input(1);

@@ -105,7 +105,9 @@ void infer_max_pool2d_grad(InferContext& c) {
   check_plane(c, a.input_size[0], a.input_size[1]);
   c.expect_shape(1, gy.shape, "one index for each element of the pooled tensor");
   check_pooled(c, 0, a.input_size, pooled_size(c, a, a.input_size[0], a.input_size[1]));
-  c.output(pooled_desc(gy, a.input_size[0], a.input_size[1]));
+  // The layout of the forward pass, which the indices still have; gy may have passed a reshape.
+  const Shape shape{gy.dim(0), gy.dim(1), a.input_size[0], a.input_size[1]};
+  c.output({gy.dtype, gy.device, shape, pooled_strides(c.input(1), shape)});
 }
 
 void infer_max_pool2d_gather(InferContext& c) {

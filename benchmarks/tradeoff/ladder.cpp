@@ -109,8 +109,8 @@ std::string difference(const std::vector<char>& is, const std::vector<char>& wan
   for (std::size_t i = 0; i + size <= is.size() && i + size <= want.size(); i += size) {
     if (std::memcmp(&is[i], &want[i], size) != 0 && count++ == 0) first = i / size;
   }
-  std::string s = fmt::format("{} of {} elements differ, the first at {}", count, is.size() / size,
-                              first);
+  std::string s =
+      fmt::format("{} of {} elements differ, the first at {}", count, is.size() / size, first);
   if (t == DType::f32) {
     float a, b;
     std::memcpy(&a, &is[first * size], size);
@@ -238,7 +238,8 @@ class Live {
 
  private:
   std::vector<Tensor> step() {
-    const std::vector<Tensor>& batch = batches_[static_cast<std::size_t>(next_++) % batches_.size()];
+    const std::vector<Tensor>& batch =
+        batches_[static_cast<std::size_t>(next_++) % batches_.size()];
     if (!compiled_) return subject_.step(batch);
     args_.clear();
     for (const Tensor& t : batch) args_.push_back(&t);
@@ -262,9 +263,7 @@ class Live {
 // Two programs with equal fingerprints run the same launches on the same plan of memory.
 std::uint64_t fingerprint(const graph::CompiledProgram& c) {
   std::uint64_t h = graph::hash(c.executor->program());
-  const auto mix_in = [&](std::uint64_t v) {
-    h ^= v + 0x9e3779b97f4a7c15u + (h << 6) + (h >> 2);
-  };
+  const auto mix_in = [&](std::uint64_t v) { h ^= v + 0x9e3779b97f4a7c15u + (h << 6) + (h >> 2); };
   mix_in(c.executor->planned());
   for (const graph::Node& n : c.executor->program().nodes) {
     mix_in(static_cast<std::uint64_t>(n.reuse + 1));
@@ -438,10 +437,10 @@ class Experiment {
     for (std::size_t i = 0; i < want.size(); ++i) {
       const auto a = bytes_of(is.at(i).second), b = bytes_of(want[i].second);
       if (a == b) continue;
-      fail<InternalError>("tradeoff", "every arm must compute the same, bit for bit",
-                          fmt::format("'{}' {} in the arm '{}': {}", want[i].first, when,
-                                      result_.arms[index].rung.name,
-                                      difference(a, b, want[i].second.dtype())));
+      fail<InternalError>(
+          "tradeoff", "every arm must compute the same, bit for bit",
+          fmt::format("'{}' {} in the arm '{}': {}", want[i].first, when,
+                      result_.arms[index].rung.name, difference(a, b, want[i].second.dtype())));
     }
   }
 
@@ -473,8 +472,8 @@ class Experiment {
     constexpr double kSampleMs = 4;
     int per_sample = std::clamp(static_cast<int>(std::ceil(kSampleMs / shortest)), 1, 1000);
     const double round_ms = sum * (per_sample + 1);
-    int rounds = std::clamp(static_cast<int>(o_.seconds * 1e3 / round_ms), o_.least_rounds,
-                            o_.most_rounds);
+    int rounds =
+        std::clamp(static_cast<int>(o_.seconds * 1e3 / round_ms), o_.least_rounds, o_.most_rounds);
     if (o_.steps > 0) {
       per_sample = std::min(per_sample, o_.steps);
       rounds = (o_.steps + per_sample - 1) / per_sample;

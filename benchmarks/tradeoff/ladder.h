@@ -63,10 +63,10 @@ struct Workload {
 
 struct LadderOptions {
   std::uint64_t seed = 0;
-  int verify_steps = 5;       // at least 2
+  int verify_steps = 5;        // at least 2
   int instrumented_steps = 5;  // with the profiler on
-  double seconds = 40;        // of timing
-  int steps = 0;              // timed steps per arm; 0: what fits into `seconds`
+  double seconds = 40;         // of timing
+  int steps = 0;               // timed steps per arm; 0: what fits into `seconds`
   int least_rounds = 7, most_rounds = 200;
   bool inexact = false;  // also passes that may change bits
   bool leave_out = true;
@@ -111,11 +111,11 @@ struct LadderResult {
   double profiler_ns = 0;                 // what timing a launch adds to the step
   // Everything on, with an empty plan cache: kernels are chosen and made ready as well.
   double cold_capture_ms = 0, cold_compile_ms = 0;
-  int checked_steps = 0;          // over which all arms agreed before any was timed
-  int rounds = 0;                 // timed
-  int steps_per_sample = 0;       // timed steps in a sample
-  bool checked_after = false;     // parameters agreed after the timing, too
-  bool stopped = false;           // before the rounds wanted were done
+  int checked_steps = 0;       // over which all arms agreed before any was timed
+  int rounds = 0;              // timed
+  int steps_per_sample = 0;    // timed steps in a sample
+  bool checked_after = false;  // parameters agreed after the timing, too
+  bool stopped = false;        // before the rounds wanted were done
 
   const Arm& eager() const { return arms.at(0); }
   /// The samples that stand for an arm.

@@ -40,6 +40,10 @@ std::string ratio_text(const Interval& i) {
   return fmt::format("{:.3f} [{:.3f}, {:.3f}]", i.median, i.low, i.high);
 }
 
+std::string short_name(const LadderResult& r, std::size_t i) {
+  return i == r.all_on() ? "all on" : r.arms[i].rung.name;
+}
+
 std::string row_name(const LadderResult& r, std::size_t i) {
   std::string name = r.arms[i].rung.name;
   if (i == r.all_on()) name += " = all on";
@@ -47,7 +51,7 @@ std::string row_name(const LadderResult& r, std::size_t i) {
 }
 
 void add_table(std::string& out, const LadderResult& r, const Summary& s) {
-  constexpr const char* kRow = "{:<25} {:>22}  {:>21} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10}\n";
+  constexpr const char* kRow = "{:<25} {:>23}  {:>21} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10}\n";
   out += fmt::format(kRow, "", "step, ms", "times eager", "host", "launches", "allocs", "peak",
                      "capture +", "pays off");
   out += fmt::format(kRow, "", "", "", "us", "", "", "MB", "compile,ms", "after");
@@ -60,14 +64,13 @@ void add_table(std::string& out, const LadderResult& r, const Summary& s) {
     }
     const ArmSummary& x = s.arms[i];
     const bool same = a.same_as.has_value();
-    const std::string step = same ? "= " + r.arms[*a.same_as].rung.name : with_interval(x.step_ms);
-    out += fmt::format(kRow, (leave_outs ? "  " : "") + row_name(r, i), step,
-                       i == 0 ? "1" : ratio_text(x.ratio), fmt::format("{:.0f}", a.host_ms * 1e3),
-                       fmt::format("{:.0f}", a.launches), fmt::format("{:.0f}", a.allocations),
-                       fmt::format("{:.1f}", mb(a.peak_bytes)),
-                       a.rung.setting.compiled ? fmt::format("{:.2f}", a.capture_ms + a.compile_ms)
-                                               : "",
-                       x.break_even.str());
+    const std::string step = same ? "= " + short_name(r, *a.same_as) : with_interval(x.step_ms);
+    out += fmt::format(
+        kRow, (leave_outs ? "  " : "") + row_name(r, i), step, i == 0 ? "1" : ratio_text(x.ratio),
+        fmt::format("{:.0f}", a.host_ms * 1e3), fmt::format("{:.0f}", a.launches),
+        fmt::format("{:.0f}", a.allocations), fmt::format("{:.1f}", mb(a.peak_bytes)),
+        a.rung.setting.compiled ? fmt::format("{:.2f}", a.capture_ms + a.compile_ms) : "",
+        x.break_even.str());
   }
 }
 
@@ -85,9 +88,9 @@ void add_factors(std::string& out, const Summary& s) {
                        f.meaning);
   }
   if (s.interaction_ms) {
-    out += fmt::format("{:<16} {:>26}   {:>26}   {}\n", "interaction", "",
-                       signed_interval(*s.interaction_ms),
-                       "all together, less the sum of the column");
+    out +=
+        fmt::format("{:<16} {:>26}   {:>26}   {}\n", "interaction", "",
+                    signed_interval(*s.interaction_ms), "all together, less the sum of the column");
   }
 }
 
@@ -100,8 +103,9 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
 
   const double change = (1 - best.ratio.median) * 100;
   if (!best.ratio.excludes(1)) {
-    say(fmt::format("Compiled and eager take the same time as far as this can tell: {} times eager.",
-                    ratio_text(best.ratio)));
+    say(fmt::format(
+        "Compiled and eager take the same time as far as this can tell: {} times eager.",
+        ratio_text(best.ratio)));
   } else {
     say(fmt::format("Compiled (all on) takes {} times as long as eager: {:.1f} % {} a step, {} ms.",
                     ratio_text(best.ratio), std::abs(change), change > 0 ? "less" : "more",
@@ -111,8 +115,8 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
   for (std::size_t i = 0; i < r.arms.size(); ++i) {
     if (r.arms[i].rung.kind != Kind::control) continue;
     const Interval& c = s.arms[i].ratio;
-    std::string line =
-        fmt::format("Noise: eager timed a second time came out at {} times itself. ", ratio_text(c));
+    std::string line = fmt::format("Noise: eager timed a second time came out at {} times itself. ",
+                                   ratio_text(c));
     line += c.excludes(1) ? "It should be 1: something on this machine favours an arm, so take no "
                             "smaller difference for real."
                           : fmt::format("Differences below about {:.1f} % mean nothing here.",
@@ -161,9 +165,10 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
 
   if (s.interaction_ms && s.interaction_ms->excludes(0)) {
     say(s.interaction_ms->median > 0
-            ? fmt::format("The factors overlap: {} ms of what they save together is not missed when "
-                          "any single one is left out, because another makes up for it.",
-                          digits(s.interaction_ms->median))
+            ? fmt::format(
+                  "The factors overlap: {} ms of what they save together is not missed when "
+                  "any single one is left out, because another makes up for it.",
+                  digits(s.interaction_ms->median))
             : fmt::format("The factors help each other: leaving them out one by one costs {} ms "
                           "more than all of them save together.",
                           digits(-s.interaction_ms->median)));
@@ -177,25 +182,28 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
                       digits(a.capture_ms + a.compile_ms), best.break_even.str()));
       break;
     case BreakEven::Kind::unclear:
-      say(fmt::format("Capturing and compiling took {} ms; whether they are ever paid back is "
+      say(
+          fmt::format("Capturing and compiling took {} ms; whether they are ever paid back is "
                       "within the noise.",
                       digits(a.capture_ms + a.compile_ms)));
       break;
     default:
-      say(fmt::format("Capturing and compiling took {} ms and are never paid back: this step gains "
+      say(
+          fmt::format("Capturing and compiling took {} ms and are never paid back: this step gains "
                       "nothing from it.",
                       digits(a.capture_ms + a.compile_ms)));
   }
-  say(fmt::format(
-      "With no kernel made ready before (first step ever) capture took {} ms and compilation {} ms.",
-      digits(r.cold_capture_ms), digits(r.cold_compile_ms)));
+  say(
+      fmt::format("With no kernel made ready before (first step ever) capture took {} ms and "
+                  "compilation {} ms.",
+                  digits(r.cold_capture_ms), digits(r.cold_compile_ms)));
 
   line = fmt::format("Memory at most in use: {:.1f} MB eager, {:.1f} MB compiled.",
                      mb(eager.peak_bytes), mb(a.peak_bytes));
   if (a.arena_bound > 0) {
-    line += fmt::format(" The arena of {:.1f} MB is {:.3f} times what is alive at the worst moment.",
-                        mb(a.arena_bytes),
-                        static_cast<double>(a.arena_bytes) / static_cast<double>(a.arena_bound));
+    line += fmt::format(
+        " The arena of {:.1f} MB is {:.3f} times what is alive at the worst moment.",
+        mb(a.arena_bytes), static_cast<double>(a.arena_bytes) / static_cast<double>(a.arena_bound));
   }
   line += fmt::format(" Allocations a step: {:.0f} eager, {:.0f} compiled (its results).",
                       eager.allocations, a.allocations);
@@ -255,7 +263,8 @@ std::string forecast_text(const LadderResult& r) {
       r.options.instrumented_steps, digits(f.kernel_ms), digits(f.host_ms), f.host_part * 100);
   switch (f.bound) {
     case Forecast::Bound::kernels:
-      out += "Kernel-bound: replay can hardly save anything; what helps is other or fewer kernels.\n";
+      out +=
+          "Kernel-bound: replay can hardly save anything; what helps is other or fewer kernels.\n";
       break;
     case Forecast::Bound::mixed: out += "Mixed: both replay and better kernels can help.\n"; break;
     case Forecast::Bound::host:
@@ -282,8 +291,8 @@ std::string forecast_text(const LadderResult& r) {
     }
   }
   if (others.calls > 0) {
-    out += fmt::format("  {:<22} {:>8.0f} {:>9.3f} {:>5.1f} %\n", others.op, others.calls, others.ms,
-                       others.ms / total * 100);
+    out += fmt::format("  {:<22} {:>8.0f} {:>9.3f} {:>5.1f} %\n", others.op, others.calls,
+                       others.ms, others.ms / total * 100);
   }
   return out;
 }

@@ -19,7 +19,7 @@ struct Forecast {
   };
   Bound bound = Bound::mixed;
   double kernel_ms = 0, host_ms = 0;
-  double host_part = 0;      // of the step
+  double host_part = 0;       // of the step
   double elementwise_ms = 0;  // inside elementwise kernels: what fusion can win at most
   int elementwise_launches = 0;
 };
@@ -44,8 +44,8 @@ struct ArmSummary {
 
 struct FactorSummary {
   std::string name, meaning;
-  bool found_nothing = false;        // its programs equal those without it
-  Interval added_ms;                 // saved by adding it to the rung before
+  bool found_nothing = false;       // its programs equal those without it
+  Interval added_ms;                // saved by adding it to the rung before
   std::optional<Interval> lost_ms;  // lost by leaving it out of all on
 };
 

@@ -55,7 +55,8 @@ StateDict full_state(const nn::Module& net, const optim::Optimizer& optimiser) {
 Workload make_workload(const WorkloadOptions& o) {
   const Recipe& recipe = find_recipe(o.recipe);
   if (o.batch < 0 || o.batches < 1) {
-    fail("workload", "sizes must be positive", fmt::format("batch {}, {} batches", o.batch, o.batches));
+    fail("workload", "sizes must be positive",
+         fmt::format("batch {}, {} batches", o.batch, o.batches));
   }
   const std::int64_t n = o.batch > 0 ? o.batch : recipe.batch;
   models::ModelOptions mo;

@@ -1,0 +1,282 @@
+#include <gtest/gtest.h>
+
+#include "benchmarks/tradeoff/report.h"
+#include "benchmarks/tradeoff/workload.h"
+#include "core/error.h"
+#include "ops/ops.h"
+
+namespace tandem::tradeoff {
+namespace {
+
+using Kind = Rung::Kind;
+
+std::vector<const Rung*> of_kind(const std::vector<Rung>& rungs, Kind k) {
+  std::vector<const Rung*> out;
+  for (const Rung& r : rungs) {
+    if (r.kind == k) out.push_back(&r);
+  }
+  return out;
+}
+
+TEST(Ladder, Rungs) {
+  const auto rungs = make_rungs(graph::all_passes());
+  EXPECT_EQ(rungs[0].kind, Kind::eager);
+  EXPECT_FALSE(rungs[0].setting.compiled);
+  EXPECT_EQ(of_kind(rungs, Kind::control).size(), 1u);
+
+  // Each rung has exactly one thing more than the one before.
+  const auto steps = of_kind(rungs, Kind::step);
+  std::size_t exact = 0;
+  for (const auto& p : graph::all_passes()) exact += p.exactness == Exactness::exact;
+  ASSERT_EQ(steps.size(), exact + 2);
+  EXPECT_TRUE(steps[0]->setting.compiled);
+  EXPECT_FALSE(steps[0]->setting.memory_plan);
+  EXPECT_TRUE(steps[0]->setting.passes.empty());
+  EXPECT_EQ(steps[0]->setting.options().without.size(), graph::all_passes().size());
+  EXPECT_TRUE(steps[1]->setting.memory_plan);
+  for (std::size_t i = 2; i < steps.size(); ++i) {
+    auto passes = steps[i]->setting.passes;
+    EXPECT_EQ(passes.back(), steps[i]->factor);
+    passes.pop_back();
+    EXPECT_EQ(passes, steps[i - 1]->setting.passes);
+  }
+  EXPECT_EQ(steps.back()->setting.options().without.size(), graph::all_passes().size() - exact);
+  EXPECT_FALSE(steps.back()->setting.options().fast);
+
+  // Each leave-out has exactly one thing less than all on.
+  const auto outs = of_kind(rungs, Kind::leave_out);
+  ASSERT_EQ(outs.size(), exact + 1);
+  EXPECT_FALSE(outs[0]->setting.memory_plan);
+  EXPECT_EQ(outs[0]->setting.passes, steps.back()->setting.passes);
+  for (std::size_t i = 1; i < outs.size(); ++i) {
+    EXPECT_EQ(outs[i]->setting.passes.size(), exact - 1);
+    EXPECT_EQ(
+        std::count(outs[i]->setting.passes.begin(), outs[i]->setting.passes.end(), outs[i]->factor),
+        0);
+  }
+  EXPECT_TRUE(of_kind(make_rungs(graph::all_passes(), false, false), Kind::leave_out).empty());
+}
+
+TEST(Ladder, InexactPassesComeLastAndOnlyWhenAsked) {
+  const graph::Pass passes[] = {{"a", Exactness::reassociating, "", nullptr},
+                                {"b", Exactness::exact, "", nullptr}};
+  const auto all_on = [&](bool inexact) {
+    const auto rungs = make_rungs(passes, inexact);
+    return of_kind(rungs, Kind::step).back()->setting.passes;
+  };
+  EXPECT_EQ(all_on(false), std::vector<std::string>{"b"});
+  EXPECT_EQ(all_on(true), (std::vector<std::string>{"b", "a"}));
+}
+
+// A tiny net with dropout, momentum and something for each pass to do.
+Workload tiny(double (*wobble)() = nullptr) {
+  Workload w;
+  w.name = "tiny";
+  w.make = [wobble] {
+    const nn::Linear a(6, 8), b(8, 3);
+    const nn::Dropout drop(0.5);
+    const nn::Sequential net(a, nn::Tanh(), drop, b);
+    const optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
+    Subject s;
+    s.state = full_state(net, opt);
+    s.step = [=](std::span<const Tensor> in) {
+      opt.zero_grad();
+      Tensor loss = nn::cross_entropy(net(in[0]), in[1]);
+      if (wobble) loss = loss * wobble();
+      loss.backward();
+      opt.step();
+      return std::vector<Tensor>{loss};
+    };
+    return s;
+  };
+  Generator draws(5);
+  for (int i = 0; i < 3; ++i) {
+    w.batches.push_back(
+        {rand({4, 6}, {}, &draws), randint(0, 3, {4}, {.dtype = DType::i64}, &draws)});
+  }
+  return w;
+}
+
+LadderOptions brief() {
+  LadderOptions o;
+  o.seconds = 0.05;
+  o.verify_steps = 3;
+  o.instrumented_steps = 2;
+  o.most_rounds = 9;
+  return o;
+}
+
+TEST(Ladder, MeasuresEveryArm) {
+  LadderOptions o = brief();
+  int forecasts = 0;
+  o.on_forecast = [&](const LadderResult& r) {
+    ++forecasts;
+    EXPECT_EQ(r.arms.size(), 1u);  // nothing has been compiled yet
+    EXPECT_GT(r.eager().kernel_ms, 0);
+    EXPECT_FALSE(forecast_text(r).empty());
+  };
+  const LadderResult r = run_ladder(tiny(), o);
+  EXPECT_EQ(forecasts, 1);
+  EXPECT_EQ(r.arms.size(), make_rungs(graph::all_passes()).size());
+  EXPECT_EQ(r.checked_steps, 5);
+  EXPECT_TRUE(r.checked_after);
+  EXPECT_FALSE(r.stopped);
+  EXPECT_GE(r.rounds, o.least_rounds);
+  for (std::size_t i = 0; i < r.arms.size(); ++i) {
+    const Arm& a = r.arms[i];
+    EXPECT_EQ(r.samples(i).size(), static_cast<std::size_t>(r.rounds)) << a.rung.name;
+    EXPECT_EQ(a.step_ms.empty(), a.same_as.has_value()) << a.rung.name;
+    for (const double ms : r.samples(i)) EXPECT_GT(ms, 0);
+    EXPECT_GT(a.launches, 0);
+    EXPECT_GT(a.peak_bytes, 0u);
+    if (a.same_as) EXPECT_FALSE(r.arms[*a.same_as].same_as.has_value());
+    if (a.rung.setting.compiled) EXPECT_GT(a.compile_ms, 0);
+  }
+  // The control is the same program, so it launches and allocates the same.
+  EXPECT_EQ(r.arms[1].launches, r.eager().launches);
+  EXPECT_EQ(r.arms[1].allocations, r.eager().allocations);
+  // Replay launches what eager launches; the plan takes the allocations away.
+  const std::size_t bare = r.first_replay();
+  EXPECT_EQ(r.arms[bare].launches, r.eager().launches);
+  EXPECT_LT(r.arms[bare + 1].allocations, r.arms[bare].allocations);
+  EXPECT_EQ(r.arms[r.all_on()].system_allocations, 0);
+
+  const Summary s = summarise(r);
+  const std::string words = text(r, s);
+  EXPECT_NE(words.find("all on"), std::string::npos);
+  const auto j = to_json(r, s);
+  EXPECT_EQ(j["arms"].size(), r.arms.size());
+  EXPECT_EQ(j["arms"][0]["samples_ms"].size(), static_cast<std::size_t>(r.rounds));
+  EXPECT_EQ(nlohmann::json::parse(j.dump()), j);
+}
+
+TEST(Ladder, FixedNumberOfStepsAndStopping) {
+  LadderOptions o = brief();
+  o.leave_out = false;
+  o.steps = 4;
+  LadderResult r = run_ladder(tiny(), o);
+  EXPECT_EQ(r.rounds * r.steps_per_sample, 4);
+  EXPECT_FALSE(summarise(r).interaction_ms.has_value());
+
+  o = brief();
+  o.leave_out = false;
+  o.stop = [] { return true; };
+  r = run_ladder(tiny(), o);
+  EXPECT_EQ(r.rounds, 1);
+  EXPECT_TRUE(r.stopped);
+}
+
+// Every arm that is made draws another number: no two arms compute the same.
+TEST(Ladder, RefusesArmsThatComputeSomethingElse) {
+  static double factor;
+  factor = 1;
+  Workload w = tiny([] { return factor; });
+  const auto make = w.make;
+  w.make = [make] {
+    factor += 1;
+    return make();
+  };
+  try {
+    run_ladder(w, brief());
+    FAIL() << "no error";
+  } catch (const InternalError& e) {
+    EXPECT_NE(std::string(e.what()).find("bit for bit"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("step 1"), std::string::npos) << e.what();
+  }
+}
+
+TEST(Ladder, RefusesBadOptions) {
+  LadderOptions o = brief();
+  o.verify_steps = 1;
+  EXPECT_THROW(run_ladder(tiny(), o), ValueError);
+  Workload w = tiny();
+  w.batches.clear();
+  EXPECT_THROW(run_ladder(w, brief()), ValueError);
+  EXPECT_THROW(make_workload({.recipe = "alexnet"}), ValueError);
+  EXPECT_THROW(make_optimiser("lion", {}, 1, 0, 0), ValueError);
+}
+
+// ----------------------------------------------------------------------------------- summary
+
+// eager 10, bare replay 9, + memory plan 8, + p 6, + q 6 (the same program); leave-outs: without
+// memory plan 6.5, without p 8, without q the same as all on. All rounds alike but for a drift.
+LadderResult made_up() {
+  LadderResult r;
+  const graph::Pass passes[] = {{"p", Exactness::exact, "does p", nullptr},
+                                {"q", Exactness::exact, "does q", nullptr}};
+  const double ms[] = {10, 10, 9, 8, 6, 0, 6.5, 8, 0};
+  std::size_t i = 0;
+  for (const Rung& rung : make_rungs(passes)) {
+    Arm& a = r.arms.emplace_back();
+    a.rung = rung;
+    a.capture_ms = 3;
+    a.compile_ms = 4;
+    if (rung.factor == "q") {
+      a.same_as = 4;
+    } else {
+      for (int k = 0; k < 11; ++k) a.step_ms.push_back(ms[i] * (1 + 0.01 * k));
+    }
+    ++i;
+  }
+  r.arms[0].kernel_ms = 9.8;
+  r.arms[0].host_ms = 0.2;
+  r.eager_kernels = {{"conv2d", false, 2, 7}, {"relu", true, 3, 2.8}};
+  r.rounds = 11;
+  return r;
+}
+
+TEST(Summary, RatiosFactorsAndInteraction) {
+  const LadderResult r = made_up();
+  EXPECT_EQ(r.first_replay(), 2u);
+  EXPECT_EQ(r.all_on(), 5u);
+  const Summary s = summarise(r);
+  EXPECT_DOUBLE_EQ(s.arms[5].ratio.median, 0.6);  // stands for the arm it equals
+  EXPECT_NEAR(s.arms[5].ratio.low, 0.6, 1e-12);
+  EXPECT_TRUE(s.arms[5].ratio.excludes(1));
+  EXPECT_DOUBLE_EQ(s.arms[1].ratio.median, 1);
+
+  ASSERT_EQ(s.factors.size(), 4u);
+  const double mid = 1.05;  // the drift of the middle round
+  EXPECT_EQ(s.factors[0].name, "replay");
+  EXPECT_NEAR(s.factors[0].added_ms.median, 1 * mid, 1e-9);
+  EXPECT_FALSE(s.factors[0].lost_ms.has_value());
+  EXPECT_NEAR(s.factors[1].added_ms.median, 1 * mid, 1e-9);
+  EXPECT_NEAR(s.factors[1].lost_ms->median, 0.5 * mid, 1e-9);
+  EXPECT_NEAR(s.factors[2].added_ms.median, 2 * mid, 1e-9);
+  EXPECT_FALSE(s.factors[2].found_nothing);
+  EXPECT_TRUE(s.factors[3].found_nothing);
+  EXPECT_EQ(s.factors[3].added_ms.median, 0);
+  // Together 3; missed one by one 0.5 + 2 + 0.
+  EXPECT_NEAR(s.together_ms.median, 3 * mid, 1e-9);
+  EXPECT_NEAR(s.interaction_ms->median, 0.5 * mid, 1e-9);
+  EXPECT_NE(text(r, s).find("overlap"), std::string::npos);
+
+  EXPECT_EQ(s.arms[0].break_even.kind, BreakEven::Kind::none);
+  EXPECT_EQ(s.arms[2].break_even.kind, BreakEven::Kind::after);
+  EXPECT_EQ(s.arms[2].break_even.steps, 7);  // 7 ms at 1.05 ms a step
+}
+
+TEST(Summary, BreakEven) {
+  EXPECT_EQ(break_even(10, {2, 1, 3, 20}).str(), "5 steps");
+  EXPECT_EQ(break_even(1, {2, 1, 3, 20}).str(), "1 step");
+  EXPECT_EQ(break_even(10, {2, -1, 3, 20}).kind, BreakEven::Kind::unclear);
+  EXPECT_EQ(break_even(10, {-2, -3, 1, 20}).str(), "never");
+  EXPECT_EQ(break_even(10, {0, 0, 0, 20}).str(), "never");
+}
+
+TEST(Summary, Forecast) {
+  LadderResult r = made_up();
+  Forecast f = forecast(r);
+  EXPECT_EQ(f.bound, Forecast::Bound::kernels);
+  EXPECT_DOUBLE_EQ(f.host_part, 0.02);
+  EXPECT_DOUBLE_EQ(f.elementwise_ms, 2.8);
+  EXPECT_EQ(f.elementwise_launches, 3);
+  r.arms[0].host_ms = 2;
+  EXPECT_EQ(forecast(r).bound, Forecast::Bound::mixed);
+  r.arms[0].host_ms = 20;
+  EXPECT_EQ(forecast(r).bound, Forecast::Bound::host);
+  EXPECT_NE(forecast_text(r).find("Launch-bound"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tandem::tradeoff

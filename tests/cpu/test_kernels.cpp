@@ -1,0 +1,129 @@
+// Kernels looked at directly: which one is chosen, and the fused kernel against its steps.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "core/backend.h"
+#include "core/dispatch.h"
+#include "core/policy.h"
+#include "op_cases.h"
+#include "ops/fused.h"
+
+namespace tandem {
+namespace {
+
+const PreparedOp& prepared(const OpDef& op, std::initializer_list<const Tensor*> in, AttrRef a) {
+  std::vector<const TensorDesc*> d;
+  for (const Tensor* t : in) d.push_back(&t->desc());
+  return dispatch::prepare(op, d, a);
+}
+
+bool has_onednn() {
+  return backend(kCPU).description().find("oneDNN ") != std::string::npos &&
+         backend(kCPU).description().find("no oneDNN") == std::string::npos &&
+         backend(kCPU).description().find("without oneDNN") == std::string::npos;
+}
+
+TEST(Kernels, ThePolicyChooses) {
+  const Tensor x = ones({8, 16, 16, 16}), w = ones({16, 16, 3, 3});
+  const ConvAttrs a{{1, 1}, {1, 1}, {1, 1}, 1, {}, MemoryFormat::contiguous};
+  const auto name = [&](bool vendor, const Tensor& p, const Tensor& q) {
+    const PolicyScope scope({.vendor = vendor});
+    return prepared(op::conv2d, {&p, &q}, a).plan->name;
+  };
+  if (has_onednn()) EXPECT_EQ(name(true, x, w).substr(0, 6), "onednn") << name(true, x, w);
+  EXPECT_EQ(name(false, x, w).substr(0, 4), "cpu:");
+  EXPECT_EQ(name(true, x.to(DType::f64), w.to(DType::f64)).substr(0, 4), "cpu:");
+}
+
+TEST(Kernels, PlainAndVendorAgree) {
+  manual_seed(1);
+  const Tensor x = randn({4, 8, 17, 15}), w = randn({12, 8, 3, 3}), b = randn({12});
+  const auto run = [&](bool vendor) {
+    const PolicyScope scope({.vendor = vendor});
+    return conv2d(x, w, b, {.stride = {2, 1}, .padding = {1, 1}}).to_vector<float>();
+  };
+  const auto p = run(true), q = run(false);
+  for (std::size_t k = 0; k < p.size(); ++k) ASSERT_NEAR(p[k], q[k], 2e-4);
+}
+
+TEST(Backend, DescribesItself) {
+  EXPECT_TRUE(has_device(DeviceType::cpu));
+  EXPECT_FALSE(backend(kCPU).description().empty());
+  EXPECT_EQ(backend(kCPU).device_count(), 1);
+  if (!has_device(DeviceType::cuda)) {
+    EXPECT_THROW(backend(DeviceType::cuda), DeviceError);
+  }
+}
+
+// Every elementwise op in a fused program of its own, and after a cast: the same bits as alone.
+TEST(Fused, EveryOpAloneEqualsItself) {
+  manual_seed(2);
+  const Tensor base = randn({3, 5, 70}), other = randn({5, 1});
+  int tried = 0;
+  for (const OpDef* op : all_ops()) {
+    if (op->traits.kind != OpKind::elementwise) continue;
+    const ElementwiseRule rule = elementwise_rule(static_cast<OpId>(op->id));
+    for (const DType t : {DType::f32, DType::bf16, DType::f64, DType::i32}) {
+      std::vector<Tensor> in = {base.to(t), other.to(t), base.to(t) * 0};
+      if (rule.arity == 3) in[0] = gt(in[0], 0);
+      in.resize(static_cast<std::size_t>(rule.arity));
+      std::vector<const TensorDesc*> descs;
+      std::vector<const Tensor*> ptrs;
+      for (const Tensor& x : in) {
+        descs.push_back(&x.desc());
+        ptrs.push_back(&x);
+      }
+      const auto attrs = op->attrs->make_default();
+      if (op == &op::clamp || op == &op::clamp_grad) *static_cast<ClampAttrs*>(attrs.get()) = {-1, 1};
+      const RefPtr<const PreparedOp> alone(&dispatch::prepare(*op, descs, {op->attrs, attrs.get()}));
+      const Tensor want = dispatch::execute(*alone, ptrs, SrcLoc::current())[0];
+
+      FusedProgram f;
+      f.steps = {fused_step(*alone)};
+      f.outputs = {0};
+      f.shape = want.shape();
+      f.strides = {want.strides()};
+      const FusedAttrs code{f.encode()};
+      const RefPtr<const PreparedOp> fused(&dispatch::prepare(op::fused_elementwise, descs, code));
+      const Tensor got = dispatch::execute(*fused, ptrs, SrcLoc::current())[0];
+      EXPECT_EQ(cases::compare_bits(got, want), "") << op->name << " " << name_of(t) << "\n" << f.str();
+      ++tried;
+    }
+  }
+  EXPECT_GT(tried, 150);
+}
+
+TEST(Fused, CodesSurvive) {
+  FusedProgram f;
+  f.steps = {{OpId::mul_, DType::f32, {Scalar(2.5), Scalar()}, true, {0}},
+             {OpId::clamp_, DType::f32, {Scalar(-1), Scalar(true)}, false, {~0}},
+             {OpId::where_, DType::f64, {}, false, {1, ~0, ~1}}};
+  f.outputs = {2, 0};
+  f.shape = {2, 3};
+  f.strides = {{3, 1}, {1, 2}};
+  const FusedProgram g = FusedProgram::decode(f.encode());
+  EXPECT_EQ(g.encode(), f.encode());
+  EXPECT_EQ(g.str(), f.str());
+  EXPECT_NE(f.str().find("clamp"), std::string::npos) << f.str();
+  // Anything else is refused, not run.
+  const auto code = f.encode();
+  for (std::size_t n = 0; n < code.size(); ++n) {
+    EXPECT_THROW(FusedProgram::decode({code.begin(), code.begin() + static_cast<std::ptrdiff_t>(n)}), InternalError) << n;
+  }
+  auto longer = code;
+  longer.push_back(0);
+  EXPECT_THROW(FusedProgram::decode(longer), InternalError);
+  std::mt19937_64 rng(3);
+  for (int k = 0; k < 2000; ++k) {
+    auto damaged = code;
+    damaged[rng() % damaged.size()] = static_cast<std::int64_t>(rng());
+    try {
+      FusedProgram::decode(damaged);  // may be another program, must not be anything worse
+    } catch (const Error&) {
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,210 @@
+// What capture cannot express is an error that says so, and leaves everything as it was.
+#include <gtest/gtest.h>
+
+#include "autograd/autograd.h"
+#include "core/trace_guard.h"
+#include "graph/builder.h"
+#include "ops/ops.h"
+
+namespace tandem {
+namespace {
+
+/// The message of the E that f throws, checked for each part.
+template <class E, class F>
+void expect_error(F f, std::initializer_list<const char*> parts) {
+  try {
+    f();
+    ADD_FAILURE() << "nothing was thrown; expected " << *parts.begin();
+  } catch (const E& e) {
+    for (const char* p : parts) {
+      EXPECT_NE(std::string(e.what()).find(p), std::string::npos) << "'" << p << "' in: " << e.what();
+    }
+  } catch (const std::exception& e) {
+    ADD_FAILURE() << "another error: " << e.what();
+  }
+  EXPECT_EQ(dispatch::interceptor(), nullptr) << "the capture is still on";
+  EXPECT_EQ(trace_guards(), nullptr);
+  EXPECT_EQ((ones({2}) + 1).to_vector<int>(), (std::vector<int>{2, 2}));
+}
+
+const Tensor kX = ones({3});
+
+TEST(CaptureErrors, ReadingAValue) {
+  expect_error<CaptureError>(
+      [] { compile([](const Tensor& x) { return x * sum(x).item(); })(kX); }, {"[item]", "capture"});
+  expect_error<CaptureError>(
+      [] { compile([](const Tensor& x) { return x * x.to_vector<float>()[0]; })(kX); },
+      {"capture"});
+  expect_error<CaptureError>(
+      [] { compile([](const Tensor& x) { return x * x.data<float>()[0]; })(kX); },
+      {"[data]", "capture"});
+}
+
+TEST(CaptureErrors, DataDependentBranch) {
+  expect_error<CaptureError>(
+      [] {
+        compile([](const Tensor& x) { return gt(sum(x), 0).item<bool>() ? x : -x; })(kX);
+      },
+      {"[item]", "capture"});
+}
+
+TEST(CaptureErrors, StaleSymbolicTensor) {
+  Tensor kept;
+  auto fast = compile([&](const Tensor& x) {
+    kept = x * 2;
+    return kept + 1;
+  });
+  fast(kX);
+  expect_error<CaptureError>([&] { kept.item(); }, {"[item]"});
+  expect_error<CaptureError>([&] { kept + 1; }, {"[capture]", "after its capture ended"});
+  expect_error<CaptureError>([&] { kept.to_vector<float>(); }, {"capture"});
+}
+
+TEST(CaptureErrors, ValueOfAnotherCapture) {
+  graph::Graph a, b;
+  const Tensor x = a.variable("x", {2}), y = b.variable("y", {2});
+  expect_error<CaptureError>([&] { x + y; }, {"another captured program"});
+}
+
+TEST(CaptureErrors, CapturesThatDiffer) {
+  int calls = 0;
+  expect_error<CaptureError>(
+      [&] { compile([&](const Tensor& x) { return x * static_cast<double>(++calls); })(kX); },
+      {"[compile]", "two captures", "mul", "test_capture_errors.cpp:", "Guarded"});
+  expect_error<CaptureError>(
+      [&] {
+        compile([&](const Tensor& x) {
+          Tensor y = x;
+          for (int i = 0; i < (++calls % 2) + 1; ++i) y = y + 1;
+          return y;
+        })(kX);
+      },
+      {"two captures", "add"});
+  expect_error<CaptureError>(
+      [&] {
+        compile([&](const Tensor& x) {
+          return x + Tensor::from<float>({static_cast<float>(++calls)}, {1});
+        })(kX);
+      },
+      {"two captures", "constant"});
+  std::vector<Tensor> pool = {ones({3}), ones({3})};
+  expect_error<CaptureError>(
+      [&] {
+        compile([&](const Tensor& x) { return x + pool[static_cast<std::size_t>(++calls % 2)]; })(kX);
+      },
+      {"two captures", "different tensor"});
+}
+
+TEST(CaptureErrors, TooManySignatures) {
+  auto fast = compile([](const Tensor& x) { return x * 2; }, {.max_signatures = 3});
+  for (int n = 1; n <= 3; ++n) fast(ones({n}));
+  expect_error<CaptureError>([&] { fast(ones({4})); },
+                             {"[compile]", "max_signatures = 3", "f32[3] -> f32[4]", "first call"});
+  EXPECT_EQ(fast(ones({2})).numel(), 2) << "what was there still works";
+}
+
+TEST(CaptureErrors, AliasedArguments) {
+  auto fast = compile([](Tensor x, const Tensor& y) {
+    x.add_(1);
+    return x * y;
+  });
+  fast(ones({4}), ones({4}));
+  const Tensor both = ones({8});
+  expect_error<CaptureError>([&] { fast(both.slice(0, 0, 4), both.slice(0, 2, 6)); },
+                             {"[compile]", "argument 1 shares memory with argument 0", "clone()"});
+  EXPECT_EQ(sum(both).item(), 8) << "nothing was written";
+  Tensor state = ones({4});
+  auto writer = compile([&](const Tensor& x) {
+    state.add_(x);
+    return state * 1;
+  });
+  writer(ones({4}));
+  expect_error<CaptureError>([&] { writer(state); }, {"shares memory", "tensor the function uses"});
+  // Harmless as long as nobody writes.
+  auto reader = compile([](const Tensor& x, const Tensor& y) { return x + y; });
+  EXPECT_EQ(sum(reader(both, both)).item(), 16);
+}
+
+TEST(CaptureErrors, AliasedAtTheFirstCall) {
+  Tensor both = ones({8});
+  auto fast = compile([](Tensor x, const Tensor& y) {
+    x.add_(1);
+    return x * y;
+  });
+  expect_error<CaptureError>([&] { fast(both.slice(0, 0, 4), both.slice(0, 2, 6)); }, {"shares memory"});
+}
+
+TEST(CaptureErrors, BackwardFromOutside) {
+  Tensor w = ones({3});
+  w.set_requires_grad();
+  auto fast = compile([&](const Tensor& x) { return sum(x * w); });
+  const Tensor loss = fast(kX);
+  EXPECT_TRUE(loss.requires_grad()) << "as it is eagerly";
+  expect_error<AutogradError>([&] { loss.backward(); }, {"[compile]", "inside the compiled function"});
+}
+
+TEST(CaptureErrors, GradientOfAnArgument) {
+  Tensor x = ones({3});
+  x.set_requires_grad();
+  auto fast = compile([](const Tensor& in) {
+    const Tensor l = sum(in * in);
+    l.backward();
+    return l;
+  });
+  expect_error<CaptureError>([&] { fast(x); }, {"[compile]", ".grad", "autograd::grad"});
+}
+
+TEST(CaptureErrors, Others) {
+  expect_error<ValueError>([] { compile([](const Tensor& x) { return x; }, {.without = {"cze"}}); },
+                           {"[pass]", "no such pass", "cze", "cse", "dce", "fuse"});
+  expect_error<ValueError>([] { compile([](const Tensor& x) { return x; }, {.max_signatures = 0}); },
+                           {"[compile]", "max_signatures", "0"});
+  expect_error<ValueError>([] { graph::find_pass("none"); }, {"[pass]", "no such pass"});
+  auto fast = compile([](const Tensor& x) { return x; });
+  expect_error<ValueError>([&] { fast(Tensor{}); }, {"[compile]", "argument 0 is undefined"});
+  expect_error<ValueError>([&] { fast.dump(); }, {"[compile]", "not been called"});
+  expect_error<CaptureError>([] { compile([](const Tensor&) { return Tensor{}; })(kX); },
+                             {"[compile]", "result 0 is an undefined tensor"});
+  expect_error<CaptureError>(
+      [] {
+        compile([](const Tensor& x) {
+          manual_seed(3);
+          return x;
+        })(kX);
+      },
+      {"[seed]", "capture"});
+  // An op's own error comes through, with the user's line.
+  expect_error<ShapeError>([] { compile([](const Tensor& x) { return x + ones({2}); })(kX); },
+                           {"[add]", "[3] and [2]", "test_capture_errors.cpp:"});
+}
+
+TEST(CaptureErrors, LabelsAreCheckedAtReplayToo) {
+  auto fast = compile([](const Tensor& x, const Tensor& t) { return nll_loss(x, t); });
+  const Tensor x = zeros({2, 3});
+  fast(x, Tensor::from<std::int64_t>({0, 2}, {2}));
+  expect_error<IndexError>([&] { fast(x, Tensor::from<std::int64_t>({0, 3}, {2})); }, {"[nll]", "3"});
+  EXPECT_EQ(fast(x, Tensor::from<std::int64_t>({0, 1}, {2})).item(), 0) << "and it works again";
+}
+
+TEST(BuilderErrors, Feeds) {
+  graph::Graph g;
+  const Tensor a = g.variable("a", {2, 3}), b = g.variable("b", {3});
+  expect_error<ValueError>([&] { g.variable("a", {1}); }, {"[variable]", "'a'"});
+  expect_error<ValueError>([&] { g.variable("", {1}); }, {"[variable]"});
+  expect_error<ShapeError>([&] { g.variable("c", {-1}); }, {"[variable]", "[-1]"});
+  auto f = g.compile(a * b);
+  const Tensor x = ones({2, 3}), y = ones({3});
+  EXPECT_EQ(f({{"a", x}, {"b", y}}).shape(), (Shape{2, 3}));
+  expect_error<ValueError>([&] { f({{"a", x}}); }, {"[graph]", "'b'", "f32[3]"});
+  expect_error<ValueError>([&] { f({{"a", x}, {"b", Tensor{}}}); }, {"[graph]", "'b'"});
+  expect_error<ValueError>([&] { f({{"a", x}, {"b", y}, {"z", y}}); }, {"[graph]", "'z'", "a, b"});
+  expect_error<ShapeError>([&] { f({{"a", y}, {"b", y}}); }, {"[graph]", "'a'", "f32[3]", "f32[2, 3]"});
+  expect_error<TypeError>([&] { f({{"a", x.to(DType::f64)}, {"b", y}}); }, {"[graph]", "f64[2, 3]"});
+  expect_error<ShapeError>([&] { f({{"a", ones({3, 2}).t()}, {"b", y}}); }, {"[graph]", "layout"});
+  auto two = g.compile(std::vector{a + 1, b + 1});
+  expect_error<ValueError>([&] { two({{"a", x}, {"b", y}}); }, {"[graph]", "2", "run()"});
+  expect_error<CaptureError>([&] { a.item(); }, {"[item]"});
+}
+
+}  // namespace
+}  // namespace tandem

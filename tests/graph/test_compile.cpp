@@ -1,0 +1,414 @@
+// compile(): state, gradients, randomness, views, signatures, the ledger, threads.
+#include "graph/compile.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "autograd/autograd.h"
+#include "core/profiler.h"
+#include "core/trace_guard.h"
+#include "op_cases.h"
+
+namespace tandem {
+namespace {
+
+using cases::compare_bits;
+
+Tensor ramp(const Shape& s, double first = -1, double step = 0.25) {
+  std::vector<double> v(static_cast<std::size_t>(numel(s)));
+  for (std::size_t k = 0; k < v.size(); ++k) v[k] = first + step * static_cast<double>(k % 17);
+  return Tensor::from<double>(v, s).to(DType::f32);
+}
+Tensor leaf(Tensor t) {
+  t.set_requires_grad();
+  return t;
+}
+std::string last_reason(auto& fast) {
+  return fast.core().ledger().back().reason;
+}
+
+TEST(Compile, ReplaysWithNewArguments) {
+  int runs = 0;
+  auto fast = compile([&](const Tensor& x, const Tensor& y) {
+    ++runs;
+    return x * y + 1;
+  });
+  for (int i = 0; i < 5; ++i) {
+    const Tensor x = ramp({3}, i), y = ramp({3}, 2 * i);
+    EXPECT_EQ(compare_bits(fast(x, y), x * y + 1), "");
+  }
+  EXPECT_EQ(runs, 2) << "captured once, and once more to compare";
+  EXPECT_EQ(fast.core().size(), 1);
+  EXPECT_EQ(last_reason(fast), "first call");
+}
+
+TEST(Compile, KeepsTheShapeOfArgumentsAndResults) {
+  struct Batch {
+    Tensor x;
+    std::vector<Tensor> rest;
+    int scale;
+    auto tree() { return std::tie(x, rest, scale); }
+  };
+  auto fast = compile([](const Batch& b, std::optional<Tensor> extra, const std::string& mode) {
+    std::map<std::string, Tensor> out;
+    Tensor s = b.x * b.scale;
+    for (const Tensor& t : b.rest) s = s + t;
+    if (extra) s = s + *extra;
+    out["sum"] = mode == "neg" ? -s : s;
+    return std::pair{out, std::tuple{s.shape()[0] + 0, b.x}};
+  });
+  const Tensor one = ones({2});
+  auto r = fast(Batch{one, {one, one}, 3}, std::optional<Tensor>{}, std::string("pos"));
+  EXPECT_EQ(r.first["sum"].to_vector<int>(), (std::vector<int>{5, 5}));
+  EXPECT_EQ(std::get<0>(r.second), 2);
+  EXPECT_EQ(std::get<1>(r.second).to_vector<int>(), (std::vector<int>{1, 1}));
+  r = fast(Batch{one, {one, one}, 3}, std::optional<Tensor>{one}, std::string("neg"));
+  EXPECT_EQ(r.first["sum"].to_vector<int>(), (std::vector<int>{-6, -6}));
+  r = fast(Batch{one, {one}, 4}, std::optional<Tensor>{}, std::string("pos"));
+  EXPECT_EQ(r.first["sum"].to_vector<int>(), (std::vector<int>{5, 5}));
+  EXPECT_EQ(fast.core().size(), 3);
+}
+
+TEST(Compile, ResultsAreNewAtEveryCall) {
+  const Tensor c = ramp({4});
+  auto fast = compile([&](const Tensor& x) { return std::vector{x + c, x, c, x.slice(0, 1, 3)}; });
+  const Tensor x = ramp({4}, 5);
+  auto a = fast(x);
+  const auto first = a[0].to_vector<float>();
+  a[0].mul_(100);
+  const auto b = fast(x);
+  EXPECT_EQ(b[0].to_vector<float>(), first);
+  EXPECT_EQ(b[1].to_vector<float>(), x.to_vector<float>());
+  EXPECT_EQ(b[2].to_vector<float>(), c.to_vector<float>());
+  EXPECT_EQ(b[3].to_vector<float>(), x.slice(0, 1, 3).to_vector<float>());
+}
+
+TEST(Compile, UpdatesStateInPlace) {
+  Tensor counter = zeros({}), eager = zeros({}), buffer = zeros({3, 4}), eager_buffer = zeros({3, 4});
+  const auto step = [](Tensor& n, Tensor& b, const Tensor& x) {
+    n.add_(1);
+    b.select(0, 1).mul_(0.5).add_(x);
+    b.slice(1, 0, 4, 2).add_(n);
+    return b.sum({0}) * n;
+  };
+  auto fast = compile([&](const Tensor& x) { return step(counter, buffer, x); });
+  for (int i = 0; i < 4; ++i) {
+    const Tensor x = ramp({4}, i);
+    const Tensor want = step(eager, eager_buffer, x);
+    EXPECT_EQ(compare_bits(fast(x), want), "") << fast.dump();
+    EXPECT_EQ(compare_bits(counter, eager), "");
+    EXPECT_EQ(compare_bits(buffer, eager_buffer), "");
+  }
+  // The host changes it between calls: the program sees that.
+  buffer.fill_(7);
+  eager_buffer.fill_(7);
+  EXPECT_EQ(compare_bits(fast(ones({4})), step(eager, eager_buffer, ones({4}))), "");
+  EXPECT_EQ(fast.core().size(), 1);
+}
+
+TEST(Compile, WritesArgumentsInPlace) {
+  auto fast = compile([](Tensor x, const Tensor& y) {
+    const Tensor before = x * 2;
+    x.add_(y);
+    return before + x;
+  });
+  for (int i = 0; i < 3; ++i) {
+    Tensor x = ramp({3}, i);
+    const Tensor y = ramp({3}, 1), old = x.clone();
+    EXPECT_EQ(compare_bits(fast(x, y), old * 2 + (old + y)), "");
+    EXPECT_EQ(compare_bits(x, old + y), "");
+  }
+}
+
+// Views, and writes through them, in every order: what the tracer's aliasing must get right.
+TEST(Compile, ViewsAndWritesEqualEager) {
+  const auto program = [](const Tensor& x0, Tensor& state) {
+    Tensor x = x0 * 1;
+    Tensor row = x.select(0, 1), column = x.select(1, 0), all = x.view({12});
+    const Tensor before = row + 0;
+    row.add_(10);                  // through one view,
+    const Tensor seen = column * 2;  // seen by another,
+    all.slice(0, 0, 12, 3).mul_(-1);
+    column.copy_(row.slice(0, 0, 3));
+    x.t().slice(0, 1, 3).add_(state.slice(0, 0, 3));
+    state.slice(0, 1, 3).add_(x.select(0, 2).slice(0, 0, 2));
+    Tensor alias = x.detach();
+    alias.add_(1);
+    return std::vector{before, seen, x + 0, all * 1, state * 2, x.sum(), x.permute({1, 0}), row};
+  };
+  Tensor s1 = ramp({5}), s2 = ramp({5});
+  for (const bool plan : {true, false}) {
+    auto fast = compile([&](const Tensor& x) { return program(x, s1); }, {.memory_plan = plan});
+    for (int i = 0; i < 3; ++i) {
+      const Tensor x = ramp({3, 4}, i);
+      const auto want = program(x, s2), got = fast(x);
+      for (std::size_t k = 0; k < want.size(); ++k) {
+        EXPECT_EQ(compare_bits(got[k], want[k]), "") << k << "\n" << fast.dump();
+      }
+      EXPECT_EQ(compare_bits(s1, s2), "");
+    }
+  }
+}
+
+TEST(Compile, GradientsEscape) {
+  const Tensor w = leaf(ramp({4, 3})), v = leaf(ramp({4, 3}));
+  const auto loss = [](const Tensor& w, const Tensor& x) { return sum(square(tanh(matmul(x, w)))); };
+  auto fast = compile([&](const Tensor& x) {
+    const Tensor l = loss(w, x);
+    l.backward();
+    return l;
+  });
+  // Not cleared in between: they add up, and the program is captured for each of the two cases.
+  for (int i = 0; i < 4; ++i) {
+    const Tensor x = ramp({2, 4}, i);
+    const Tensor want = loss(v, x);
+    want.backward();
+    EXPECT_EQ(compare_bits(fast(x), want), "");
+    EXPECT_EQ(compare_bits(w.grad(), v.grad()), "") << "call " << i << "\n" << fast.dump();
+  }
+  EXPECT_EQ(fast.core().size(), 2);
+  EXPECT_NE(last_reason(fast).find("gradient"), std::string::npos) << last_reason(fast);
+  EXPECT_EQ(w.grad().strides(), v.grad().strides());
+  // A gradient of the program is the user's: writing it must not reach into the arena.
+  Tensor g = w.grad();
+  const auto held = g.to_vector<float>();
+  fast(ramp({2, 4}, 9));
+  EXPECT_EQ(g.to_vector<float>(), held);
+}
+
+TEST(Compile, GradientsClearedInside) {
+  Tensor w = leaf(ramp({4})), v = leaf(ramp({4}));
+  const auto step = [](Tensor& w, const Tensor& x) {
+    w.set_grad({});
+    const Tensor l = sum(w * w * x);
+    l.backward();
+    {
+      const NoGrad off;
+      w.add_(w.grad() * -0.1);
+    }
+    return l;
+  };
+  auto fast = compile([&](const Tensor& x) { return step(w, x); });
+  for (int i = 0; i < 5; ++i) {
+    const Tensor x = ramp({4}, i);
+    EXPECT_EQ(compare_bits(fast(x), step(v, x)), "");
+    EXPECT_EQ(compare_bits(w, v), "");
+    EXPECT_EQ(compare_bits(w.grad(), v.grad()), "");
+  }
+}
+
+TEST(Compile, HigherOrderGradients) {
+  auto fast = compile([](const Tensor& x) {
+    Tensor in = x.detach();
+    in.set_requires_grad();
+    Tensor y = sum(pow(in, 4));
+    for (int k = 0; k < 3; ++k) {
+      y = sum(autograd::grad(y, {in}, {.create_graph = true})[0]);
+    }
+    return y;
+  });
+  EXPECT_EQ(fast(full({2}, 3.0)).item(), 2 * 24 * 3);
+}
+
+TEST(Compile, RandomNumbersGoOnAsEagerly) {
+  const auto program = [](const Tensor& x) {
+    return std::vector{dropout(x, 0.5), rand({3}), dropout(x * 2, 0.25)};
+  };
+  auto fast = compile(program);
+  manual_seed(5);
+  std::vector<std::vector<Tensor>> want;
+  const Tensor x = ramp({10}, 1);
+  for (int i = 0; i < 4; ++i) want.push_back(program(x));
+  const auto end = default_generator().state().to_vector<std::int64_t>();
+  manual_seed(5);
+  for (int i = 0; i < 4; ++i) {
+    // In turns: the sequence does not care who draws.
+    const auto got = i == 2 ? program(x) : fast(x);
+    for (std::size_t k = 0; k < 3; ++k) EXPECT_EQ(compare_bits(got[k], want[static_cast<std::size_t>(i)][k]), "") << i;
+  }
+  EXPECT_EQ(default_generator().state().to_vector<std::int64_t>(), end);
+  EXPECT_EQ(fast.core().size(), 1);
+}
+
+TEST(Compile, CaptureHasNoEffectOfItsOwn) {
+  manual_seed(1);
+  Tensor n = zeros({});
+  const Tensor w = leaf(ones({2}));
+  auto fast = compile([&](const Tensor& x) {
+    n.add_(1);
+    sum(w * dropout(x, 0.5)).backward();
+    throw ValueError("stop");
+    return x;
+  });
+  EXPECT_THROW(fast(ones({2})), ValueError);
+  EXPECT_EQ(n.item(), 0);
+  EXPECT_FALSE(w.grad().defined());
+  EXPECT_EQ(default_generator().state().to_vector<std::int64_t>()[1], 0);
+  EXPECT_FALSE(dispatch::interceptor());
+  EXPECT_EQ(trace_guards(), nullptr);
+  EXPECT_EQ((ones({2}) + 1).item_scalar().defined(), true) << "never reached";
+}
+
+TEST(Ledger, SaysWhichKeyDiffered) {
+  auto fast = compile([](const Tensor& x, int k) { return x * k; });
+  const auto expect = [&](std::string part) {
+    EXPECT_NE(last_reason(fast).find(part), std::string::npos) << last_reason(fast);
+  };
+  fast(ones({2, 3}), 1);
+  fast(ones({2, 4}), 1);
+  expect("argument 0: f32[2, 3] -> f32[2, 4]");
+  fast(ones({2, 4}, {.dtype = DType::f64}), 1);
+  expect("f64[2, 4]");
+  fast(ones({4, 2}).t().to(DType::f64), 1);
+  expect("strides");
+  fast(ones({2, 3}), 1);
+  EXPECT_EQ(fast.core().size(), 4) << "the first program is still there";
+  fast(ones({2, 3}), 2);
+  expect("static arguments");
+  fast(leaf(ones({2, 3})), 2);
+  expect("requires_grad");
+  {
+    const NoGrad off;
+    fast(ones({2, 3}), 2);
+    expect("requires_grad");
+    fast(leaf(ones({2, 3})), 2);
+  }
+  const int before = fast.core().size();
+  {
+    const PolicyScope scope({.vendor = false});
+    fast(ones({2, 3}), 2);
+    expect("policy");
+  }
+  EXPECT_EQ(fast.core().size(), before + 1);
+  EXPECT_EQ(fast.core().ledger().size(), static_cast<std::size_t>(before + 1));
+  fast.core().clear();
+  EXPECT_EQ(fast.core().size(), 0);
+  EXPECT_EQ(fast(ones({2, 3}), 2).to_vector<int>(), std::vector<int>(6, 2));
+}
+
+TEST(Ledger, TapeSwitch) {
+  auto fast = compile([](const Tensor& x) { return x * 2; });
+  fast(ones({2}));
+  const NoGrad off;
+  fast(ones({2}));
+  EXPECT_NE(last_reason(fast).find("tape"), std::string::npos) << last_reason(fast);
+}
+
+TEST(Guards, AChangedHostValueIsCapturedAnew) {
+  Guarded<bool> training(true, "training mode");
+  Guarded<double> rate(0.5, "rate");
+  auto fast = compile([&](const Tensor& x) {
+    return training.get() ? x * rate.get() : x;
+  });
+  EXPECT_EQ(fast(full({1}, 8)).item(), 4);
+  training.set(false);
+  EXPECT_EQ(fast(full({1}, 8)).item(), 8);
+  EXPECT_NE(last_reason(fast).find("training mode"), std::string::npos) << last_reason(fast);
+  training.set(true);
+  EXPECT_EQ(fast(full({1}, 8)).item(), 4);
+  EXPECT_EQ(fast.core().size(), 2) << "back to the first program";
+  rate.set(0.25);
+  EXPECT_EQ(fast(full({1}, 8)).item(), 2);
+  EXPECT_EQ(fast.core().size(), 3);
+  EXPECT_NE(last_reason(fast).find("rate"), std::string::npos) << last_reason(fast);
+}
+
+TEST(Guards, AReboundTensorIsCapturedAnew) {
+  Tensor w = full({2}, 3);
+  auto fast = compile([&](const Tensor& x) { return x * w; });
+  EXPECT_EQ(fast(ones({2})).to_vector<int>(), (std::vector<int>{3, 3}));
+  w = full({2}, 5);  // another tensor; the old one is gone
+  EXPECT_EQ(fast(ones({2})).to_vector<int>(), (std::vector<int>{5, 5}));
+  EXPECT_NE(last_reason(fast).find("dropped or replaced"), std::string::npos) << last_reason(fast);
+  EXPECT_EQ(fast.core().size(), 1) << "the old program can never be used again";
+}
+
+TEST(Compile, IsNestable) {
+  auto inner = compile([](const Tensor& x) { return x * 2; });
+  auto outer = compile([&](const Tensor& x) { return inner(x) + inner(x + 1); });
+  EXPECT_EQ(outer(full({1}, 3)).item(), 14);
+  EXPECT_EQ(inner.core().size(), 0) << "became part of the outer program";
+  EXPECT_EQ(inner(full({1}, 3)).item(), 6);
+}
+
+TEST(Compile, ThreadsMayShareAFunction) {
+  auto fast = compile([](const Tensor& x) { return tanh(x) * 2 + x; });
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 30; ++i) {
+        const Tensor x = ramp({5 + (i + t) % 3}, t + i);
+        if (!compare_bits(fast(x), tanh(x) * 2 + x).empty()) ++wrong;
+      }
+    });
+  }
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(fast.core().size(), 3);
+}
+
+TEST(Compile, SteadyReplayAllocatesResultsOnly) {
+  const Tensor w = leaf(ramp({16, 16}));
+  auto fast = compile([&](const Tensor& x) {
+    Tensor h = x;
+    for (int i = 0; i < 4; ++i) h = tanh(matmul(h, w));
+    return sum(h);
+  });
+  const Tensor x = ramp({4, 16});
+  fast(x);
+  fast(x);
+  const auto before = cpu_allocator().stats();
+  const auto launches = profiler::launches();
+  for (int i = 0; i < 10; ++i) fast(x);
+  const auto after = cpu_allocator().stats();
+  EXPECT_EQ(after.allocations - before.allocations, 10u) << "one result each";
+  EXPECT_EQ(profiler::launches() - launches, 10 * fast.core().program().executor->launches());
+}
+
+TEST(Reports, SayWhatTheyPromise) {
+  Tensor state = zeros({4});
+  auto fast = compile(
+      [&](const Tensor& x) {
+        state.add_(x);
+        return relu(x * 2 + 1) + state;
+      },
+      {.without = {"cse"}});
+  EXPECT_EQ(fast.explain(), "not captured yet\n");
+  fast(ramp({4}));
+  const std::string e = fast.explain(), d = fast.dump(), g = fast.core().dump_dot();
+  for (const auto& p : graph::all_passes()) {
+    if (p.exactness == Exactness::exact) {
+      EXPECT_NE(e.find(p.name), std::string::npos) << p.name << " in\n" << e;
+    }
+  }
+  for (const char* part : {"switched off", "memory plan", "bound", "first call", "launches", "captures", "exact"}) {
+    EXPECT_NE(e.find(part), std::string::npos) << part << " in\n" << e;
+  }
+  for (const char* part : {"input 0", "state", "fused_elementwise", "add", "relu", "test_compile.cpp:", "return", "state after", "<fuse>", "f32[4]"}) {
+    EXPECT_NE(d.find(part), std::string::npos) << part << " in\n" << d;
+  }
+  EXPECT_EQ(g.substr(0, 8), "digraph ");
+  EXPECT_NE(g.find("->"), std::string::npos);
+  EXPECT_EQ(std::count(g.begin(), g.end(), '{'), std::count(g.begin(), g.end(), '}'));
+  const auto& l = fast.core().ledger()[0];
+  EXPECT_GT(l.nodes_captured, l.launches);
+  EXPECT_GE(l.compile_ms, 0);
+}
+
+TEST(Compile, AnomalyModeLooksIntoPrograms) {
+  auto fast = compile([](const Tensor& x) { return log(x) * 2; });
+  fast(ones({2}));
+  dispatch::set_anomaly_mode(true);
+  try {
+    fast(zeros({2}));
+    ADD_FAILURE() << "log(0)";
+  } catch (const ValueError& e) {
+    EXPECT_NE(std::string(e.what()).find("anomaly"), std::string::npos) << e.what();
+  }
+  dispatch::set_anomaly_mode(false);
+}
+
+}  // namespace
+}  // namespace tandem
