@@ -88,7 +88,7 @@ struct SgdOptions {
 };
 
 /// v = momentum v + (1 - dampening) g;  p -= lr v  (Nesterov: p -= lr (g + momentum v)). The
-/// momentum starts from zero, and is dampened at the first step as at any other.
+/// momentum starts from zero; with dampening, the first step is not dampened (as in PyTorch).
 class SGD final : public Optimizer {
  public:
   explicit SGD(std::vector<Tensor> parameters, const SgdOptions& o = {});

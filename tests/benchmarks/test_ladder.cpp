@@ -129,8 +129,12 @@ TEST(Ladder, MeasuresEveryArm) {
     for (const double ms : r.samples(i)) EXPECT_GT(ms, 0);
     EXPECT_GT(a.launches, 0);
     EXPECT_GT(a.peak_bytes, 0u);
-    if (a.same_as) EXPECT_FALSE(r.arms[*a.same_as].same_as.has_value());
-    if (a.rung.setting.compiled) EXPECT_GT(a.compile_ms, 0);
+    if (a.same_as) {
+      EXPECT_FALSE(r.arms[*a.same_as].same_as.has_value());
+    }
+    if (a.rung.setting.compiled) {
+      EXPECT_GT(a.compile_ms, 0);
+    }
   }
   // The control is the same program, so it launches and allocates the same.
   EXPECT_EQ(r.arms[1].launches, r.eager().launches);
