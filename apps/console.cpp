@@ -72,6 +72,16 @@ bool interrupted() {
   return stop_asked != 0;
 }
 
+void check_writable(const std::string& path) {
+  if (path.empty()) return;
+  const std::string part = path + ".part";
+  const bool fine =
+      std::ofstream(part, std::ios::app).good() && !std::filesystem::is_directory(path);
+  std::error_code ignored;
+  std::filesystem::remove(part, ignored);
+  if (!fine) fail<DataError>("json", "the file cannot be written", path);
+}
+
 void write_json(const std::string& path, const nlohmann::json& j) {
   const std::string part = path + ".part";
   {

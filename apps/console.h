@@ -40,6 +40,9 @@ inline constexpr int kInterrupted = 130;
 /// Exit status for what the user can set right: flags, values, files.
 inline constexpr int kUsage = 2;
 
+/// DataError if write_json would not be able to write there: better known before the work than
+/// after it. An empty path is fine.
+void check_writable(const std::string& path);
 /// Writes the whole file or leaves what was there. DataError when it cannot be written.
 void write_json(const std::string& path, const nlohmann::json& j);
 

@@ -89,6 +89,7 @@ int main(int argc, char** argv) {
   app.add_option("--json", o.json, "Write all figures and samples to this file");
 
   return apps::run_program(app, argc, argv, [&] {
+    apps::check_writable(o.json);
     if (o.quick) {
       o.ladder.seconds = std::min(o.ladder.seconds, 4.0);
       o.ladder.verify_steps = 3;

@@ -444,6 +444,7 @@ int main(int argc, char** argv) {
   return apps::run_program(app, argc, argv, [&] {
     o.command = apps::command_line(argc, argv);
     if (o.threads > 0) set_num_threads(o.threads);
+    apps::check_writable(o.json);
     settle(o);
     return Training(o).run();
   });

@@ -34,7 +34,9 @@ Backend& backend(DeviceType type) {
   if (type == DeviceType::cpu) return *cpu;
   static Backend* const cuda = cuda_backend();
   if (!cuda) {
-    fail<DeviceError>("device", cuda_missing(), "cuda", "device cpu");
+    fail<DeviceError>("device",
+                      fmt::format("this build of Tandem has no CUDA backend ({})", cuda_missing()),
+                      "cuda", "cpu");
   }
   return *cuda;
 }

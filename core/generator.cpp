@@ -22,6 +22,12 @@ struct DefaultGenerators {
   std::uint64_t seed = 0;
   std::map<std::pair<DeviceType, int>, Generator> by_device;
 };
+void refuse_capture(std::uint64_t seed, std::uint64_t offset) {
+  if (!trace_guards()) return;
+  fail<CaptureError>("seed", "a generator cannot be seeded inside a capture",
+                     fmt::format("seed {}, offset {}", seed, offset), "seeding before the call");
+}
+
 DefaultGenerators& defaults() {
   static auto* g = new DefaultGenerators;
   return *g;
@@ -39,10 +45,7 @@ void Generator::seed(std::uint64_t seed) {
 }
 
 void Generator::set_state(std::uint64_t seed, std::uint64_t offset) {
-  if (trace_guards()) {
-    fail<CaptureError>("seed", "a generator cannot be seeded inside a capture",
-                       fmt::format("seed {}, offset {}", seed, offset), "seeding before the call");
-  }
+  refuse_capture(seed, offset);
   write_state(state_, seed, offset);
   state_.impl()->storage->bump_version("seed", SrcLoc::current());
 }
@@ -55,8 +58,9 @@ Generator& default_generator(Device device) {
 
 void manual_seed(std::uint64_t seed) {
   DefaultGenerators& g = defaults();
+  // Here too: there may be no generator yet that would refuse.
+  refuse_capture(seed, 0);
   const std::lock_guard lock(g.mutex);
-  // Before the seed, so that nothing has changed if seeding is refused.
   for (auto& [device, generator] : g.by_device) generator.seed(seed);
   g.seed = seed;
 }

@@ -288,7 +288,8 @@ CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tenso
     if (!e.signature.matches(args, statics)) return false;
     std::string why = out_of_date(e.program.executor->program());
     if (why.empty()) return true;
-    reason = std::move(why);
+    // Of several programs that are out of date the one used last says most.
+    if (reason.empty()) reason = std::move(why);
     return false;
   };
   if (current_ && usable(*current_)) return *current_;

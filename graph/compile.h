@@ -15,7 +15,7 @@ namespace tandem::graph {
 
 struct CompileOptions {
   /// Passes to leave out, by name (see all_passes()).
-  std::vector<std::string> without;
+  std::vector<std::string> without = {};
   /// Add the passes that are not exact. Off: compiled equals eager bit for bit.
   bool fast = false;
   bool memory_plan = true;

@@ -17,8 +17,8 @@ bool on_tape(const Tensor& t) {
 void refuse_on_tape(const char* name, const Tensor& self, const Tensor* src) {
   if (on_tape(self) || (src && on_tape(*src))) {
     fail<AutogradError>(name,
-                        "a gradient cannot follow an in-place write into a view with gaps, or one "
-                        "that converts or broadcasts into the tensor",
+                        "the tape does not follow copies and fills in place, nor in-place "
+                        "arithmetic into a view with gaps or of another dtype",
                         self.desc().str(), "the out-of-place operation, or no_grad");
   }
 }

@@ -1,4 +1,4 @@
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 #include <cmath>
 #include <cstring>
@@ -11,7 +11,8 @@ namespace tandem::cases {
 
 std::size_t Array::at(const Dims& i) const {
   std::size_t k = 0;
-  for (int a = 0; a < shape.size(); ++a) k = k * static_cast<std::size_t>(shape[a]) + static_cast<std::size_t>(i[a]);
+  for (int a = 0; a < shape.size(); ++a)
+    k = k * static_cast<std::size_t>(shape[a]) + static_cast<std::size_t>(i[a]);
   return k;
 }
 
@@ -125,7 +126,8 @@ std::vector<Tensor> make_args(const OpCase& c, DType dtype, const Shapes& shapes
       for (std::size_t k = 0; k < order.size(); ++k) order[k] = k;
       for (std::size_t k = order.size(); k > 1; --k) std::swap(order[k - 1], order[rng() % k]);
       for (std::size_t k = 0; k < v.size(); ++k) {
-        v[k] = lo + (hi - lo) * (static_cast<double>(order[k]) + 0.5) / static_cast<double>(v.size());
+        v[k] =
+            lo + (hi - lo) * (static_cast<double>(order[k]) + 0.5) / static_cast<double>(v.size());
       }
     }
     args.push_back(Tensor::from<double>(v, shapes[i]).to(t));
@@ -174,8 +176,9 @@ std::string compare(const OpCase& c, const Tensor& got, const Array& want) {
     if (is_floating(t)) {
       const double size = std::max(std::fabs(w), c.magnitude);
       bound = c.ulps * unit(computed) * size;
-      if (is_low_precision(t)) bound += c.roundings * unit(t) * std::fabs(w);
-      if (t == DType::f16) bound += c.roundings * 0x1p-25;  // half of the smallest denormal
+      // The last rounding is one of the result, those before are of what it was made of.
+      if (is_low_precision(t)) bound += unit(t) * (std::fabs(w) + (c.roundings - 1) * size);
+      if (t == DType::f16 && c.roundings > 0) bound += 0x1p-25;  // half of the smallest denormal
     }
     const bool same = v[k] == w || (std::isnan(v[k]) && std::isnan(w));
     if (!same && !(std::fabs(v[k] - w) <= bound)) {

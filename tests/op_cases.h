@@ -34,11 +34,11 @@ struct Array {
 struct Arg {
   Shape shape;
   double lo = -2, hi = 2;
-  bool integers = false;        // whole numbers also for floating dtypes (so that some are equal)
-  bool distinct = false;        // evenly spaced, in irregular order: no ties, no kinks in between
+  bool integers = false;  // whole numbers also for floating dtypes (so that some are equal)
+  bool distinct = false;  // evenly spaced, in irregular order: no ties, no kinks in between
   std::optional<DType> dtype = {};  // whatever the dtype of the case
-  bool wide = false;            // f32 where the case is f16 or bf16
-  bool grad = true;             // gradients are checked (floating arguments only)
+  bool wide = false;                // f32 where the case is f16 or bf16
+  bool grad = true;                 // gradients are checked (floating arguments only)
 };
 
 /// The dtype of a result, given the dtype of the case.
@@ -66,17 +66,19 @@ struct OpCase {
   Reference reference;
 
   std::vector<DType> dtypes;
-  std::vector<Type> types;         // of the results; the last counts for the rest
-  std::vector<Shapes> more = {};   // other shapes of the arguments: empty, one element, …
-  Shapes big = {};                 // shapes at which kernels use several threads; none: not tried
+  std::vector<Type> types;        // of the results; the last counts for the rest
+  std::vector<Shapes> more = {};  // other shapes of the arguments: empty, one element, …
+  Shapes big = {};                // shapes at which kernels use several threads; none: not tried
   bool differentiable = true;
-  bool channels_last = false;      // keeps the layout: channels-last in, channels-last out
-  bool strided = true;             // takes arguments of any strides
+  bool channels_last = false;  // keeps the layout: channels-last in, channels-last out
+  bool strided = true;         // takes arguments of any strides
+  bool differences = true;     // f64 throughout, so that finite differences mean something
+  std::size_t differentiable_results = 0;  // how many of the first results; 0: all
 
   // A result may differ from the reference by `roundings` roundings to its own dtype and `ulps`
   // units of the dtype it is computed in, relative to the larger of its size and `magnitude`.
   double roundings = 1, ulps = 16, magnitude = 1;
-  std::string why = {};            // for more than that
+  std::string why = {};  // for more than that
 };
 
 const std::vector<OpCase>& all_cases();

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem::cases {
 namespace {
@@ -47,14 +47,17 @@ OpCase binary(const char* name, Binary f, Two ref, Arg a, Arg b, std::vector<DTy
   c.name = name;
   c.args = {std::move(a), std::move(b)};
   c.run = [f](const std::vector<Tensor>& in) { return std::vector{f(in[0], in[1])}; };
-  c.reference = [ref](const std::vector<Array>& in) {
-    return std::vector{map(in[0], in[1], ref)};
-  };
+  c.reference = [ref](const std::vector<Array>& in) { return std::vector{map(in[0], in[1], ref)}; };
   c.dtypes = std::move(dtypes);
   c.types = {type};
-  c.more = {{{2, 3, 2, 3}, {2, 3, 2, 3}}, {{}, {}},           {{4}, {}},
-            {{0, 3}, {3}},                {{2, 1, 3}, {0, 1}}, {{1}, {2, 3, 1, 2}},
-            {{2, 3, 2, 2}, {3, 1, 1}},    {{5, 1, 2}, {1, 4, 1}}};
+  c.more = {{{2, 3, 2, 3}, {2, 3, 2, 3}},
+            {{}, {}},
+            {{4}, {}},
+            {{0, 3}, {3}},
+            {{2, 1, 3}, {0, 1}},
+            {{1}, {2, 3, 1, 2}},
+            {{2, 3, 2, 2}, {3, 1, 1}},
+            {{5, 1, 2}, {1, 4, 1}}};
   c.big = {{3, 70001}, {3, 1}};
   c.channels_last = true;
   return c;
@@ -75,31 +78,51 @@ void elementwise_cases(std::vector<OpCase>& out) {
   const Type S = Type::same, F = Type::floating, B = Type::boolean;
 
   // --- one argument
-  add_case(unary("neg", neg, [](double x) { return -x; }, -2, 2, kNumbers, S));
-  add_case(unary("abs", tandem::abs, [](double x) { return std::fabs(x); }, -3, 3, kNumbersU8, S));
   add_case(unary(
-      "sign", sign, [](double x) { return x > 0 ? 1.0 : x < 0 ? -1.0 : 0.0; }, -3, 3, kNumbersU8,
+      "neg", neg, [](double x) { return -x; }, -2, 2, kNumbers, S));
+  add_case(unary(
+      "abs", tandem::abs, [](double x) { return std::fabs(x); }, -3, 3, kNumbersU8, S));
+  add_case(unary(
+      "sign", sign, [](double x) { return x > 0   ? 1.0
+                                          : x < 0 ? -1.0
+                                                  : 0.0; }, -3, 3, kNumbersU8,
       S));
-  add_case(unary("floor", tandem::floor, [](double x) { return std::floor(x); }, -3, 3, kNumbersU8, S));
-  add_case(unary("ceil", tandem::ceil, [](double x) { return std::ceil(x); }, -3, 3, kNumbersU8, S));
-  add_case(unary("round", tandem::round, [](double x) { return std::nearbyint(x); }, -3, 3, kNumbersU8, S));
-  add_case(unary("square", square, [](double x) { return x * x; }, -3, 3, kNumbersU8, S));
-  add_case(unary("reciprocal", reciprocal, [](double x) { return 1 / x; }, 0.5, 3, kAll, F));
-  add_case(unary("exp", tandem::exp, [](double x) { return std::exp(x); }, -3, 2, kAll, F));
-  add_case(unary("log", tandem::log, [](double x) { return std::log(x); }, 0.1, 4, kAll, F));
-  add_case(unary("log1p", tandem::log1p, [](double x) { return std::log1p(x); }, -0.6, 3, kAll, F));
-  add_case(unary("sqrt", tandem::sqrt, [](double x) { return std::sqrt(x); }, 0.2, 4, kAll, F));
-  add_case(unary("rsqrt", rsqrt, [](double x) { return 1 / std::sqrt(x); }, 0.2, 4, kAll, F));
-  add_case(unary("sin", tandem::sin, [](double x) { return std::sin(x); }, -4, 4, kAll, F));
-  add_case(unary("cos", tandem::cos, [](double x) { return std::cos(x); }, -4, 4, kAll, F));
-  add_case(unary("erf", tandem::erf, [](double x) { return std::erf(x); }, -3, 3, kAll, F));
-  add_case(unary("tanh", tandem::tanh, [](double x) { return std::tanh(x); }, -3, 3, kAll, F));
+  add_case(unary(
+      "floor", tandem::floor, [](double x) { return std::floor(x); }, -3, 3, kNumbersU8, S));
+  add_case(unary(
+      "ceil", tandem::ceil, [](double x) { return std::ceil(x); }, -3, 3, kNumbersU8, S));
+  add_case(unary(
+      "round", tandem::round, [](double x) { return std::nearbyint(x); }, -3, 3, kNumbersU8, S));
+  add_case(unary(
+      "square", square, [](double x) { return x * x; }, -3, 3, kNumbersU8, S));
+  add_case(unary(
+      "reciprocal", reciprocal, [](double x) { return 1 / x; }, 0.5, 3, kAll, F));
+  add_case(unary(
+      "exp", tandem::exp, [](double x) { return std::exp(x); }, -3, 2, kAll, F));
+  add_case(unary(
+      "log", tandem::log, [](double x) { return std::log(x); }, 0.1, 4, kAll, F));
+  add_case(unary(
+      "log1p", tandem::log1p, [](double x) { return std::log1p(x); }, -0.6, 3, kAll, F));
+  add_case(unary(
+      "sqrt", tandem::sqrt, [](double x) { return std::sqrt(x); }, 0.2, 4, kAll, F));
+  add_case(unary(
+      "rsqrt", rsqrt, [](double x) { return 1 / std::sqrt(x); }, 0.2, 4, kAll, F));
+  add_case(unary(
+      "sin", tandem::sin, [](double x) { return std::sin(x); }, -4, 4, kAll, F));
+  add_case(unary(
+      "cos", tandem::cos, [](double x) { return std::cos(x); }, -4, 4, kAll, F));
+  add_case(unary(
+      "erf", tandem::erf, [](double x) { return std::erf(x); }, -3, 3, kAll, F));
+  add_case(unary(
+      "tanh", tandem::tanh, [](double x) { return std::tanh(x); }, -3, 3, kAll, F));
   add_case(unary("sigmoid", sigmoid, sigmoid_of, -4, 4, kAll, F));
-  add_case(unary("relu", relu, [](double x) { return x > 0 ? x : 0.0; }, -2, 2, kNumbersU8, S));
+  add_case(unary(
+      "relu", relu, [](double x) { return x > 0 ? x : 0.0; }, -2, 2, kNumbersU8, S));
   add_case(unary(
       "gelu", gelu, [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }, -3, 3,
       kAll, F));
-  add_case(unary("silu", silu, [](double x) { return x * sigmoid_of(x); }, -4, 4, kAll, F));
+  add_case(unary(
+      "silu", silu, [](double x) { return x * sigmoid_of(x); }, -4, 4, kAll, F));
   add_case(unary(
       "softplus", softplus, [](double x) { return std::log1p(std::exp(x)); }, -4, 4, kAll, F));
   add_case(unary_fn(
@@ -114,17 +137,22 @@ void elementwise_cases(std::vector<OpCase>& out) {
   add_case(unary_fn(
       "clamp_high", [](const Tensor& x) { return clamp(x, Scalar{}, 1); },
       [](double x) { return std::min(x, 1.0); }, -2.2, 2.2, kNumbersU8, S));
-  OpCase& lnot = add_case(
-      unary("logical_not", logical_not, [](double x) { return x == 0; }, -1, 1, kAll, B));
+  OpCase& lnot = add_case(unary(
+      "logical_not", logical_not, [](double x) { return x == 0; }, -1, 1, kAll, B));
   lnot.args[0].integers = true;
   lnot.differentiable = false;
-  add_case(unary("isnan", tandem::isnan, [](double x) { return x != x; }, -1, 1, kAll, B))
+  add_case(unary(
+               "isnan", tandem::isnan, [](double x) { return x != x; }, -1, 1, kAll, B))
       .differentiable = false;
 
   // --- conversions and copies
   add_case(unary_fn(
-      "cast_f32", [](const Tensor& x) { return cast(x, DType::f32); }, [](double x) { return x; },
-      -3, 3, kAll, Type::f32));
+               "cast_f32", [](const Tensor& x) { return cast(x, DType::f32); },
+               [](double x) { return x; }, -3, 3, kAll, Type::f32))
+      .differences = false;
+  add_case(unary_fn(
+      "cast_f64", [](const Tensor& x) { return cast(x, DType::f64) * 2; },
+      [](double x) { return 2 * x; }, -3, 3, kAll, Type::any));
   OpCase& half = add_case(unary_fn(
       "cast_f16", [](const Tensor& x) { return cast(x, DType::f16).to(DType::f64); },
       [](double x) { return x; }, -3, 3, kAll, Type::any));
@@ -132,12 +160,12 @@ void elementwise_cases(std::vector<OpCase>& out) {
   half.ulps = 0x1p42;
   half.why = "the value passed through f16: one rounding of 2^-11 whatever the dtype of the case";
   add_case(unary_fn(
-      "cast_i32", [](const Tensor& x) { return cast(x, DType::i32); },
-      [](double x) { return std::trunc(x); }, -3, 3, kAll, Type::i32))
+               "cast_i32", [](const Tensor& x) { return cast(x, DType::i32); },
+               [](double x) { return std::trunc(x); }, -3, 3, kAll, Type::i32))
       .differentiable = false;
   add_case(unary_fn(
-      "cast_u8", [](const Tensor& x) { return cast(x, DType::u8); },
-      [](double x) { return std::trunc(x); }, 0, 200, kNumbersU8, Type::any))
+               "cast_u8", [](const Tensor& x) { return cast(x, DType::u8); },
+               [](double x) { return std::trunc(x); }, 0, 200, kNumbersU8, Type::any))
       .differentiable = false;
   OpCase& to_bool = add_case(unary_fn(
       "cast_bool", [](const Tensor& x) { return cast(x, DType::boolean); },
@@ -158,9 +186,12 @@ void elementwise_cases(std::vector<OpCase>& out) {
 
   // --- two tensors
   const Arg x{{2, 3, 4}, -2, 2}, y{{3, 1}, -2, 2};
-  add_case(binary("add", add, [](double a, double b) { return a + b; }, x, y, kAll, S));
-  add_case(binary("sub", sub, [](double a, double b) { return a - b; }, x, y, kNumbers, S));
-  add_case(binary("mul", mul, [](double a, double b) { return a * b; }, x, y, kAll, S));
+  add_case(binary(
+      "add", add, [](double a, double b) { return a + b; }, x, y, kAll, S));
+  add_case(binary(
+      "sub", sub, [](double a, double b) { return a - b; }, x, y, kNumbers, S));
+  add_case(binary(
+      "mul", mul, [](double a, double b) { return a * b; }, x, y, kAll, S));
   add_case(binary(
       "div", div, [](double a, double b) { return a / b; }, x, {{3, 1}, 0.5, 3}, kAll, F));
   OpCase& power = add_case(binary(
@@ -169,8 +200,8 @@ void elementwise_cases(std::vector<OpCase>& out) {
   power.ulps = 64;
   power.why = "f32 pow: the error of the logarithm is multiplied by the exponent";
   add_case(binary(
-      "pow_integers", tandem::pow, [](double a, double b) { return std::pow(a, b); },
-      {{2, 3, 4}, -3, 3}, {{3, 1}, 0, 3}, kInts, S))
+               "pow_integers", tandem::pow, [](double a, double b) { return std::pow(a, b); },
+               {{2, 3, 4}, -3, 3}, {{3, 1}, 0, 3}, kInts, S))
       .differentiable = false;
   add_case(binary(
       "maximum", maximum, [](double a, double b) { return std::max(a, b); }, x, y, kAll, S));
@@ -246,7 +277,8 @@ void elementwise_cases(std::vector<OpCase>& out) {
            {"scalar_gt", [](const Tensor& t) { return gt(1, t); }, [](double a) { return 1 > a; }},
            {"scalar_le", [](const Tensor& t) { return le(1, t); }, [](double a) { return 1 <= a; }},
            {"eq_scalar", [](const Tensor& t) { return eq(t, 1); }, [](double a) { return a == 1; }},
-           {"ne_scalar", [](const Tensor& t) { return ne(t, 1); }, [](double a) { return a != 1; }}}) {
+           {"ne_scalar", [](const Tensor& t) { return ne(t, 1); },
+            [](double a) { return a != 1; }}}) {
     OpCase& c = add_case(scalar_case(name, f, ref, -2, 2, kNumbersU8, B));
     c.args[0].integers = true;
     c.differentiable = false;

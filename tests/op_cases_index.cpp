@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem::cases {
 namespace {
@@ -130,7 +130,9 @@ void index_cases(std::vector<OpCase>& out) {
   out.push_back(nhwc);
   OpCase flipped = exact(
       "flip", {{{2, 3, 4}}},
-      [](const std::vector<Tensor>& in) { return std::vector{flip(in[0], {0, -1})}; },
+      [](const std::vector<Tensor>& in) {
+        return std::vector{flip(in[0], {0, -1})};
+      },
       [](const std::vector<Array>& in) {
         const Shape& s = in[0].shape;
         const int last = s.size() - 1;
@@ -145,7 +147,9 @@ void index_cases(std::vector<OpCase>& out) {
   out.push_back(flipped);
   OpCase rolled = exact(
       "roll", {{{3, 4}}},
-      [](const std::vector<Tensor>& in) { return std::vector{roll(in[0], {1, -6}, {0, 1})}; },
+      [](const std::vector<Tensor>& in) {
+        return std::vector{roll(in[0], {1, -6}, {0, 1})};
+      },
       [](const std::vector<Array>& in) {
         const Shape& s = in[0].shape;
         return std::vector{build(s, [&](const Dims& i) {

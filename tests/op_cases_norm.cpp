@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem::cases {
 namespace {
@@ -118,14 +118,14 @@ void norm_cases(std::vector<OpCase>& out) {
                                          v.affine ? &in[2] : nullptr)};
       if (v.stats) {
         r.push_back(map(in[s], m.mean, [](double a, double b) { return 0.8 * a + 0.2 * b; }));
-        r.push_back(map(in[s + 1], m.var, [&](double a, double b) {
-          return 0.8 * a + 0.2 * b * m.n / (m.n - 1);
-        }));
+        r.push_back(map(in[s + 1], m.var,
+                        [&](double a, double b) { return 0.8 * a + 0.2 * b * m.n / (m.n - 1); }));
       }
       return r;
     };
     c.dtypes = kFloats;
     c.types = {Type::same, Type::wide};
+    c.differentiable_results = 1;
     c.channels_last = true;
     c.ulps = 128;
     c.magnitude = 4;
@@ -141,8 +141,8 @@ void norm_cases(std::vector<OpCase>& out) {
     for (auto i : {s, s + 1}) c.args[i].grad = true;
     c.run = [v, s](const std::vector<Tensor>& in) {
       Tensor mean = in[s], var = in[s + 1];
-      return std::vector{batch_norm(in[0], v.affine ? in[1] : Tensor{},
-                                    v.affine ? in[2] : Tensor{}, mean, var, false, 0.2, 1e-3)};
+      return std::vector{batch_norm(in[0], v.affine ? in[1] : Tensor{}, v.affine ? in[2] : Tensor{},
+                                    mean, var, false, 0.2, 1e-3)};
     };
     c.reference = [v, s](const std::vector<Array>& in) {
       return std::vector{normalised(in[0], in[s], in[s + 1], 1e-3, v.affine ? &in[1] : nullptr,
@@ -244,7 +244,9 @@ void norm_cases(std::vector<OpCase>& out) {
     c.name = std::string("nll_loss_") + name_of(r);
     // One class more than there are labels: the last is asked for nowhere.
     c.args = {{{5, 4}}, {.shape = {5}, .lo = 0, .hi = 2, .dtype = DType::i64}};
-    c.run = [r](const std::vector<Tensor>& in) { return std::vector{nll_loss(in[0], in[1], r, 1)}; };
+    c.run = [r](const std::vector<Tensor>& in) {
+      return std::vector{nll_loss(in[0], in[1], r, 1)};
+    };
     c.reference = [r](const std::vector<Array>& in) {
       double count = 0;
       const Array each = build(in[1].shape, [&](const Dims& i) {
@@ -267,8 +269,7 @@ void norm_cases(std::vector<OpCase>& out) {
       c.name = std::string("cross_entropy_") + name_of(r) + (smoothing > 0 ? "_smooth" : "");
       c.run = [=](const std::vector<Tensor>& in) {
         return std::vector{cross_entropy(
-            in[0], in[1],
-            {.label_smoothing = smoothing, .reduction = r, .ignore_index = 1})};
+            in[0], in[1], {.label_smoothing = smoothing, .reduction = r, .ignore_index = 1})};
       };
       c.reference = [=](const std::vector<Array>& in) {
         const int axis = in[0].rank() == 1 ? 0 : 1;
@@ -307,7 +308,8 @@ void norm_cases(std::vector<OpCase>& out) {
           double sum = 0;
           for (std::int64_t k = 0; k < classes; ++k) {
             const Dims at = with_class(i, k);
-            sum -= ((1 - smoothing) * in[1][at] + smoothing / static_cast<double>(classes)) * logp[at];
+            sum -=
+                ((1 - smoothing) * in[1][at] + smoothing / static_cast<double>(classes)) * logp[at];
           }
           return sum;
         });

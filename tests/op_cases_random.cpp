@@ -2,7 +2,7 @@
 #include <array>
 #include <cmath>
 
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem::cases {
 namespace {
@@ -52,11 +52,17 @@ OpCase drawing(const char* name, std::function<Tensor(DType)> f, Shape s,
 void random_cases(std::vector<OpCase>& out) {
   const std::vector<DType> narrow = {DType::f32, DType::f16, DType::bf16};
   out.push_back(drawing(
-      "rand", [](DType t) { return rand({3, 5}, {.dtype = t}); }, {3, 5},
-      [](std::size_t k) { return unit24(word(k)); }, {DType::f32}));
+      "rand",
+      [](DType t) {
+        return rand({3, 5}, {.dtype = t});
+      },
+      {3, 5}, [](std::size_t k) { return unit24(word(k)); }, {DType::f32}));
   out.push_back(drawing(
-      "rand_f64", [](DType t) { return rand({3, 5}, {.dtype = t}); }, {3, 5},
-      [](std::size_t k) { return static_cast<double>(word(k)) * 0x1p-32; }, {DType::f64}));
+      "rand_f64",
+      [](DType t) {
+        return rand({3, 5}, {.dtype = t});
+      },
+      {3, 5}, [](std::size_t k) { return static_cast<double>(word(k)) * 0x1p-32; }, {DType::f64}));
   out.push_back(drawing(
       "uniform", [](DType t) { return uniform({7}, -3, 5, {.dtype = t}); }, {7},
       [](std::size_t k) { return -3 + 8 * unit24(word(k)); }, narrow));
@@ -69,7 +75,11 @@ void random_cases(std::vector<OpCase>& out) {
       },
       {6}, [](std::size_t k) { return unit24(word(k, 2)); }, {DType::f32}));
   out.push_back(drawing(
-      "randn", [](DType t) { return randn({3, 5}, {.dtype = t}); }, {3, 5},
+      "randn",
+      [](DType t) {
+        return randn({3, 5}, {.dtype = t});
+      },
+      {3, 5},
       [](std::size_t k) {
         // Box and Muller: words 2i and 2i + 1 make numbers 2i and 2i + 1.
         const double a = word(k & ~std::size_t{1}), b = word(k | 1);
@@ -101,9 +111,7 @@ void random_cases(std::vector<OpCase>& out) {
   out.back().magnitude = 4;
   out.push_back(drawing(
       "randint", [](DType t) { return randint(3, 13, {9}, {.dtype = t}); }, {9},
-      [](std::size_t k) {
-        return 3 + static_cast<double>(std::uint64_t{word(k)} * 10 >> 32);
-      },
+      [](std::size_t k) { return 3 + static_cast<double>(std::uint64_t{word(k)} * 10 >> 32); },
       kInts + std::vector<DType>{DType::u8}));
 
   OpCase b;
@@ -187,8 +195,8 @@ void random_cases(std::vector<OpCase>& out) {
       Tensor step;
       if (v.a.has_momentum()) {
         for (const Tensor& t : p) {
-          m.push_back(zeros(t.shape(), {.dtype = is_low_precision(t.dtype()) ? DType::f32
-                                                                             : t.dtype()}));
+          m.push_back(
+              zeros(t.shape(), {.dtype = is_low_precision(t.dtype()) ? DType::f32 : t.dtype()}));
         }
       }
       if (v.a.counts_steps()) step = zeros({}, {.dtype = DType::i64});
@@ -279,13 +287,17 @@ void random_cases(std::vector<OpCase>& out) {
           double &p = r[t].v[k], m = 0, u = 0;
           for (int step = 1; step <= 2; ++step) {
             double g = in[2 + t].v[k];
-            if (v.a.decoupled) p -= rate * v.a.weight_decay * p;
-            else g += v.a.weight_decay * p;
+            if (v.a.decoupled)
+              p -= rate * v.a.weight_decay * p;
+            else
+              g += v.a.weight_decay * p;
             m = v.a.beta1 * m + (1 - v.a.beta1) * g;
             u = v.a.beta2 * u + (1 - v.a.beta2) * g * g;
             const double c1 = 1 - std::pow(v.a.beta1, step), c2 = 1 - std::pow(v.a.beta2, step);
-            if (v.a.eps_hat) p -= rate * std::sqrt(c2) / c1 * m / (std::sqrt(u) + v.a.eps);
-            else p -= rate / c1 * m / (std::sqrt(u / c2) + v.a.eps);
+            if (v.a.eps_hat)
+              p -= rate * std::sqrt(c2) / c1 * m / (std::sqrt(u) + v.a.eps);
+            else
+              p -= rate / c1 * m / (std::sqrt(u / c2) + v.a.eps);
           }
         }
       }

@@ -1,13 +1,12 @@
 // Views, creation, and writes in place.
 #include <cmath>
 
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem::cases {
 namespace {
 
-const std::vector<DType> kAll =
-    kFloats + kInts + std::vector<DType>{DType::u8, DType::boolean};
+const std::vector<DType> kAll = kFloats + kInts + std::vector<DType>{DType::u8, DType::boolean};
 
 using Remap = std::function<Dims(const Dims&)>;
 
@@ -94,30 +93,52 @@ void view_cases(std::vector<OpCase>& out) {
   };
   // --- views
   add_case(moves(
-      "reshape", [](const Tensor& x) { return x.reshape({4, -1}); }, {2, 3, 4}, [](const Array& a) {
+      "reshape",
+      [](const Tensor& x) {
+        return x.reshape({4, -1});
+      },
+      {2, 3, 4},
+      [](const Array& a) {
         return Array({4, static_cast<std::int64_t>(a.v.size()) / 4}, a.v);
-      }, {{{4}}, {{4, 0}}, {{2, 2, 5}}}));
+      },
+      {{{4}}, {{4, 0}}, {{2, 2, 5}}}));
   add_case(moves(
       "reshape_to_scalar", [](const Tensor& x) { return x.reshape({}); }, {1, 1}, reshaped({})));
   add_case(moves(
-      "view", [](const Tensor& x) { return x.contiguous().view({3, 8}); }, {2, 3, 4},
-      reshaped({3, 8})));
+      "view",
+      [](const Tensor& x) {
+        return x.contiguous().view({3, 8});
+      },
+      {2, 3, 4}, reshaped({3, 8})));
   add_case(moves(
       "flatten", [](const Tensor& x) { return x.flatten(1); }, {2, 3, 4},
       [](const Array& a) {
         Shape s = {a.shape[0], 1};
         for (int k = 1; k < a.rank(); ++k) s[1] *= a.shape[k];
         return Array(s, a.v);
-      }, {{{2, 3, 2, 2}}, {{0, 3, 2}}, {{1, 1, 1}}}));
+      },
+      {{{2, 3, 2, 2}}, {{0, 3, 2}}, {{1, 1, 1}}}));
   add_case(moves(
       "transpose", [](const Tensor& x) { return x.transpose(0, -1); }, {2, 3, 4},
-      [](const Array& a) { return permuted(a, {2, 1, 0}); }, {{{0, 2, 3}}, {{1, 1, 1}}}));
+      [](const Array& a) {
+        return permuted(a, {2, 1, 0});
+      },
+      {{{0, 2, 3}}, {{1, 1, 1}}}));
   add_case(moves(
       "t", [](const Tensor& x) { return x.t(); }, {3, 4},
-      [](const Array& a) { return permuted(a, {1, 0}); }, {{{0, 2}}, {{1, 1}}}));
+      [](const Array& a) {
+        return permuted(a, {1, 0});
+      },
+      {{{0, 2}}, {{1, 1}}}));
   add_case(moves(
-      "permute", [](const Tensor& x) { return x.permute({2, 0, 3, 1}); }, {2, 3, 4, 2},
-      [](const Array& a) { return permuted(a, {2, 0, 3, 1}); }));
+      "permute",
+      [](const Tensor& x) {
+        return x.permute({2, 0, 3, 1});
+      },
+      {2, 3, 4, 2},
+      [](const Array& a) {
+        return permuted(a, {2, 0, 3, 1});
+      }));
   add_case(moves(
       "squeeze", [](const Tensor& x) { return x.squeeze(-2); }, {3, 1, 4},
       [](const Array& a) { return Array(without(a.shape, 1), a.v); }, {{{0, 1, 2}}}));
@@ -127,10 +148,18 @@ void view_cases(std::vector<OpCase>& out) {
         Shape s = a.shape;
         s.push_back(1);
         return Array(s, a.v);
-      }, {{{}}, {{0}}}));
+      },
+      {{{}}, {{0}}}));
   add_case(moves(
-      "expand", [](const Tensor& x) { return x.expand({2, 3, 4}) + 0; }, {3, 1},
-      [](const Array& a) { return broadcast(a, {2, 3, 4}); }, {{{}}, {{4}}, {{1, 1, 4}}}));
+      "expand",
+      [](const Tensor& x) {
+        return x.expand({2, 3, 4}) + 0;
+      },
+      {3, 1},
+      [](const Array& a) {
+        return broadcast(a, {2, 3, 4});
+      },
+      {{{}}, {{4}}, {{1, 1, 4}}}));
   out.back().dtypes = kFloats + kInts;
   add_case(moves(
       "slice", [](const Tensor& x) { return x.slice(1, 1, 6, 2); }, {3, 7},
@@ -146,8 +175,10 @@ void view_cases(std::vector<OpCase>& out) {
       [](const Array& a) {
         const Array s = sliced(a, 1, 2, 3, 1);
         return Array(without(a.shape, 1), s.v);
-      }, {{{0, 4}}}));
-  OpCase parts = moves("split", [](const Tensor& x) { return x; }, {7, 3}, reshaped({}));
+      },
+      {{{0, 4}}}));
+  OpCase parts = moves(
+      "split", [](const Tensor& x) { return x; }, {7, 3}, reshaped({}));
   parts.run = [](const std::vector<Tensor>& a) { return split(a[0], 3); };
   parts.reference = [](const std::vector<Array>& a) {
     return std::vector{sliced(a[0], 0, 0, 3, 1), sliced(a[0], 0, 3, 6, 1),
@@ -171,11 +202,17 @@ void view_cases(std::vector<OpCase>& out) {
 
   // --- creation
   add_case(creation(
-      "full", [](DType t) { return full({2, 3}, 1, {.dtype = t}); }, Array({2, 3}, 1), kAll,
-      Type::same));
+      "full",
+      [](DType t) {
+        return full({2, 3}, 1, {.dtype = t});
+      },
+      Array({2, 3}, 1), kAll, Type::same));
   add_case(creation(
-      "zeros", [](DType t) { return zeros({0, 3}, {.dtype = t}); }, Array({0, 3}), kAll,
-      Type::same));
+      "zeros",
+      [](DType t) {
+        return zeros({0, 3}, {.dtype = t});
+      },
+      Array({0, 3}), kAll, Type::same));
   add_case(creation(
       "ones", [](DType t) { return ones({}, {.dtype = t}); }, Array(Shape{}, 1), kAll, Type::same));
   add_case(creation(
@@ -222,7 +259,13 @@ void view_cases(std::vector<OpCase>& out) {
       "sub_", [](Tensor& t, const std::vector<Tensor>& a) { t.sub_(a[1]); }, {x, y},
       two([](double p, double q) { return p - q; }), numbers));
   add_case(writes(
-      "mul_", [](Tensor& t, const std::vector<Tensor>& a) { t.mul_(a[1]); }, {x, y},
+               "mul_", [](Tensor& t, const std::vector<Tensor>& a) { t.mul_(a[1]); }, {x, y},
+               two([](double p, double q) { return p * q; }), numbers))
+      .differentiable = false;  // y's gradient needs what x was: an error (test_errors.cpp)
+  Arg factor = y;
+  factor.grad = false;
+  add_case(writes(
+      "mul_constant_", [](Tensor& t, const std::vector<Tensor>& a) { t.mul_(a[1]); }, {x, factor},
       two([](double p, double q) { return p * q; }), numbers));
   add_case(writes(
       "add_scalar_", [](Tensor& t, const std::vector<Tensor>&) { t.add_(2).mul_(3); }, {x},
@@ -240,8 +283,9 @@ void view_cases(std::vector<OpCase>& out) {
       numbers));
   self.more = {{{}}, {{0}}};
   add_case(writes(
-      "copy_", [](Tensor& t, const std::vector<Tensor>& a) { t.copy_(a[1]); }, {x, y},
-      two([](double, double q) { return q; }), kAll));
+               "copy_", [](Tensor& t, const std::vector<Tensor>& a) { t.copy_(a[1]); }, {x, y},
+               two([](double, double q) { return q; }), kAll))
+      .differentiable = false;
   OpCase& assigned = add_case(writes(
       "assign",
       [](Tensor& t, const std::vector<Tensor>& a) {
@@ -250,9 +294,8 @@ void view_cases(std::vector<OpCase>& out) {
       },
       {x, {{3}}},
       [](const std::vector<Array>& a) {
-        return std::vector{build(a[0].shape, [&](const Dims& i) {
-          return i[1] % 2 == 0 ? a[1][Dims{i[3]}] : a[0][i];
-        })};
+        return std::vector{build(
+            a[0].shape, [&](const Dims& i) { return i[1] % 2 == 0 ? a[1][Dims{i[3]}] : a[0][i]; })};
       },
       kAll));
   assigned.differentiable = false;
@@ -271,15 +314,17 @@ void view_cases(std::vector<OpCase>& out) {
       kAll));
   filled.more = {{{}}, {{0}}};
   filled.differentiable = false;
-  add_case(writes(
-      "fill_view",
-      [](Tensor& t, const std::vector<Tensor>&) { t.select(1, 1).slice(2, 0, 3, 2).zero_(); }, {x},
-      [](const std::vector<Array>& a) {
-        return std::vector{build(a[0].shape, [&](const Dims& i) {
-          return i[1] == 1 && i[3] % 2 == 0 ? 0.0 : a[0][i];
-        })};
-      },
-      kAll))
+  add_case(
+      writes(
+          "fill_view",
+          [](Tensor& t, const std::vector<Tensor>&) { t.select(1, 1).slice(2, 0, 3, 2).zero_(); },
+          {x},
+          [](const std::vector<Array>& a) {
+            return std::vector{build(a[0].shape, [&](const Dims& i) {
+              return i[1] == 1 && i[3] % 2 == 0 ? 0.0 : a[0][i];
+            })};
+          },
+          kAll))
       .differentiable = false;
   OpCase fill_op = writes(
       "fill", [](Tensor& t, const std::vector<Tensor>&) { fill(t, 1); }, {x}, filled.reference,

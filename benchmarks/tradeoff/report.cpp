@@ -50,6 +50,22 @@ std::string row_name(const LadderResult& r, std::size_t i) {
   return name;
 }
 
+// `line` after `head`, broken at spaces, its further lines indented as much.
+std::string wrapped(const std::string& head, const std::string& line) {
+  constexpr std::size_t kWidth = 100;
+  std::string out, row = head;
+  for (std::size_t at = 0; at < line.size();) {
+    const std::size_t end = std::min(line.find(' ', at), line.size());
+    if (row.size() > head.size() && row.size() + end - at > kWidth) {
+      out += row.substr(0, row.find_last_not_of(' ') + 1) + "\n";
+      row.assign(head.size(), ' ');
+    }
+    row += line.substr(at, end - at) + " ";
+    at = end + 1;
+  }
+  return out + row.substr(0, row.find_last_not_of(' ') + 1) + "\n";
+}
+
 void add_table(std::string& out, const LadderResult& r, const Summary& s) {
   constexpr const char* kRow = "{:<25} {:>23}  {:>21} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10}\n";
   out += fmt::format(kRow, "", "step, ms", "times eager", "host", "launches", "allocs", "peak",
@@ -98,7 +114,7 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
   const std::size_t bare = r.first_replay(), all = r.all_on();
   const ArmSummary& best = s.arms[all];
   const Arm &eager = r.eager(), &a = r.arms[all];
-  const auto say = [&](std::string line) { out += "- " + std::move(line) + "\n"; };
+  const auto say = [&](const std::string& line) { out += wrapped("- ", line); };
   out += "\nIn words\n";
 
   const double change = (1 - best.ratio.median) * 100;
@@ -117,10 +133,19 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
     const Interval& c = s.arms[i].ratio;
     std::string line = fmt::format("Noise: eager timed a second time came out at {} times itself. ",
                                    ratio_text(c));
-    line += c.excludes(1) ? "It should be 1: something on this machine favours an arm, so take no "
-                            "smaller difference for real."
-                          : fmt::format("Differences below about {:.1f} % mean nothing here.",
-                                        std::max(c.high - 1, 1 - c.low) * 100);
+    if (c.excludes(1)) {
+      line +=
+          "It should be 1: something on this machine favours an arm, so take no smaller "
+          "difference for real.";
+    } else {
+      line += fmt::format("Differences below about {:.1f} % mean nothing here.",
+                          std::max(c.high - 1, 1 - c.low) * 100);
+    }
+    if (c.relative() > 0.1) {
+      line +=
+          " That much noise means that other programs use this machine: run this again when it "
+          "is quiet, or with fewer --threads.";
+    }
     say(line);
   }
 
@@ -128,7 +153,7 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
   const double replay = s.arms[bare].saved_ms.median;
   std::string line = fmt::format(
       "Forecast against result: {:.1f} % of the eager step ({} ms) passed outside of kernels, so "
-      "running the same kernels from a list could save at most that. Capture & replay saved {} ms",
+      "running the same kernels from a list could save at most that. Capture & replay: {} ms saved",
       f.host_part * 100, digits(f.host_ms), signed_interval(s.arms[bare].saved_ms));
   if (s.arms[bare].saved_ms.excludes(0) && replay > 0 && f.host_ms > 0) {
     line += fmt::format(" ({:.0f} % of it)", replay / f.host_ms * 100);
@@ -138,7 +163,7 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
   line += fmt::format(". Its host time went from {:.0f} to {:.0f} us.", eager.host_ms * 1e3,
                       r.arms[bare].host_ms * 1e3);
   if (bare != all) {
-    line += fmt::format(" The other factors change what is run, and saved {} ms together.",
+    line += fmt::format(" The other factors change what is run: {} ms saved, all together.",
                         signed_interval(s.together_ms));
   }
   say(line);

@@ -29,10 +29,10 @@ Forecast forecast(const LadderResult& r);
 struct BreakEven {
   enum class Kind : std::uint8_t { none, after, unclear, never };
   Kind kind = Kind::none;  // none: nothing to pay back
-  double steps = 0;        // of `after` and `unclear`
+  double steps = 0;        // of `after`
   std::string str() const;
 };
-/// `saved`: ms per step. Unclear when its interval includes 0.
+/// `saved`: ms per step. Unclear when its interval includes 0, never when it lies below.
 BreakEven break_even(double cost_ms, const Interval& saved);
 
 struct ArmSummary {

@@ -37,9 +37,9 @@ std::string BreakEven::str() const {
 }
 
 BreakEven break_even(double cost_ms, const Interval& saved) {
-  if (saved.median <= 0) return {BreakEven::Kind::never, 0};
-  const double steps = std::max(1.0, std::ceil(cost_ms / saved.median));
-  return {saved.low <= 0 ? BreakEven::Kind::unclear : BreakEven::Kind::after, steps};
+  if (saved.high <= 0) return {BreakEven::Kind::never, 0};
+  if (saved.low <= 0) return {BreakEven::Kind::unclear, 0};
+  return {BreakEven::Kind::after, std::max(1.0, std::ceil(cost_ms / saved.median))};
 }
 
 Summary summarise(const LadderResult& r) {

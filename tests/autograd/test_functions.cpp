@@ -16,15 +16,14 @@ Tensor leaf(const Tensor& t) {
   return x;
 }
 
-const autograd::CustomFunction kCube{
-    [](std::span<const Tensor> in, std::vector<Tensor>& saved) {
-      saved.push_back(in[0]);
-      return std::vector{in[0] * in[0] * in[0]};
-    },
-    [](std::span<const Tensor> g, std::span<const Tensor> saved) {
-      return std::vector{g[0] * square(saved[0]) * 3};
-    },
-    "cube"};
+const autograd::CustomFunction kCube{[](std::span<const Tensor> in, std::vector<Tensor>& saved) {
+                                       saved.push_back(in[0]);
+                                       return std::vector{in[0] * in[0] * in[0]};
+                                     },
+                                     [](std::span<const Tensor> g, std::span<const Tensor> saved) {
+                                       return std::vector{g[0] * square(saved[0]) * 3};
+                                     },
+                                     "cube"};
 
 TEST(CustomFunction, UsesTheGradientGiven) {
   const Tensor x = leaf(Tensor::from<double>({2, -1}, {2}));
@@ -36,17 +35,18 @@ TEST(CustomFunction, UsesTheGradientGiven) {
 }
 
 TEST(CustomFunction, SeveralInputsAndOutputs) {
-  const autograd::CustomFunction f{
-      [](std::span<const Tensor> in, std::vector<Tensor>& saved) {
-        saved = {in[0], in[1]};
-        return std::vector{in[0] * in[1], in[0] + in[1]};
-      },
-      [](std::span<const Tensor> g, std::span<const Tensor> s) {
-        // The second input's gradient by way of the product alone, so one part is missing.
-        return std::vector{g[0] * s[1] + g[1], g[0] * s[0] + g[1]};
-      },
-      "pair"};
-  const Tensor a = leaf(Tensor::from<double>({2, 3}, {2})), b = leaf(Tensor::from<double>({5, 7}, {2}));
+  const autograd::CustomFunction f{[](std::span<const Tensor> in, std::vector<Tensor>& saved) {
+                                     saved = {in[0], in[1]};
+                                     return std::vector{in[0] * in[1], in[0] + in[1]};
+                                   },
+                                   [](std::span<const Tensor> g, std::span<const Tensor> s) {
+                                     // The second input's gradient by way of the product alone, so
+                                     // one part is missing.
+                                     return std::vector{g[0] * s[1] + g[1], g[0] * s[0] + g[1]};
+                                   },
+                                   "pair"};
+  const Tensor a = leaf(Tensor::from<double>({2, 3}, {2})),
+               b = leaf(Tensor::from<double>({5, 7}, {2}));
   EXPECT_EQ(autograd::gradcheck([&](const std::vector<Tensor>& in) { return f(in); }, {a, b}), "");
 }
 
@@ -64,7 +64,8 @@ TEST(CustomFunction, NamesItselfInErrors) {
   }
   const autograd::CustomFunction few{
       [](std::span<const Tensor> in, std::vector<Tensor>&) { return std::vector{in[0] * 2}; },
-      [](std::span<const Tensor>, std::span<const Tensor>) { return std::vector<Tensor>{}; }, "few"};
+      [](std::span<const Tensor>, std::span<const Tensor>) { return std::vector<Tensor>{}; },
+      "few"};
   EXPECT_THROW(sum(few({x})[0]).backward(), AutogradError);
 }
 
@@ -98,8 +99,7 @@ TEST(Checkpoint, EqualsTheRunThatKeepsEverything) {
   x = leaf(x0);
   manual_seed(9);
   const Tensor lean = autograd::checkpoint(
-      [&](const std::vector<Tensor>& in) { return std::vector{network(in[0], in[1])}; },
-      {x, w})[0];
+      [&](const std::vector<Tensor>& in) { return std::vector{network(in[0], in[1])}; }, {x, w})[0];
   EXPECT_EQ(lean.to_vector<float>(), plain.to_vector<float>());
   const Tensor next = rand({3});
   EXPECT_EQ(next.to_vector<float>(), after.to_vector<float>());
@@ -114,7 +114,8 @@ TEST(Checkpoint, EqualsTheRunThatKeepsEverything) {
   manual_seed(9);
   Tensor v = leaf(x0);
   const Tensor again = autograd::checkpoint(
-      [&](const std::vector<Tensor>& in) { return std::vector{network(in[0], in[1])}; }, {v, w0})[0];
+      [&](const std::vector<Tensor>& in) { return std::vector{network(in[0], in[1])}; },
+      {v, w0})[0];
   rand({3});
   sum(again).backward();
   EXPECT_EQ(default_generator().state().to_vector<std::int64_t>(), want);
@@ -140,9 +141,8 @@ TEST(Checkpoint, KeepsLessAndReachesParametersInside) {
 
 TEST(Checkpoint, RefusesGrad) {
   const Tensor x = leaf(ones({2}));
-  const Tensor y =
-      autograd::checkpoint([](const std::vector<Tensor>& in) { return std::vector{exp(in[0])}; },
-                           {x})[0];
+  const Tensor y = autograd::checkpoint(
+      [](const std::vector<Tensor>& in) { return std::vector{exp(in[0])}; }, {x})[0];
   EXPECT_THROW(autograd::grad(sum(y), {x}), AutogradError);
 }
 

@@ -109,8 +109,8 @@ TEST(Grad, LeavesSlotsAlone) {
 TEST(Grad, AnyOrder) {
   const Tensor x = leaf({1.5});
   Tensor y = pow(x, 5);
-  const double want[] = {5 * std::pow(1.5, 4), 20 * std::pow(1.5, 3), 60 * std::pow(1.5, 2),
-                         120 * 1.5, 120, 0};
+  const double want[] = {
+      5 * std::pow(1.5, 4), 20 * std::pow(1.5, 3), 60 * std::pow(1.5, 2), 120 * 1.5, 120, 0};
   for (int order = 0; order < 5; ++order) {
     y = autograd::grad(y, {x}, {.create_graph = true})[0];
     EXPECT_NEAR(y.item(), want[order], 1e-10) << order + 1;
@@ -240,15 +240,16 @@ TEST(Hooks, SeeAndReplace) {
   (mid * mid + x).backward();
   EXPECT_EQ(seen, (std::vector<double>{12, 120, 361}));  // the leaf's: once, the whole sum
   EXPECT_DOUBLE_EQ(x.grad().item(), 362);
-  EXPECT_THROW(autograd::register_hook(ones({1}), [](const Tensor& g) { return g; }), AutogradError);
+  EXPECT_THROW(autograd::register_hook(ones({1}), [](const Tensor& g) { return g; }),
+               AutogradError);
 }
 
 TEST(InPlace, IsDifferentiated) {
   const Tensor x = leaf({2, 3}, {2});
   Tensor y = x * 1.0;
-  y.mul_(x).add_(x).mul_(2);
-  sum(y).backward();
-  EXPECT_EQ(values(x.grad()), (std::vector<double>{10, 14}));
+  y.add_(square(x)).mul_(2).mul_(Tensor::from<double>({1, 10}, {2})).sub_(x);
+  sum(y).backward();  // 2 c (x + x^2) - x
+  EXPECT_EQ(values(x.grad()), (std::vector<double>{9, 139}));
   Tensor v = leaf({1});
   {
     const NoGrad off;

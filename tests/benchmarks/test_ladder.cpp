@@ -264,7 +264,8 @@ TEST(Summary, BreakEven) {
   EXPECT_EQ(break_even(10, {2, 1, 3, 20}).str(), "5 steps");
   EXPECT_EQ(break_even(1, {2, 1, 3, 20}).str(), "1 step");
   EXPECT_EQ(break_even(10, {2, -1, 3, 20}).kind, BreakEven::Kind::unclear);
-  EXPECT_EQ(break_even(10, {-2, -3, 1, 20}).str(), "never");
+  EXPECT_EQ(break_even(10, {-2, -3, 1, 20}).str(), "unclear");
+  EXPECT_EQ(break_even(10, {-2, -3, -1, 20}).str(), "never");
   EXPECT_EQ(break_even(10, {0, 0, 0, 20}).str(), "never");
 }
 

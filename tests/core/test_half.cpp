@@ -74,7 +74,8 @@ TYPED_TEST(SixteenBits, EveryPatternSurvivesARoundTrip) {
   }
 }
 
-// Between each two neighbours: the midpoint goes to the even one, what lies beside it to the nearer.
+// Between each two neighbours: the midpoint goes to the even one, what lies beside it to the
+// nearer.
 TYPED_TEST(SixteenBits, RoundsToNearestEven) {
   using F = Format<TypeParam>;
   const unsigned infinity = ((1u << F::exponent) - 1) << F::fraction;
@@ -82,9 +83,8 @@ TYPED_TEST(SixteenBits, RoundsToNearestEven) {
     for (unsigned b = 0; b < infinity; ++b) {
       const double lo = value_of(b, F::exponent, F::fraction);
       // Above the largest number stands the one that would come next.
-      const double hi = b + 1 == infinity
-                            ? 2 * lo - value_of(b - 1, F::exponent, F::fraction)
-                            : value_of(b + 1, F::exponent, F::fraction);
+      const double hi = b + 1 == infinity ? 2 * lo - value_of(b - 1, F::exponent, F::fraction)
+                                          : value_of(b + 1, F::exponent, F::fraction);
       const float middle = static_cast<float>((lo + hi) / 2);
       if (static_cast<double>(middle) != (lo + hi) / 2) continue;  // bf16's below float's smallest
       const float s = sign ? -1.0f : 1.0f;
@@ -106,8 +106,10 @@ TYPED_TEST(SixteenBits, Extremes) {
             (std::is_same_v<TypeParam, Half>) ? 0u : 0u);
   // NaNs whose payload lies in the lower half only must not become infinity.
   for (unsigned payload : {1u, 0x1000u, 0xffffu, 0x7fffffu}) {
-    EXPECT_TRUE(std::isnan(static_cast<float>(TypeParam(detail::bits_float(0x7f800000u | payload)))));
-    EXPECT_TRUE(std::isnan(static_cast<float>(TypeParam(detail::bits_float(0xff800000u | payload)))));
+    EXPECT_TRUE(
+        std::isnan(static_cast<float>(TypeParam(detail::bits_float(0x7f800000u | payload)))));
+    EXPECT_TRUE(
+        std::isnan(static_cast<float>(TypeParam(detail::bits_float(0xff800000u | payload)))));
   }
 }
 
@@ -116,7 +118,8 @@ TEST(Convert, BetweenAllTypes) {
   EXPECT_EQ(convert<int>(BFloat16(-3.75f)), -3);
   EXPECT_EQ(static_cast<float>(convert<Half>(2049)), 2048.0f);
   EXPECT_EQ(convert<bool>(Half(0.5f)), true);
-  EXPECT_EQ(static_cast<float>(convert<BFloat16>(Half(1.0f / 3))), static_cast<float>(BFloat16(static_cast<float>(Half(1.0f / 3)))));
+  EXPECT_EQ(static_cast<float>(convert<BFloat16>(Half(1.0f / 3))),
+            static_cast<float>(BFloat16(static_cast<float>(Half(1.0f / 3)))));
   EXPECT_EQ(convert<double>(BFloat16(1.5f)), 1.5);
 }
 

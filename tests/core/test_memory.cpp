@@ -66,9 +66,7 @@ TEST(Allocator, KnowsItsPeak) {
   a.reset_peak();
   const std::size_t base = a.stats().in_use;
   EXPECT_EQ(a.stats().peak, base);
-  {
-    const Tensor x = zeros({1 << 16}), y = zeros({1 << 16});
-  }
+  { const Tensor x = zeros({1 << 16}), y = zeros({1 << 16}); }
   EXPECT_GE(a.stats().peak, base + 2 * 4 * (1 << 16));
   EXPECT_EQ(a.stats().in_use, base);
   a.reset_peak();

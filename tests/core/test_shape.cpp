@@ -86,18 +86,18 @@ TEST(TensorDesc, KnowsItsLayout) {
     bool contiguous, channels_last, dense;
     std::size_t bytes;
   };
-  for (const Row& r : std::initializer_list<Row>{
-           {desc({2, 3}, {3, 1}), true, false, true, 24},
-           {desc({2, 3}, {1, 2}), false, false, true, 24},
-           {desc({2, 3}, {6, 2}), false, false, false, 44},
-           {desc({2, 3}, {0, 1}), false, false, false, 12},
-           {desc({2, 1}, {1, 99}), true, false, true, 8},
-           {desc({}, {}), true, false, true, 4},
-           {desc({0, 3}, {3, 1}), true, false, true, 0},
-           {desc({2, 3, 4, 5}, {60, 1, 15, 3}), false, true, true, 480},
-           {desc({2, 1, 4, 5}, {20, 1, 5, 1}), true, true, true, 160},
-           {desc({2, 3, 1, 1}, {3, 1, 3, 3}), true, true, true, 24},
-           {desc({2, 3, 4, 5}, {60, 20, 5, 1}), true, false, true, 480}}) {
+  for (const Row& r :
+       std::initializer_list<Row>{{desc({2, 3}, {3, 1}), true, false, true, 24},
+                                  {desc({2, 3}, {1, 2}), false, false, true, 24},
+                                  {desc({2, 3}, {6, 2}), false, false, false, 44},
+                                  {desc({2, 3}, {0, 1}), false, false, false, 12},
+                                  {desc({2, 1}, {1, 99}), true, false, true, 8},
+                                  {desc({}, {}), true, false, true, 4},
+                                  {desc({0, 3}, {3, 1}), true, false, true, 0},
+                                  {desc({2, 3, 4, 5}, {60, 1, 15, 3}), false, true, true, 480},
+                                  {desc({2, 1, 4, 5}, {20, 1, 5, 1}), true, true, true, 160},
+                                  {desc({2, 3, 1, 1}, {3, 1, 3, 3}), true, true, true, 24},
+                                  {desc({2, 3, 4, 5}, {60, 20, 5, 1}), true, false, true, 480}}) {
     EXPECT_EQ(r.d.is_contiguous(), r.contiguous) << r.d.str();
     EXPECT_EQ(r.d.is_channels_last(), r.channels_last) << r.d.str();
     EXPECT_EQ(r.d.is_dense(), r.dense) << r.d.str();
@@ -111,10 +111,10 @@ TEST(DType, PromotesAsTheTableSays) {
   using enum DType;
   const DType order[] = {f32, f64, f16, bf16, i32, i64, u8, boolean};
   const DType table[8][8] = {
-      {f32, f64, f32, f32, f32, f32, f32, f32},        {f64, f64, f64, f64, f64, f64, f64, f64},
-      {f32, f64, f16, f32, f16, f16, f16, f16},        {f32, f64, f32, bf16, bf16, bf16, bf16, bf16},
-      {f32, f64, f16, bf16, i32, i64, i32, i32},       {f32, f64, f16, bf16, i64, i64, i64, i64},
-      {f32, f64, f16, bf16, i32, i64, u8, u8},         {f32, f64, f16, bf16, i32, i64, u8, boolean}};
+      {f32, f64, f32, f32, f32, f32, f32, f32},  {f64, f64, f64, f64, f64, f64, f64, f64},
+      {f32, f64, f16, f32, f16, f16, f16, f16},  {f32, f64, f32, bf16, bf16, bf16, bf16, bf16},
+      {f32, f64, f16, bf16, i32, i64, i32, i32}, {f32, f64, f16, bf16, i64, i64, i64, i64},
+      {f32, f64, f16, bf16, i32, i64, u8, u8},   {f32, f64, f16, bf16, i32, i64, u8, boolean}};
   for (int a = 0; a < 8; ++a) {
     for (int b = 0; b < 8; ++b) {
       EXPECT_STREQ(name_of(promote(order[a], order[b])), name_of(table[a][b]))

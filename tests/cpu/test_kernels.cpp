@@ -6,8 +6,8 @@
 #include "core/backend.h"
 #include "core/dispatch.h"
 #include "core/policy.h"
-#include "op_cases.h"
 #include "ops/fused.h"
+#include "tests/op_cases.h"
 
 namespace tandem {
 namespace {
@@ -31,7 +31,9 @@ TEST(Kernels, ThePolicyChooses) {
     const PolicyScope scope({.vendor = vendor});
     return prepared(op::conv2d, {&p, &q}, a).plan->name;
   };
-  if (has_onednn()) EXPECT_EQ(name(true, x, w).substr(0, 6), "onednn") << name(true, x, w);
+  if (has_onednn()) {
+    EXPECT_EQ(name(true, x, w).substr(0, 6), "onednn") << name(true, x, w);
+  }
   EXPECT_EQ(name(false, x, w).substr(0, 4), "cpu:");
   EXPECT_EQ(name(true, x.to(DType::f64), w.to(DType::f64)).substr(0, 4), "cpu:");
 }
@@ -75,8 +77,10 @@ TEST(Fused, EveryOpAloneEqualsItself) {
         ptrs.push_back(&x);
       }
       const auto attrs = op->attrs->make_default();
-      if (op == &op::clamp || op == &op::clamp_grad) *static_cast<ClampAttrs*>(attrs.get()) = {-1, 1};
-      const RefPtr<const PreparedOp> alone(&dispatch::prepare(*op, descs, {op->attrs, attrs.get()}));
+      if (op == &op::clamp || op == &op::clamp_grad)
+        *static_cast<ClampAttrs*>(attrs.get()) = {-1, 1};
+      const RefPtr<const PreparedOp> alone(
+          &dispatch::prepare(*op, descs, {op->attrs, attrs.get()}));
       const Tensor want = dispatch::execute(*alone, ptrs, SrcLoc::current())[0];
 
       FusedProgram f;
@@ -87,7 +91,8 @@ TEST(Fused, EveryOpAloneEqualsItself) {
       const FusedAttrs code{f.encode()};
       const RefPtr<const PreparedOp> fused(&dispatch::prepare(op::fused_elementwise, descs, code));
       const Tensor got = dispatch::execute(*fused, ptrs, SrcLoc::current())[0];
-      EXPECT_EQ(cases::compare_bits(got, want), "") << op->name << " " << name_of(t) << "\n" << f.str();
+      EXPECT_EQ(cases::compare_bits(got, want), "") << op->name << " " << name_of(t) << "\n"
+                                                    << f.str();
       ++tried;
     }
   }
@@ -109,7 +114,10 @@ TEST(Fused, CodesSurvive) {
   // Anything else is refused, not run.
   const auto code = f.encode();
   for (std::size_t n = 0; n < code.size(); ++n) {
-    EXPECT_THROW(FusedProgram::decode({code.begin(), code.begin() + static_cast<std::ptrdiff_t>(n)}), InternalError) << n;
+    EXPECT_THROW(
+        FusedProgram::decode({code.begin(), code.begin() + static_cast<std::ptrdiff_t>(n)}),
+        InternalError)
+        << n;
   }
   auto longer = code;
   longer.push_back(0);

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "autograd/autograd.h"
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem::graph {
 namespace {
@@ -46,14 +46,16 @@ TEST(Builder, EqualProgramsHaveEqualHashes) {
   // Anything that changes the result changes the hash.
   const std::uint64_t base = hash_of(program);
   EXPECT_NE(base, hash_of([&](const Tensor& x, const Tensor& w) { return program(x * 1, w); }));
-  EXPECT_NE(base, captured_hash(program, ones({2, 3}, {.dtype = DType::f64}), ones({3, 4}, {.dtype = DType::f64})));
+  EXPECT_NE(base, captured_hash(program, ones({2, 3}, {.dtype = DType::f64}),
+                                ones({3, 4}, {.dtype = DType::f64})));
   const auto with = [&](double c) {
     return hash_of([c](const Tensor& x, const Tensor&) { return x + c; });
   };
   EXPECT_EQ(with(1.0), with(1.0));
   EXPECT_NE(with(1.0), with(2.0));
   const auto constant = [&](float c) {
-    return hash_of([c](const Tensor& x, const Tensor&) { return x + Tensor::from<float>({c}, {1}); });
+    return hash_of(
+        [c](const Tensor& x, const Tensor&) { return x + Tensor::from<float>({c}, {1}); });
   };
   EXPECT_EQ(constant(1), constant(1));
   EXPECT_NE(constant(1), constant(2));

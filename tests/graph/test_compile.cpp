@@ -8,7 +8,7 @@
 #include "autograd/autograd.h"
 #include "core/profiler.h"
 #include "core/trace_guard.h"
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem {
 namespace {
@@ -85,7 +85,8 @@ TEST(Compile, ResultsAreNewAtEveryCall) {
 }
 
 TEST(Compile, UpdatesStateInPlace) {
-  Tensor counter = zeros({}), eager = zeros({}), buffer = zeros({3, 4}), eager_buffer = zeros({3, 4});
+  Tensor counter = zeros({}), eager = zeros({}), buffer = zeros({3, 4}),
+         eager_buffer = zeros({3, 4});
   const auto step = [](Tensor& n, Tensor& b, const Tensor& x) {
     n.add_(1);
     b.select(0, 1).mul_(0.5).add_(x);
@@ -127,7 +128,7 @@ TEST(Compile, ViewsAndWritesEqualEager) {
     Tensor x = x0 * 1;
     Tensor row = x.select(0, 1), column = x.select(1, 0), all = x.view({12});
     const Tensor before = row + 0;
-    row.add_(10);                  // through one view,
+    row.add_(10);                    // through one view,
     const Tensor seen = column * 2;  // seen by another,
     all.slice(0, 0, 12, 3).mul_(-1);
     column.copy_(row.slice(0, 0, 3));
@@ -153,7 +154,9 @@ TEST(Compile, ViewsAndWritesEqualEager) {
 
 TEST(Compile, GradientsEscape) {
   const Tensor w = leaf(ramp({4, 3})), v = leaf(ramp({4, 3}));
-  const auto loss = [](const Tensor& w, const Tensor& x) { return sum(square(tanh(matmul(x, w)))); };
+  const auto loss = [](const Tensor& w, const Tensor& x) {
+    return sum(square(tanh(matmul(x, w))));
+  };
   auto fast = compile([&](const Tensor& x) {
     const Tensor l = loss(w, x);
     l.backward();
@@ -225,7 +228,8 @@ TEST(Compile, RandomNumbersGoOnAsEagerly) {
   for (int i = 0; i < 4; ++i) {
     // In turns: the sequence does not care who draws.
     const auto got = i == 2 ? program(x) : fast(x);
-    for (std::size_t k = 0; k < 3; ++k) EXPECT_EQ(compare_bits(got[k], want[static_cast<std::size_t>(i)][k]), "") << i;
+    for (std::size_t k = 0; k < 3; ++k)
+      EXPECT_EQ(compare_bits(got[k], want[static_cast<std::size_t>(i)][k]), "") << i;
   }
   EXPECT_EQ(default_generator().state().to_vector<std::int64_t>(), end);
   EXPECT_EQ(fast.core().size(), 1);
@@ -247,7 +251,6 @@ TEST(Compile, CaptureHasNoEffectOfItsOwn) {
   EXPECT_EQ(default_generator().state().to_vector<std::int64_t>()[1], 0);
   EXPECT_FALSE(dispatch::interceptor());
   EXPECT_EQ(trace_guards(), nullptr);
-  EXPECT_EQ((ones({2}) + 1).item_scalar().defined(), true) << "never reached";
 }
 
 TEST(Ledger, SaysWhichKeyDiffered) {
@@ -274,6 +277,7 @@ TEST(Ledger, SaysWhichKeyDiffered) {
     expect("requires_grad");
     fast(leaf(ones({2, 3})), 2);
   }
+  fast(ones({2, 3}), 2);
   const int before = fast.core().size();
   {
     const PolicyScope scope({.vendor = false});
@@ -298,9 +302,7 @@ TEST(Ledger, TapeSwitch) {
 TEST(Guards, AChangedHostValueIsCapturedAnew) {
   Guarded<bool> training(true, "training mode");
   Guarded<double> rate(0.5, "rate");
-  auto fast = compile([&](const Tensor& x) {
-    return training.get() ? x * rate.get() : x;
-  });
+  auto fast = compile([&](const Tensor& x) { return training.get() ? x * rate.get() : x; });
   EXPECT_EQ(fast(full({1}, 8)).item(), 4);
   training.set(false);
   EXPECT_EQ(fast(full({1}, 8)).item(), 8);
@@ -383,10 +385,12 @@ TEST(Reports, SayWhatTheyPromise) {
       EXPECT_NE(e.find(p.name), std::string::npos) << p.name << " in\n" << e;
     }
   }
-  for (const char* part : {"switched off", "memory plan", "bound", "first call", "launches", "captures", "exact"}) {
+  for (const char* part :
+       {"switched off", "memory plan", "bound", "first call", "launches", "captures", "exact"}) {
     EXPECT_NE(e.find(part), std::string::npos) << part << " in\n" << e;
   }
-  for (const char* part : {"input 0", "state", "fused_elementwise", "add", "relu", "test_compile.cpp:", "return", "state after", "<fuse>", "f32[4]"}) {
+  for (const char* part : {"input 0", "state", "fused_elementwise", "add", "relu",
+                           "test_compile.cpp:", "return", "state after", "<fuse>", "f32[4]"}) {
     EXPECT_NE(d.find(part), std::string::npos) << part << " in\n" << d;
   }
   EXPECT_EQ(g.substr(0, 8), "digraph ");

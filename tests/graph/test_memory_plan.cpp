@@ -33,7 +33,8 @@ void check(const std::vector<Lifetime>& b, const MemoryPlan& p, std::size_t a) {
     sum += align_up(b[i].bytes, a);
     for (std::size_t j = 0; j < i; ++j) {
       if (b[i].last < b[j].first || b[j].last < b[i].first || !b[i].bytes || !b[j].bytes) continue;
-      EXPECT_TRUE(p.offset[i] + b[i].bytes <= p.offset[j] || p.offset[j] + b[j].bytes <= p.offset[i])
+      EXPECT_TRUE(p.offset[i] + b[i].bytes <= p.offset[j] ||
+                  p.offset[j] + b[j].bytes <= p.offset[i])
           << i << " and " << j << " overlap";
     }
   }

@@ -9,7 +9,7 @@
 #include "autograd/autograd.h"
 #include "graph/compile.h"
 #include "graph/tracer.h"
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem::graph {
 namespace {
@@ -64,9 +64,7 @@ TEST(Dce, KeepsEffects) {
 TEST(Dce, ForgetsForwardValuesNobodySaved) {
   Tensor w = ones({3});
   w.set_requires_grad();
-  const Program p = capture({{3}}, [&](auto& in) {
-    return autograd::grad(sum(in[0] * w), {w});
-  });
+  const Program p = capture({{3}}, [&](auto& in) { return autograd::grad(sum(in[0] * w), {w}); });
   PassStats s;
   const Program out = eliminate_dead_code(p, s);
   EXPECT_EQ(count(p, "sum"), 1);
@@ -113,9 +111,8 @@ TEST(Cse, LeavesBuffersThatAreWrittenOrReturned) {
 }
 
 TEST(Cse, LeavesRandomOps) {
-  const Program p = capture({{3}}, [](auto& in) {
-    return std::vector{dropout(in[0], 0.5) + dropout(in[0], 0.5)};
-  });
+  const Program p = capture(
+      {{3}}, [](auto& in) { return std::vector{dropout(in[0], 0.5) + dropout(in[0], 0.5)}; });
   checked(eliminate_common_subexpressions, p, 0, 3);
 }
 
@@ -148,9 +145,8 @@ TEST(Fold, LeavesLargeTensors) {
 }
 
 TEST(Fuse, ChainsBecomeOneNode) {
-  const Program p = capture({{4, 5}, {5}}, [](auto& in) {
-    return std::vector{relu(in[0] * in[1] + 1) * 0.5};
-  });
+  const Program p =
+      capture({{4, 5}, {5}}, [](auto& in) { return std::vector{relu(in[0] * in[1] + 1) * 0.5}; });
   const Program out = checked(fuse_elementwise, p, 4, 1);
   EXPECT_EQ(count(out, "fused_elementwise"), 1);
   EXPECT_NE(dump(out).find("relu"), std::string::npos) << "the dump shows what is inside";
@@ -173,7 +169,7 @@ TEST(Fuse, NotAcrossShapesOrWrites) {
     Tensor x = in[0] * 2;
     const Tensor s = sum(x, {0}) + 1;  // another shape
     const Tensor y = exp(x);
-    x.add_(s);                         // y must have read x before
+    x.add_(s);  // y must have read x before
     return std::vector{y * 3, x - 1};
   });
   PassStats s;
@@ -183,9 +179,8 @@ TEST(Fuse, NotAcrossShapesOrWrites) {
 }
 
 TEST(Inplace, TakesBuffersThatDie) {
-  const Program p = capture({{4, 5}}, [](auto& in) {
-    return std::vector{exp(tanh(matmul(in[0], in[0].t())))};
-  });
+  const Program p =
+      capture({{4, 5}}, [](auto& in) { return std::vector{exp(tanh(matmul(in[0], in[0].t())))}; });
   const Program out = checked(reuse_buffers, p, 2, 4);
   EXPECT_EQ(out.nodes[2].reuse, 0) << dump(out);
   EXPECT_EQ(out.nodes[3].reuse, 0) << dump(out);
@@ -195,15 +190,16 @@ TEST(Inplace, NotWhatIsNeededLater) {
   const Program p = capture({{4, 4}}, [](auto& in) {
     const Tensor a = matmul(in[0], in[0]);
     const Tensor view = a.select(0, 1);
-    const Tensor b = exp(a);        // a is read again,
-    const Tensor c = b.to(DType::f64);  // another size,
+    const Tensor b = exp(a);                                     // a is read again,
+    const Tensor c = b.to(DType::f64);                           // another size,
     return std::vector{a, b + in[0], sum(view), c, exp(in[0])};  // and arguments are not ours
   });
   PassStats s;
   const Program out = reuse_buffers(p, s);
   EXPECT_NO_THROW(verify(out, "test"));
   for (const Node& n : out.nodes) {
-    if (n.op().name == std::string_view("exp")) EXPECT_EQ(n.reuse, -1) << dump(out);
+    if (n.op().name != std::string_view("exp")) continue;
+    EXPECT_EQ(n.reuse, -1) << dump(out);
   }
 }
 

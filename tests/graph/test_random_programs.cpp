@@ -8,7 +8,7 @@
 
 #include "autograd/autograd.h"
 #include "graph/compile.h"
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem {
 namespace {
@@ -155,11 +155,16 @@ class Writer {
       case 1: t.add_(static_cast<double>(pick(3))); break;
       case 2: t.fill_(pick(4)); break;
       case 3: t.copy_(tanh(t)); break;
-      case 4: t.add_(t); t.mul_(0.25); break;
+      case 4:
+        t.add_(t);
+        t.mul_(0.25);
+        break;
       default: {
         const Tensor b = partner(t);
-        if (b.shape() == t.shape()) t.copy_(b * 0.5);
-        else if (b.rank() == 0) t.sub_(b * 0.125);
+        if (b.shape() == t.shape())
+          t.copy_(b * 0.5);
+        else if (b.rank() == 0)
+          t.sub_(b * 0.125);
       }
     }
     if (pick(2)) pool_.push_back(t);  // a view whose base may be written again
@@ -215,7 +220,8 @@ TEST_P(RandomPrograms, EqualEager) {
     Generator eager_rng(seed), fast_rng(seed);
     std::int64_t drawn = 0;
     for (int turn = 0; turn < 3; ++turn) {
-      const auto args = make(seed * 10 + static_cast<std::uint64_t>(turn), {{4, 3}, {3, 4}, {6}, {}});
+      const auto args =
+          make(seed * 10 + static_cast<std::uint64_t>(turn), {{4, 3}, {3, 4}, {6}, {}});
       default_generator().set_state(seed, static_cast<std::uint64_t>(drawn));
       const auto want = Writer(seed, eager_state).program(args);
       const auto end = default_generator().state().to_vector<std::int64_t>();
@@ -227,17 +233,19 @@ TEST_P(RandomPrograms, EqualEager) {
       ASSERT_EQ(got.size(), want.size()) << what;
       for (std::size_t i = 0; i < got.size(); ++i) {
         ASSERT_EQ(cases::compare_bits(got[i].contiguous(), want[i].contiguous()), "")
-            << what << ", result " << i << ", turn " << turn << "\n" << fast.dump();
+            << what << ", result " << i << ", turn " << turn << "\n"
+            << fast.dump();
       }
       for (std::size_t i = 0; i < state.size(); ++i) {
         ASSERT_EQ(cases::compare_bits(state[i], eager_state[i]), "")
-            << what << ", state " << i << ", turn " << turn << "\n" << fast.dump();
+            << what << ", state " << i << ", turn " << turn << "\n"
+            << fast.dump();
       }
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, RandomPrograms, testing::Range(0, 20));
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomPrograms, testing::Range(0, 40));
 
 }  // namespace
 }  // namespace tandem

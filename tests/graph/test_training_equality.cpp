@@ -1,10 +1,11 @@
 // Fifty training steps of each of the experiments' nets, eager and compiled, from the same start:
-// every loss, every parameter and buffer, every slot, every gradient and the generator, bit for bit.
+// every loss, every parameter and buffer, every slot, every gradient and the generator, bit for
+// bit.
 #include <gtest/gtest.h>
 
 #include "graph/compile.h"
 #include "nn/nn.h"
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem {
 namespace {
@@ -19,7 +20,8 @@ struct Setup {
 
 nn::Sequential narrow_resnet() {
   // Batch norm, residual sums, and dropout in front of the classifier.
-  nn::Sequential net = models::resnet({.blocks = {1, 1}, .classes = 8, .width = 8, .small_input = true});
+  nn::Sequential net =
+      models::resnet({.blocks = {1, 1}, .classes = 8, .width = 8, .small_input = true});
   nn::Sequential whole;
   whole.add(net);
   whole.add(nn::Dropout(0.4));
@@ -28,13 +30,24 @@ nn::Sequential narrow_resnet() {
 }
 
 const Setup kSetups[] = {
-    {"lenet", [] { return models::lenet(); }, {1, 28, 28}, 10,
-     [](const nn::Module& m) -> optim::Optimizer { return optim::Adam(m.parameters(), {.lr = 1e-3}); }},
-    {"vgg", [] { return models::vgg_cifar(); }, {3, 32, 32}, 10,
+    {"lenet",
+     [] { return models::lenet(); },
+     {1, 28, 28},
+     10,
+     [](const nn::Module& m) -> optim::Optimizer {
+       return optim::Adam(m.parameters(), {.lr = 1e-3});
+     }},
+    {"vgg",
+     [] { return models::vgg_cifar(); },
+     {3, 32, 32},
+     10,
      [](const nn::Module& m) -> optim::Optimizer {
        return optim::SGD(m.parameters(), {.lr = 0.01, .momentum = 0.9, .nesterov = true});
      }},
-    {"resnet", narrow_resnet, {3, 8, 8}, 5,
+    {"resnet",
+     narrow_resnet,
+     {3, 8, 8},
+     5,
      [](const nn::Module& m) -> optim::Optimizer {
        return optim::SGD(m.parameters(), {.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-3});
      }},
@@ -59,7 +72,8 @@ struct Training {
   StateDict everything() const {
     StateDict s = net.state_dict();
     for (const auto& [name, t] : opt.state_dict()) s.push_back({"optimizer " + name, t});
-    for (const auto& [name, t] : net.named_parameters()) s.push_back({"gradient of " + name, t.grad()});
+    for (const auto& [name, t] : net.named_parameters())
+      s.push_back({"gradient of " + name, t.grad()});
     s.push_back({"generator", default_generator().state().clone()});
     return s;
   }
@@ -68,13 +82,15 @@ struct Training {
 void run(const Setup& setup, int steps, const CompileOptions& options, const std::string& what,
          bool verbose_dump = false) {
   Training eager(setup), compiled(setup);
-  auto fast = compile([&](const Tensor& x, const Tensor& y) { return compiled.step(x, y); }, options);
+  auto fast =
+      compile([&](const Tensor& x, const Tensor& y) { return compiled.step(x, y); }, options);
   Shape shape = setup.input;
   shape.insert(0, 3);
   Generator data(5);
   std::int64_t drawn = 0;
   for (int i = 0; i < steps; ++i) {
-    const Tensor x = rand(shape, {}, &data), y = randint(0, setup.classes, {3}, {.dtype = DType::i64}, &data);
+    const Tensor x = rand(shape, {}, &data),
+                 y = randint(0, setup.classes, {3}, {.dtype = DType::i64}, &data);
     default_generator().set_state(99, static_cast<std::uint64_t>(drawn));
     const Tensor a = eager.step(x, y);
     const auto end = default_generator().state().to_vector<std::int64_t>();
@@ -132,7 +148,12 @@ TEST(TrainingStep, TrainAndEvalAreTwoPrograms) {
   t.net.eval();
   const Tensor a = predict(x), b = predict(x);
   EXPECT_EQ(cases::compare_bits(a, b), "");
-  EXPECT_EQ(cases::compare_bits(a, [&] { const NoGrad off; return t.net(x); }()), "");
+  EXPECT_EQ(cases::compare_bits(a,
+                                [&] {
+                                  const NoGrad off;
+                                  return t.net(x);
+                                }()),
+            "");
   t.net.train();
   predict(x);
   EXPECT_EQ(predict.core().size(), 2);
@@ -150,7 +171,8 @@ TEST(TrainingStep, AScheduleActsOnTheCompiledStep) {
     std::vector<double> out;
     for (int i = 0; i < 6; ++i) {
       t.opt.set_lr(0.1 / (i + 1));
-      const Tensor x = full({3, 3, 8, 8}, 0.1 * i) + eye(8), y = Tensor::from<std::int64_t>({0, 1, 2}, {3});
+      const Tensor x = full({3, 3, 8, 8}, 0.1 * i) + eye(8),
+                   y = Tensor::from<std::int64_t>({0, 1, 2}, {3});
       out.push_back((compiled ? fast(x, y) : t.step(x, y)).item());
     }
     return out;

