@@ -48,7 +48,8 @@ struct CustomFunction {
 
 /// Runs `f` without keeping its intermediate values; the backward pass computes them again (Chen
 /// et al., "Training deep nets with sublinear memory cost", 2016). Random operations on the
-/// default generator draw the same numbers both times. Works with backward(), not with grad().
+/// default generator draw the same numbers both times. Works with backward(), not with grad(),
+/// and not with create_graph: AutogradError.
 std::vector<Tensor> checkpoint(std::function<std::vector<Tensor>(const std::vector<Tensor>&)> f,
                                const std::vector<Tensor>& in, SrcLoc loc = SrcLoc::current());
 

@@ -88,6 +88,12 @@ class CheckpointNode final : public Node {
     if (!is_accumulating()) {
       fail<AutogradError>("checkpoint", "works with backward() only", "grad()");
     }
+    if (grad_enabled()) {
+      // The inner pass below leaves gradients without a history: a second derivative would be
+      // silently wrong.
+      fail<AutogradError>("checkpoint", "its gradient cannot be differentiated again",
+                          "create_graph");
+    }
     std::vector<Tensor> leaves;
     for (std::size_t i = 0; i < in_.size(); ++i) {
       if (in_[i].impl()->storage->version() != versions_[i]) {

@@ -5,7 +5,7 @@
 # PyTorch is measured beside it where python3 has it (PYTHON=… takes another interpreter).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=../cmake/setup.sh
+# shellcheck source=cmake/setup.sh
 source "$root/cmake/setup.sh"
 dir=${1:-$root/build}
 out=$root/benchmarks/results/cpu

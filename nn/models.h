@@ -1,4 +1,4 @@
-// The nets of the experiments (docs/experiments.md says where each comes from).
+// The nets of the experiments, and the ones everybody measures with.
 #pragma once
 #include <optional>
 #include <span>

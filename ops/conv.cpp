@@ -255,9 +255,9 @@ Tensor conv_transpose2d(In x, const Tensor& w, const Tensor& b, const ConvTransp
   }
   a.size = {0, 0};
   for (int i = 0; i < 2; ++i) {
-    if (extra[i] >= std::max(a.stride[i], a.dilation[i])) {
-      fail(name, "output_padding must be smaller than stride or dilation", extra.str(),
-           fmt::format("< {}", std::max(a.stride[i], a.dilation[i])));
+    if (extra[i] >= a.stride[i]) {
+      fail(name, "output_padding must be smaller than the stride", extra.str(),
+           fmt::format("< {}", a.stride[i]));
     }
     a.size[i] = (x->dim(2 + i) - 1) * a.stride[i] - 2 * a.padding[i] +
                 a.dilation[i] * (w.dim(2 + i) - 1) + extra[i] + 1;

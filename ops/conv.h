@@ -45,7 +45,7 @@ Tensor conv2d(In x, const Tensor& w, const Tensor& b = {}, const Conv2dOptions& 
 /// The gradient of conv2d with respect to its input, as a layer of its own ("deconvolution"):
 /// x [N, I, H, W], w [I, O/groups, kh, kw], b [O] or undefined, giving [N, O, OH, OW] with
 /// OH = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
-/// output_padding must be smaller than stride or dilation. Throws like conv2d.
+/// output_padding must be smaller than the stride. Throws like conv2d.
 Tensor conv_transpose2d(In x, const Tensor& w, const Tensor& b = {},
                         const ConvTranspose2dOptions& o = {});
 

@@ -93,11 +93,11 @@ void add_table(std::string& out, const LadderResult& r, const Summary& s) {
 void add_factors(std::string& out, const Summary& s) {
   out += "\nWhere the difference comes from (ms a step)\n";
   out += fmt::format("{:<16} {:>26}   {:>26}   {}\n", "", "saved by adding it",
-                     "lost by leaving it out", "what it does");
+                     s.interaction_ms ? "lost by leaving it out" : "", "what it does");
   for (const FactorSummary& f : s.factors) {
     const bool replay = &f == &s.factors[0];
     std::string lost = f.lost_ms ? signed_interval(*f.lost_ms) : "";
-    if (replay) lost = "(nothing left without it)";
+    if (replay && s.interaction_ms) lost = "(nothing left without it)";
     if (f.found_nothing) lost = "";
     out += fmt::format("{:<16} {:>26}   {:>26}   {}\n", f.name,
                        f.found_nothing ? "nothing to do here" : signed_interval(f.added_ms), lost,
