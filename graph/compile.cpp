@@ -118,7 +118,7 @@ struct Captured {
   std::vector<std::uint8_t> results_want_grad;
 };
 
-Captured trace_once(std::span<const Tensor* const> args, const CompiledFunction::Trace& trace) {
+Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace trace) {
   RefPtr<Tracer> tracer(new Tracer);
   struct Abandon {
     Tracer& t;
@@ -231,7 +231,7 @@ CompiledProgram compile_program(Program captured, const CompileOptions& options)
 struct CompiledFunction::Entry {
   Signature signature;
   CompiledProgram program;
-  std::any prototype;
+  std::shared_ptr<const std::any> prototype;
   std::vector<std::uint8_t> results_want_grad;
   RefPtr<RefCounted> refusal;
   std::vector<std::uint8_t> writes_arg;
@@ -247,7 +247,7 @@ CompiledFunction::CompiledFunction(CompileOptions options) : options_(std::move(
 CompiledFunction::~CompiledFunction() = default;
 
 std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
-    std::span<const Tensor* const> args, const std::string& statics, const Trace& trace,
+    std::span<const Tensor* const> args, const std::string& statics, Trace trace,
     std::string reason) {
   auto e = std::make_unique<Entry>();
   e->signature = Signature::of(args, statics);
@@ -265,7 +265,7 @@ std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
     e->states.push_back(s.storage.get());
     if (b.mutated[root(s.value)]) e->written_states.push_back(s.storage.get());
   }
-  e->prototype = std::move(c.prototype);
+  e->prototype = std::make_shared<const std::any>(std::move(c.prototype));
   e->results_want_grad = std::move(c.results_want_grad);
   for (auto w : e->results_want_grad) {
     if (w && !e->refusal) {
@@ -282,7 +282,7 @@ std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
 
 CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tensor* const> args,
                                                            const std::string& statics,
-                                                           const Trace& trace) {
+                                                           Trace trace) {
   std::string reason;
   const auto usable = [&](Entry& e) {
     if (!e.signature.matches(args, statics)) return false;
@@ -350,40 +350,44 @@ void CompiledFunction::check_aliases(const Entry& e, std::span<const Tensor* con
   }
 }
 
-CompiledFunction::Result CompiledFunction::call(std::span<const Tensor* const> args,
-                                                const std::string& statics, const Trace& trace) {
+void CompiledFunction::call(std::span<const Tensor* const> args, const std::string& statics,
+                            Trace trace, Result& result) {
   const std::lock_guard lock(mutex_);
   for (std::size_t i = 0; i < args.size(); ++i) {
     if (!args[i]->defined()) fail("compile", fmt::format("argument {} is undefined", i));
   }
+  const auto give = [&](std::vector<Tensor> tensors) {
+    result.tensors.resize(tensors.size());
+    std::move(tensors.begin(), tensors.end(), result.tensors.begin());
+  };
   if (dispatch::interceptor()) {
     // Inside another capture: become part of it.
-    static thread_local std::any prototype;
+    const auto prototype = std::make_shared<std::any>();
     std::vector<Tensor> in;
     for (const Tensor* a : args) in.push_back(*a);
-    std::vector<Tensor> out = trace(in, prototype);
-    return {std::move(out), &prototype};
+    give(trace(in, *prototype));
+    result.prototype = prototype;
+    return;
   }
   Entry& e = find_or_capture(args, statics, trace);
   check_aliases(e, args);
-  Result r;
   if (options_.verify) [[unlikely]] {
-    r.tensors = verify_against_eager(e.program, args, [&](std::span<const Tensor> in) {
+    give(verify_against_eager(e.program, args, [&](std::span<const Tensor> in) {
       std::any ignored;
       return trace(in, ignored);
-    });
+    }));
   } else if (dispatch::anomaly_mode()) [[unlikely]] {
-    r.tensors = e.program.executor->run_observed(args, check_finite);
+    give(e.program.executor->run_observed(args, check_finite));
   } else {
-    r.tensors = e.program.executor->run(args);
+    result.tensors.resize(e.program.executor->num_results());
+    e.program.executor->run(args, result.tensors);
   }
   if (e.refusal) {
-    for (std::size_t i = 0; i < r.tensors.size(); ++i) {
-      if (e.results_want_grad[i]) hooks::adopt_refusal(e.refusal, r.tensors[i]);
+    for (std::size_t i = 0; i < result.tensors.size(); ++i) {
+      if (e.results_want_grad[i]) hooks::adopt_refusal(e.refusal, result.tensors[i]);
     }
   }
-  r.prototype = &e.prototype;
-  return r;
+  result.prototype = e.prototype;
 }
 
 // --------------------------------------------------------------------------------- reporting

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "core/function_ref.h"
+#include "core/inline_array.h"
 #include "graph/executor.h"
 #include "graph/passes.h"
 #include "graph/tree.h"
@@ -64,14 +66,15 @@ class CompiledFunction {
   ~CompiledFunction();
 
   struct Result {
-    std::vector<Tensor> tensors;
-    const std::any* prototype;  // what `trace` left in `prototype` when this was captured
+    InlineArray<Tensor, 4> tensors;
+    std::shared_ptr<const std::any> prototype;  // what `trace` left there at capture
   };
   /// Replays the program for these arguments, capturing it first if there is none. `statics`
   /// spells everything else the program is specialised on. `trace` runs the function; what it
   /// stores in its second argument is kept with the program.
-  using Trace = std::function<std::vector<Tensor>(std::span<const Tensor>, std::any&)>;
-  Result call(std::span<const Tensor* const> args, const std::string& statics, const Trace& trace);
+  using Trace = FunctionRef<std::vector<Tensor>(std::span<const Tensor>, std::any&)>;
+  void call(std::span<const Tensor* const> args, const std::string& statics, Trace trace,
+            Result& result);
 
   /// Signatures captured so far, newest last.
   std::vector<LedgerEntry> ledger() const;
@@ -87,12 +90,11 @@ class CompiledFunction {
  private:
   struct Entry;
   Entry& find_or_capture(std::span<const Tensor* const> args, const std::string& statics,
-                         const Trace& trace);
+                         Trace trace);
   std::unique_ptr<Entry> capture(std::span<const Tensor* const> args, const std::string& statics,
-                                 const Trace& trace, std::string reason);
+                                 Trace trace, std::string reason);
   void check_aliases(const Entry& e, std::span<const Tensor* const> args) const;
-  std::vector<Tensor> run_verified(Entry& e, std::span<const Tensor* const> args,
-                                   const Trace& trace);
+  std::vector<Tensor> run_verified(Entry& e, std::span<const Tensor* const> args, Trace trace);
 
   CompileOptions options_;
   std::vector<std::unique_ptr<Entry>> entries_;
@@ -140,7 +142,8 @@ class Compiled {
       }
       return out;
     };
-    CompiledFunction::Result result = core_->call(tensors, statics, trace);
+    CompiledFunction::Result result;
+    core_->call(tensors, statics, trace, result);
     if constexpr (!std::is_void_v<R>) {
       R r = std::any_cast<const R&>(*result.prototype);
       std::size_t i = 0;

@@ -182,6 +182,15 @@ void Executor::build() {
     grad_results_.push_back(w.value >= 0 ? result(w.value) : Result{{}, SIZE_MAX, 0});
   }
 
+  for (std::size_t i = 0; i < p.grad_writes.size(); ++i) {
+    const auto same_leaf = [&](const GradRead& r) {
+      return r.leaf.get() == p.grad_writes[i].leaf.get();
+    };
+    if (std::none_of(p.grad_reads.begin(), p.grad_reads.end(), same_leaf)) {
+      unread_slots_.push_back(i);
+    }
+  }
+
   // Who was written last, so that the tape can name the place.
   for (std::size_t n = 0; n < p.nodes.size(); ++n) {
     const Node& node = p.nodes[n];
@@ -227,19 +236,27 @@ Tensor Executor::make_result(const Result& r, std::span<const RefPtr<Storage>> s
   return Tensor(RefPtr<TensorImpl>(new TensorImpl(std::move(s), r.desc, offset)));
 }
 
-std::vector<Tensor> Executor::run(std::span<const Tensor* const> args) {
+void Executor::run(std::span<const Tensor* const> args, std::span<Tensor> results) {
   const std::lock_guard lock(mutex_);
-  return run_locked(args, nullptr);
+  run_locked(args, results, nullptr);
+}
+
+std::vector<Tensor> Executor::run(std::span<const Tensor* const> args) {
+  std::vector<Tensor> results(num_results());
+  run(args, results);
+  return results;
 }
 
 std::vector<Tensor> Executor::run_observed(std::span<const Tensor* const> args,
                                            const Observer& observe) {
   const std::lock_guard lock(mutex_);
-  return run_locked(args, &observe);
+  std::vector<Tensor> results(num_results());
+  run_locked(args, results, &observe);
+  return results;
 }
 
-std::vector<Tensor> Executor::run_locked(std::span<const Tensor* const> args,
-                                         const Observer* observe) {
+void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor> results,
+                          const Observer* observe) {
   // The run's own references, dropped again however it ends.
   struct Drop {
     std::vector<RefPtr<Storage>>& s;
@@ -256,6 +273,10 @@ std::vector<Tensor> Executor::run_locked(std::span<const Tensor* const> args,
     const Tensor g = static_cast<GradMeta*>(program_.grad_reads[i].leaf->grad_meta.get())->grad;
     bind(grad_read_moving_[i], g.raw_data());
     storages_[input_moving_.size() + i] = g.impl()->storage;
+  }
+  // Old gradients that nobody reads make room for the new ones.
+  for (std::size_t i : unread_slots_) {
+    static_cast<GradMeta*>(program_.grad_writes[i].leaf->grad_meta.get())->grad = Tensor();
   }
   const std::size_t first_dynamic =
       input_moving_.size() + grad_read_moving_.size() + program_.states.size();
@@ -312,10 +333,9 @@ std::vector<Tensor> Executor::run_locked(std::span<const Tensor* const> args,
     slot =
         grad_results_[i].storage == SIZE_MAX ? Tensor() : make_result(grad_results_[i], storages_);
   }
-  std::vector<Tensor> out;
-  out.reserve(results_.size());
-  for (const Result& r : results_) out.push_back(make_result(r, storages_));
-  return out;
+  for (std::size_t i = 0; i < results_.size(); ++i) {
+    results[i] = make_result(results_[i], storages_);
+  }
 }
 
 }  // namespace tandem::graph

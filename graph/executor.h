@@ -21,8 +21,12 @@ class Executor {
   Executor(Program program, const ExecutorOptions& options);
   ~Executor();
 
-  /// Arguments must match the program's inputs. Results in order; gradient slots are written.
+  /// Arguments must match the program's inputs. Results in order, one for each place of `results`
+  /// (num_results() of them); gradient slots are written. Makes no heap allocation of its own: only
+  /// results are new, and their memory comes from the caching allocator.
+  void run(std::span<const Tensor* const> args, std::span<Tensor> results);
   std::vector<Tensor> run(std::span<const Tensor* const> args);
+  std::size_t num_results() const { return results_.size(); }
 
   /// Called after each node with the tensors it made (borrowed memory: gone with the next node).
   using Observer = std::function<void(const Node&, std::span<const Tensor> outputs)>;
@@ -66,7 +70,8 @@ class Executor {
 
   void build();
   void bind(std::size_t moving, void* address);
-  std::vector<Tensor> run_locked(std::span<const Tensor* const> args, const Observer* observe);
+  void run_locked(std::span<const Tensor* const> args, std::span<Tensor> results,
+                  const Observer* observe);
   Tensor make_result(const Result& r, std::span<const RefPtr<Storage>> storages) const;
 
   Program program_;
@@ -82,6 +87,7 @@ class Executor {
   std::vector<std::size_t> grad_read_moving_;  // of each gradient read
   std::vector<Result> results_;
   std::vector<Result> grad_results_;
+  std::vector<std::size_t> unread_slots_;    // gradient writes whose old gradient is not read
   std::vector<std::size_t> written_inputs_;  // arguments the program writes
   std::vector<RefPtr<Storage>> storages_;    // of the run in progress: see storage_index()
   std::vector<std::vector<std::size_t>> start_, stop_;             // dynamic buffers, by step
