@@ -17,16 +17,20 @@ bool any_requires_grad(const std::vector<Tensor>& in) {
 
 class CustomNode final : public Node {
  public:
-  CustomNode(const CustomFunction& f, const std::vector<Tensor>& in, std::size_t outputs,
-             std::vector<Tensor> keep, const SrcLoc& where)
-      : Node(in.size(), outputs, where), name_(f.name), backward_(f.backward) {
+  CustomNode(const CustomFunction& f, const std::vector<Tensor>& in, const std::vector<Tensor>& out,
+             const std::vector<Tensor>& keep, const SrcLoc& where)
+      : Node(in.size(), out.size(), where), name_(f.name), backward_(f.backward) {
     for (std::size_t i = 0; i < in.size(); ++i) {
       set_edge(i, in[i]);
       descs_.push_back(in[i].desc());
     }
-    for (Tensor& t : keep) {
-      const auto version = t.impl()->storage->version();
-      saved_.push_back({std::move(t), version});
+    for (const Tensor& t : keep) {
+      int output = -1;
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        if (t.same_as(out[i])) output = static_cast<int>(i);
+      }
+      saved_.push_back({output < 0 ? t : without_history(t), t.impl()->storage->version()});
+      saved_output_.push_back(output);
     }
   }
   const char* name() const override { return name_; }
@@ -36,12 +40,17 @@ class CustomNode final : public Node {
   void apply(std::span<Tensor> grads, std::span<const std::uint8_t>,
              std::span<Tensor> result) override {
     std::vector<Tensor> saved;
-    for (const Saved& s : saved_) {
+    for (std::size_t i = 0; i < saved_.size(); ++i) {
+      const Saved& s = saved_[i];
       if (s.stale()) {
         fail<AutogradError>(name_, "a tensor saved for the gradient was written over",
                             str(s.tensor.impl()->storage->last_writer_loc()));
       }
       saved.push_back(s.tensor);
+      if (saved_output_[i] >= 0 && grad_enabled()) {
+        saved.back() = without_history(s.tensor);
+        adopt(saved.back(), saved_output_[i]);
+      }
     }
     std::vector<Tensor> r = backward_(grads, saved);
     if (r.size() != result.size()) {
@@ -63,6 +72,7 @@ class CustomNode final : public Node {
   const char* name_;
   decltype(CustomFunction::backward) backward_;
   std::vector<Saved> saved_;
+  std::vector<int> saved_output_;  // which output a saved tensor is, or -1
   std::vector<TensorDesc> descs_;
 };
 
@@ -141,14 +151,18 @@ class CheckpointNode final : public Node {
   Tensor rng_;
 };
 
-void adopt_all(const RefPtr<Node>& node, std::vector<Tensor>& out, const std::vector<Tensor>& in) {
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    if (!is_floating(out[i].dtype())) continue;
-    // An input handed through must not have its own history replaced.
+// An input handed through must not have its own history replaced.
+void detach_inputs(std::vector<Tensor>& out, const std::vector<Tensor>& in) {
+  for (Tensor& o : out) {
     for (const Tensor& t : in) {
-      if (t.same_as(out[i])) out[i] = out[i].detach();
+      if (t.same_as(o)) o = o.detach();
     }
-    node->adopt(out[i], static_cast<int>(i));
+  }
+}
+
+void adopt_all(const RefPtr<Node>& node, std::vector<Tensor>& out) {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (is_floating(out[i].dtype())) node->adopt(out[i], static_cast<int>(i));
   }
 }
 
@@ -162,8 +176,9 @@ std::vector<Tensor> CustomFunction::operator()(const std::vector<Tensor>& in, Sr
     out = forward(in, saved);
   }
   if (!grad_enabled() || !any_requires_grad(in)) return out;
-  RefPtr<Node> node(new CustomNode(*this, in, out.size(), std::move(saved), CallSite::blame(loc)));
-  adopt_all(node, out, in);
+  detach_inputs(out, in);
+  RefPtr<Node> node(new CustomNode(*this, in, out, saved, CallSite::blame(loc)));
+  adopt_all(node, out);
   return out;
 }
 
@@ -185,7 +200,8 @@ std::vector<Tensor> checkpoint(std::function<std::vector<Tensor>(const std::vect
   }
   RefPtr<Node> node(new CheckpointNode(std::move(f), in, std::move(rng), CallSite::blame(loc)));
   node->num_outputs = out.size();
-  adopt_all(node, out, in);
+  detach_inputs(out, in);
+  adopt_all(node, out);
   return out;
 }
 

@@ -57,6 +57,14 @@ void Node::adopt(Tensor& t, int i) {
   m.output_index = i;
 }
 
+Tensor without_history(const Tensor& t) {
+  const TensorImpl* m = t.impl();
+  RefPtr<TensorImpl> bare(new TensorImpl(m->storage, m->desc, m->offset));
+  bare->trace_value = m->trace_value;
+  bare->trace_version = m->trace_version;
+  return Tensor(std::move(bare));
+}
+
 // ---------------------------------------------------------------------------------- OpNode
 
 OpNode::OpNode(const PreparedOp& op, Inputs in, const SrcLoc& where)
@@ -74,12 +82,7 @@ OpNode::OpNode(const PreparedOp& op, Inputs in, const SrcLoc& where)
 
 void OpNode::save_output(int i, const Tensor& t, std::uint32_t version) {
   if (outputs.size() == 0) outputs.resize(num_outputs);
-  // Kept without its tape entry: that points to this node, and the cycle would never be freed.
-  TensorImpl* m = t.impl();
-  RefPtr<TensorImpl> bare(new TensorImpl(m->storage, m->desc, m->offset));
-  bare->trace_value = m->trace_value;
-  bare->trace_version = m->trace_version;
-  outputs[static_cast<std::size_t>(i)] = {Tensor(std::move(bare)), version};
+  outputs[static_cast<std::size_t>(i)] = {without_history(t), version};
 }
 
 void OpNode::release_saved() {
@@ -122,10 +125,7 @@ void OpNode::apply(std::span<Tensor> grads, std::span<const std::uint8_t> needed
     const Saved& s = outputs[i];
     if (!s.tensor.defined() || s.stale()) continue;
     if (grad_enabled()) {  // differentiating the gradient: put it back on the tape
-      TensorImpl* m = s.tensor.impl();
-      Tensor t(RefPtr<TensorImpl>(new TensorImpl(m->storage, m->desc, m->offset)));
-      t.impl()->trace_value = m->trace_value;
-      t.impl()->trace_version = m->trace_version;
+      Tensor t = without_history(s.tensor);
       adopt(t, static_cast<int>(i));
       out[i] = std::move(t);
     } else {

@@ -60,6 +60,9 @@ inline Node* Edge::node() const {
   return static_cast<Node*>(target.get());
 }
 
+/// `t` without its tape entry. A node that kept its own output as it is would keep itself alive.
+Tensor without_history(const Tensor& t);
+
 /// A tensor kept for the backward pass, with the version it had.
 struct Saved {
   Tensor tensor;

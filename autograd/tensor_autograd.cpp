@@ -52,10 +52,7 @@ void Tensor::backward(const Tensor& seed, bool retain_graph, bool create_graph, 
 
 Tensor Tensor::detach() const {
   impl_->storage->mark_viewed();
-  RefPtr<TensorImpl> bare(new TensorImpl(impl_->storage, impl_->desc, impl_->offset));
-  bare->trace_value = impl_->trace_value;
-  bare->trace_version = impl_->trace_version;
-  return Tensor(std::move(bare));
+  return autograd::without_history(*this);
 }
 
 }  // namespace tandem

@@ -17,8 +17,9 @@ std::vector<Tensor> call(graph::CompiledFunction& f, const tradeoff::Subject& s,
                          const std::vector<Tensor>& batch) {
   std::vector<const Tensor*> args;
   for (const Tensor& t : batch) args.push_back(&t);
-  return f.call(args, {}, [&](std::span<const Tensor> in, std::any&) { return s.step(in); })
-      .tensors;
+  graph::CompiledFunction::Result r;
+  f.call(args, {}, [&](std::span<const Tensor> in, std::any&) { return s.step(in); }, r);
+  return {r.tensors.begin(), r.tensors.end()};
 }
 
 void step(benchmark::State& state, const tradeoff::WorkloadOptions& o, bool compiled) {

@@ -27,7 +27,12 @@ class InProgress {
 
 const PreparedOp& prepare_inputs(const OpDef& op, Inputs in, AttrRef attrs) {
   InlineArray<const TensorDesc*, 8> descs(in.size());
-  for (std::size_t i = 0; i < in.size(); ++i) descs[i] = &in[i]->desc();
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    if (!in[i]->defined()) [[unlikely]] {
+      fail(op.name, fmt::format("input {} is an undefined tensor", i));
+    }
+    descs[i] = &in[i]->desc();
+  }
   return prepare(op, {descs.data(), in.size()}, attrs);
 }
 
@@ -49,13 +54,13 @@ Interceptor* find_interceptor(Inputs in) {
   return nullptr;
 }
 
-void check_finite(const PreparedOp& op, const Tensor& t, int index) {
+void check_finite(const PreparedOp& op, const Tensor& t, const std::string& which) {
   if (!is_floating(t.dtype())) return;
   const auto v = t.to_vector<double>();
   for (std::size_t i = 0; i < v.size(); ++i) {
     if (!std::isfinite(v[i])) {
       fail(op.op->name, "anomaly mode: the result must be finite",
-           fmt::format("{} at element {} of output {}", v[i], i, index));
+           fmt::format("{} at element {} of {}", v[i], i, which));
     }
   }
 }
@@ -101,7 +106,8 @@ Outputs execute(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
   launch(op, in, ptrs);
   note_mutations(op, in, loc);
   if (thread_state.anomaly) [[unlikely]] {
-    for (int i = 0; i < out.size(); ++i) check_finite(op, out[i], i);
+    for (int i = 0; i < out.size(); ++i) check_finite(op, out[i], fmt::format("output {}", i));
+    for (int i : op.mutated) check_finite(op, *in[i], fmt::format("input {} after the call", i));
   }
   return out;
 }
@@ -111,7 +117,7 @@ void execute_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
   launch(op, in, &dst);
   in[0]->impl()->storage->bump_version(op.op->name, CallSite::blame(loc));
   if (thread_state.anomaly) [[unlikely]]
-    check_finite(op, *in[0], 0);
+    check_finite(op, *in[0], "output 0");
 }
 
 Outputs call(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc) {
@@ -146,9 +152,16 @@ void call_inplace(const OpDef& op, std::initializer_list<const Tensor*> inputs, 
   }
   const bool tape = thread_state.grad_enabled && wants_grad(in);
   const RefPtr<const PreparedOp> keep(&p);
+  Interceptor* i = find_interceptor(in);
+  if (tape && i && i->records() && !in[0]->is_symbolic()) {
+    // The tensor outlives the capture; its history would not.
+    fail<CaptureError>(op.name,
+                       "a captured program cannot write a value that wants a gradient into a "
+                       "tensor from outside",
+                       in[0]->desc().str(), "NoGrad around the write, or detach() of the value");
+  }
   // The tape must see the inputs as they were before the write.
   if (tape) hooks::record_inplace(p, in, loc);
-  Interceptor* i = find_interceptor(in);
   if (!i) {
     execute_inplace(p, in, loc);
   } else {

@@ -33,6 +33,8 @@ class Interceptor {
   virtual Outputs call(const PreparedOp& op, Inputs in, const SrcLoc& loc) = 0;
   /// `dst = op(dst, …)`: output 0 is written over input 0.
   virtual void call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) = 0;
+  /// It writes programs down rather than running them.
+  virtual bool records() const { return false; }
   /// Host values became a tensor while the program ran.
   virtual Tensor constant(Tensor t) { return t; }
 };

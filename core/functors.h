@@ -178,7 +178,7 @@ TANDEM_HD inline float gauss(float x) {
   const float h = bits_float(float_bits(a) & 0xfffff000u);
   const float b = (a - h) * (a + h) * 0.5f;
   const float rest = 1.0f - b * (1.0f - b * (0.5f - b * 0.16666667f));
-  return exp(-0.5f * (h * h)) * rest + (x - x);  // x - x: keeps a NaN
+  return x != x ? x : exp(-0.5f * (h * h)) * rest;
 }
 TANDEM_HD inline double gauss(double x) {
   return ::exp(-0.5 * x * x);

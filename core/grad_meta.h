@@ -11,7 +11,7 @@ struct GradMeta final : public RefCounted, public Pooled<GradMeta> {
   bool requires_grad = false;
   std::int32_t output_index = 0;  // which output of `node` this tensor is
   RefPtr<RefCounted> node;        // autograd::Node that made it; null for a leaf
-  Tensor grad;                    // leaves (and tensors with retained gradients)
+  Tensor grad;                    // of a leaf
   std::vector<std::function<Tensor(const Tensor&)>> hooks;
 };
 

@@ -1,5 +1,5 @@
-// Threads for CPU kernels (OpenMP). Work is cut into chunks whose number does not depend on how
-// many threads there are, so no result does either.
+// Threads for CPU kernels (OpenMP). Each element is computed by one thread; what is summed across
+// elements is cut into pieces of fixed size by the kernel. So no result depends on their number.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -15,7 +15,9 @@ extern std::atomic<int> thread_setting;
 }
 
 /// Threads a kernel may use. Applies to oneDNN as well.
-inline int num_threads() { return detail::thread_setting.load(std::memory_order_relaxed); }
+inline int num_threads() {
+  return detail::thread_setting.load(std::memory_order_relaxed);
+}
 /// Throws ValueError unless n >= 1.
 void set_num_threads(int n);
 

@@ -1,5 +1,5 @@
-// (op, input descriptions, attributes, policy, threads) -> PreparedOp. One cache for both modes. A small
-// table per thread answers nearly every call without a lock; behind it one table is shared.
+// (op, input descriptions, attributes, policy, threads) -> PreparedOp. One cache for both modes. A
+// small table per thread answers nearly every call without a lock; behind it one table is shared.
 #pragma once
 #include "core/dispatch.h"
 

@@ -7,7 +7,8 @@
 namespace tandem {
 
 struct Policy {
-  /// Only kernels whose result does not depend on scheduling. On the CPU all kernels are.
+  /// Only kernels that give the same bits at every run. On the CPU all do, for one number of
+  /// threads; the plain kernels (vendor = false) also for any number.
   bool deterministic = true;
   /// Tensor-core TF32 for f32 matrix products and convolutions (CUDA only).
   bool tf32 = false;

@@ -16,10 +16,12 @@ RefPtr<Storage> Storage::borrow(void* data, std::size_t bytes, Device device,
   return s;
 }
 
-RefPtr<Storage> Storage::symbolic(std::size_t bytes, Device device, RefPtr<RefCounted> trace) {
+RefPtr<Storage> Storage::symbolic(std::size_t bytes, Device device, RefPtr<RefCounted> trace,
+                                  RefPtr<Storage> stands_for) {
   RefPtr<Storage> s(new Storage(nullptr, bytes, device, nullptr));
   s->owner_ = std::move(trace);
   s->symbolic_ = true;
+  s->stands_for_ = std::move(stands_for);
   return s;
 }
 

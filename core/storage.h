@@ -18,7 +18,9 @@ class Storage final : public RefCounted, public Pooled<Storage> {
   static RefPtr<Storage> borrow(void* data, std::size_t bytes, Device device,
                                 RefPtr<RefCounted> owner);
   /// No memory at all: the stand-in for a value of the program being captured by `trace`.
-  static RefPtr<Storage> symbolic(std::size_t bytes, Device device, RefPtr<RefCounted> trace);
+  /// If it stands for the memory of a tensor from outside, `stands_for` is that tensor's storage.
+  static RefPtr<Storage> symbolic(std::size_t bytes, Device device, RefPtr<RefCounted> trace,
+                                  RefPtr<Storage> stands_for = nullptr);
 
   ~Storage() override;
 
@@ -29,6 +31,13 @@ class Storage final : public RefCounted, public Pooled<Storage> {
   bool is_symbolic() const { return symbolic_; }
   /// The capture a symbolic storage belongs to.
   const RefPtr<RefCounted>& trace() const { return owner_; }
+
+  /// Whether a write to one is seen through the other.
+  bool same_memory(const Storage& o) const {
+    const Storage* a = stands_for_ ? stands_for_.get() : this;
+    const Storage* b = o.stands_for_ ? o.stands_for_.get() : &o;
+    return a == b;
+  }
 
   std::uint32_t version() const { return version_; }
   /// Notes a write by `op` at `loc`.
@@ -57,6 +66,7 @@ class Storage final : public RefCounted, public Pooled<Storage> {
   const char* writer_ = nullptr;
   SrcLoc writer_loc_;
   RefPtr<RefCounted> owner_;
+  RefPtr<Storage> stands_for_;
 };
 
 }  // namespace tandem

@@ -38,6 +38,7 @@ Tensor Tensor::from_host(const void* values, std::size_t count, DType dtype, con
 }
 
 std::int64_t Tensor::dim(int axis) const {
+  if (rank() == 0) fail<IndexError>("dim", "a 0-dim tensor has no axes", std::to_string(axis));
   return shape()[wrap_axis(axis, rank(), "dim")];
 }
 

@@ -69,6 +69,11 @@ std::vector<Tensor> Function::run(const Feeds& feeds) const {
       fail("graph", "no such variable", "'" + name + "'", known);
     }
   }
+  program_->check_aliases(args);
+  if (const std::string why = program_->out_of_date(); !why.empty()) {
+    fail<CaptureError>("graph", "the program does not fit the outside world any more", why,
+                       "what was there when it was declared, or a new Graph");
+  }
   return program_->executor->run(args);
 }
 

@@ -28,10 +28,12 @@ struct Signature {
   bool grad = true;
   Device device;
   int threads = 1;
+  bool anomaly = false;
 
   bool matches(std::span<const Tensor* const> a, const std::string& s) const {
     if (a.size() != args.size() || grad != grad_enabled() || !(policy == tandem::policy()) ||
-        !(device == default_device()) || threads != num_threads() || s != statics) {
+        !(device == default_device()) || threads != num_threads() ||
+        anomaly != dispatch::anomaly_mode() || s != statics) {
       return false;
     }
     for (std::size_t i = 0; i < a.size(); ++i) {
@@ -52,6 +54,7 @@ struct Signature {
     r.grad = grad_enabled();
     r.device = default_device();
     r.threads = num_threads();
+    r.anomaly = dispatch::anomaly_mode();
     return r;
   }
 
@@ -82,35 +85,12 @@ struct Signature {
     if (was.threads != is.threads) {
       return fmt::format("threads: {} -> {}", was.threads, is.threads);
     }
+    if (was.anomaly != is.anomaly) {
+      return fmt::format("anomaly mode: {} -> {}", was.anomaly, is.anomaly);
+    }
     return {};
   }
 };
-
-// Why a program captured earlier for this very signature does not hold any more, or "".
-std::string out_of_date(const Program& p) {
-  for (const auto& g : p.guards) {
-    if (!g.holds()) return fmt::format("host value '{}' changed", g.what);
-  }
-  for (const auto& g : p.grad_reads) {
-    const auto* m = static_cast<const GradMeta*>(g.leaf->grad_meta.get());
-    const TensorDesc& want = p.values[static_cast<std::size_t>(g.value)].desc;
-    if (!m || !m->grad.defined()) return "a gradient that was there is gone";
-    if (!(m->grad.desc() == want)) {
-      return fmt::format("a gradient changed: {} -> {}", want.str(), m->grad.desc().str());
-    }
-  }
-  for (const auto& leaf : p.grads_absent) {
-    const auto* m = static_cast<const GradMeta*>(leaf->grad_meta.get());
-    if (m && m->grad.defined()) return "a gradient that was undefined is there";
-  }
-  for (const auto& w : p.grad_writes) {
-    if (w.leaf->only_pinned()) return "a parameter the program used was dropped";
-  }
-  for (const auto& s : p.states) {
-    if (s.storage->only_pinned()) return "a tensor the program used was dropped or replaced";
-  }
-  return {};
-}
 
 struct Captured {
   Program program;
@@ -203,6 +183,15 @@ CompiledProgram compile_program(Program captured, const CompileOptions& options)
   c.captured_hash = hash(captured);
   c.captured = captured;
   verify(captured, "capture");
+  const Buffers b = buffers_of(captured);
+  const auto written = [&](ValueId v) {
+    return b.mutated[static_cast<std::size_t>(b.root[static_cast<std::size_t>(v)])];
+  };
+  for (ValueId v : captured.inputs) c.writes_arg.push_back(written(v));
+  for (const auto& x : captured.states) {
+    c.states.push_back(x.storage.get());
+    if (written(x.value)) c.written_states.push_back(x.storage.get());
+  }
   Program p = std::move(captured);
   for (const Pass& pass : all_passes()) {
     if (std::find(options.without.begin(), options.without.end(), pass.name) !=
@@ -228,14 +217,66 @@ CompiledProgram compile_program(Program captured, const CompileOptions& options)
   return c;
 }
 
+// Why the host values and gradients the program found are not there any more, or "".
+std::string CompiledProgram::out_of_date() const {
+  const Program& p = executor->program();
+  for (const auto& g : p.guards) {
+    if (!g.holds()) return fmt::format("host value '{}' changed", g.what);
+  }
+  for (const auto& g : p.grad_reads) {
+    const auto* m = static_cast<const GradMeta*>(g.leaf->grad_meta.get());
+    const TensorDesc& want = p.values[static_cast<std::size_t>(g.value)].desc;
+    if (!m || !m->grad.defined()) return "a gradient that was there is gone";
+    if (!(m->grad.desc() == want)) {
+      return fmt::format("a gradient changed: {} -> {}", want.str(), m->grad.desc().str());
+    }
+  }
+  for (const auto& leaf : p.grads_absent) {
+    const auto* m = static_cast<const GradMeta*>(leaf->grad_meta.get());
+    if (m && m->grad.defined()) return "a gradient that was undefined is there";
+  }
+  return {};
+}
+
+std::string CompiledProgram::dropped() const {
+  const Program& p = executor->program();
+  for (const auto& w : p.grad_writes) {
+    if (w.leaf->only_pinned()) return "a parameter the program used was dropped";
+  }
+  for (const auto& s : p.states) {
+    if (s.storage->only_pinned()) return "a tensor the program used was dropped or replaced";
+  }
+  return {};
+}
+
+void CompiledProgram::check_aliases(std::span<const Tensor* const> args) const {
+  const auto refuse = [&](std::size_t i, const std::string& what) {
+    fail<CaptureError>("compile",
+                       fmt::format("argument {} shares memory with {}, and the program writes one "
+                                   "of them",
+                                   i, what),
+                       args[i]->desc().str(), "memory of its own (clone())");
+  };
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    const Storage* s = args[i]->impl()->storage.get();
+    const auto& against = writes_arg[i] ? states : written_states;
+    if (std::find(against.begin(), against.end(), s) != against.end()) {
+      refuse(i, "a tensor the function uses");
+    }
+    for (std::size_t j = 0; j < i; ++j) {
+      if ((writes_arg[i] || writes_arg[j]) && args[j]->impl()->storage.get() == s) {
+        refuse(i, fmt::format("argument {}", j));
+      }
+    }
+  }
+}
+
 struct CompiledFunction::Entry {
   Signature signature;
   CompiledProgram program;
   std::shared_ptr<const std::any> prototype;
   std::vector<std::uint8_t> results_want_grad;
   RefPtr<RefCounted> refusal;
-  std::vector<std::uint8_t> writes_arg;
-  std::vector<const Storage*> states, written_states;
 };
 
 CompiledFunction::CompiledFunction(CompileOptions options) : options_(std::move(options)) {
@@ -256,15 +297,6 @@ std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
   if (options_.check_capture) compare_captures(c.program, trace_once(args, trace).program);
   const double capture_ms = ms_since(t0);
 
-  const Buffers b = buffers_of(c.program);
-  const auto root = [&](ValueId v) {
-    return static_cast<std::size_t>(b.root[static_cast<std::size_t>(v)]);
-  };
-  for (ValueId v : c.program.inputs) e->writes_arg.push_back(b.mutated[root(v)]);
-  for (const auto& s : c.program.states) {
-    e->states.push_back(s.storage.get());
-    if (b.mutated[root(s.value)]) e->written_states.push_back(s.storage.get());
-  }
   e->prototype = std::make_shared<const std::any>(std::move(c.prototype));
   e->results_want_grad = std::move(c.results_want_grad);
   for (auto w : e->results_want_grad) {
@@ -274,7 +306,13 @@ std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
           "the tape; call backward() inside the compiled function");
     }
   }
-  e->program = compile_program(std::move(c.program), options_);
+  CompileOptions options = options_;
+  if (e->signature.anomaly) {
+    // Every operation of the program must be there to be looked at.
+    options.without.clear();
+    for (const Pass& pass : all_passes()) options.without.push_back(pass.name);
+  }
+  e->program = compile_program(std::move(c.program), options);
   e->program.ledger.reason = std::move(reason);
   e->program.ledger.capture_ms = capture_ms;
   return e;
@@ -286,7 +324,8 @@ CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tenso
   std::string reason;
   const auto usable = [&](Entry& e) {
     if (!e.signature.matches(args, statics)) return false;
-    std::string why = out_of_date(e.program.executor->program());
+    std::string why = e.program.out_of_date();
+    if (why.empty()) why = e.program.dropped();
     if (why.empty()) return true;
     // Of several programs that are out of date the one used last says most.
     if (reason.empty()) reason = std::move(why);
@@ -301,16 +340,7 @@ CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tenso
                       : "first call";
   }
   // A program that was captured for tensors which are gone can never be used again.
-  std::erase_if(entries_, [&](const auto& e) {
-    const Program& p = e->program.executor->program();
-    for (const auto& s : p.states) {
-      if (s.storage->only_pinned()) return true;
-    }
-    for (const auto& w : p.grad_writes) {
-      if (w.leaf->only_pinned()) return true;
-    }
-    return false;
-  });
+  std::erase_if(entries_, [&](const auto& e) { return !e->program.dropped().empty(); });
   current_ = entries_.empty() ? nullptr : entries_.back().get();
   if (static_cast<int>(entries_.size()) >= options_.max_signatures) {
     std::string seen;
@@ -325,29 +355,6 @@ CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tenso
   ledger_.push_back(e->program.ledger);
   entries_.push_back(std::move(e));
   return *(current_ = entries_.back().get());
-}
-
-void CompiledFunction::check_aliases(const Entry& e, std::span<const Tensor* const> args) const {
-  // Capture saw each argument as memory of its own. That is wrong only where something is written.
-  const auto refuse = [&](std::size_t i, const std::string& what) {
-    fail<CaptureError>("compile",
-                       fmt::format("argument {} shares memory with {}, and the program "
-                                   "writes one of them",
-                                   i, what),
-                       args[i]->desc().str(), "memory of its own (clone())");
-  };
-  for (std::size_t i = 0; i < args.size(); ++i) {
-    const Storage* s = args[i]->impl()->storage.get();
-    const auto& against = e.writes_arg[i] ? e.states : e.written_states;
-    if (std::find(against.begin(), against.end(), s) != against.end()) {
-      refuse(i, "a tensor the function uses");
-    }
-    for (std::size_t j = 0; j < i; ++j) {
-      if ((e.writes_arg[i] || e.writes_arg[j]) && args[j]->impl()->storage.get() == s) {
-        refuse(i, fmt::format("argument {}", j));
-      }
-    }
-  }
 }
 
 void CompiledFunction::call(std::span<const Tensor* const> args, const std::string& statics,
@@ -370,7 +377,7 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const std::stri
     return;
   }
   Entry& e = find_or_capture(args, statics, trace);
-  check_aliases(e, args);
+  e.program.check_aliases(args);
   if (options_.verify) [[unlikely]] {
     give(verify_against_eager(e.program, args, [&](std::span<const Tensor> in) {
       std::any ignored;
@@ -424,9 +431,9 @@ std::string CompiledFunction::explain() const {
   s += fmt::format("  {:<10} {:<14} {:>7} {:>7} {:>9} {:>9}\n", "pass", "exactness", "before",
                    "after", "changed", "ms");
   for (const auto& r : c.passes) {
-    s += fmt::format("  {:<10} {:<14} {:>7} {:>7} {:>9} {:>9.3f}  {} {}\n", r.name,
+    s += fmt::format("  {:<10} {:<14} {:>7} {:>7} {:>9} {:>9.3f}  {}\n", r.name,
                      name_of(r.exactness), r.stats.nodes_before, r.stats.nodes_after,
-                     r.stats.changed, r.stats.ms, r.stats.changed, r.stats.detail);
+                     r.stats.changed, r.stats.ms, r.stats.detail);
   }
   for (const auto& name : options_.without) s += fmt::format("  {:<10} switched off\n", name);
   if (ex.planned()) {

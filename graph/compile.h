@@ -52,6 +52,17 @@ struct CompiledProgram {
   std::uint64_t captured_hash = 0;
   std::vector<PassReport> passes;
   LedgerEntry ledger;
+
+  /// Why the host values and gradients the program found are not there any more, or "".
+  std::string out_of_date() const;
+  /// Which tensor of the outside world nobody but the program holds any more, or "".
+  std::string dropped() const;
+  /// Capture saw each argument as memory of its own, which is wrong only where something is
+  /// written. Throws CaptureError then.
+  void check_aliases(std::span<const Tensor* const> args) const;
+
+  std::vector<std::uint8_t> writes_arg;
+  std::vector<const Storage*> states, written_states;
 };
 
 /// A function of tensors in its general form: what compile() wraps.
@@ -93,8 +104,6 @@ class CompiledFunction {
                          Trace trace);
   std::unique_ptr<Entry> capture(std::span<const Tensor* const> args, const std::string& statics,
                                  Trace trace, std::string reason);
-  void check_aliases(const Entry& e, std::span<const Tensor* const> args) const;
-  std::vector<Tensor> run_verified(Entry& e, std::span<const Tensor* const> args, Trace trace);
 
   CompileOptions options_;
   std::vector<std::unique_ptr<Entry>> entries_;

@@ -140,7 +140,7 @@ void Executor::build() {
   for (std::size_t n = 0; n < p.nodes.size(); ++n) {
     if (step_of[n] < 0) continue;
     const Node& node = p.nodes[n];
-    Step s{node.call->plan.get(),       node.call.get(), pointers_.size(), 0, nullptr,
+    Step s{node.call->plan.get(), node.call.get(), pointers_.size(), 0,
            static_cast<std::int32_t>(n)};
     for (ValueId v : node.inputs) push(v);
     s.out = pointers_.size();
@@ -289,6 +289,21 @@ void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor>
     if (dynamic_[d].result) take(d);
   }
 
+  // A run that a kernel ends early (a label out of range) may have written something already.
+  struct NoteWrites {
+    const Executor& x;
+    std::span<const Tensor* const> args;
+    ~NoteWrites() {
+      for (const auto& [storage, n] : x.written_states_) {
+        const Node& node = x.program_.nodes[static_cast<std::size_t>(n)];
+        storage->bump_version(node.op().name, node.loc);
+      }
+      for (std::size_t i : x.written_inputs_) {
+        args[i]->impl()->storage->bump_version("compiled program", SrcLoc());
+      }
+    }
+  } note_writes{*this, args};
+
   Backend& be = backend(device_);
   Stream* stream = &be.stream(device_.index);
   const bool moving = !options_.memory_plan;
@@ -320,13 +335,6 @@ void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor>
     }
   }
 
-  for (const auto& [storage, n] : written_states_) {
-    const Node& node = program_.nodes[static_cast<std::size_t>(n)];
-    storage->bump_version(node.op().name, node.loc);
-  }
-  for (std::size_t i : written_inputs_) {
-    args[i]->impl()->storage->bump_version("compiled program", SrcLoc());
-  }
   for (std::size_t i = 0; i < grad_results_.size(); ++i) {
     TensorImpl* leaf = program_.grad_writes[i].leaf.get();
     Tensor& slot = static_cast<GradMeta*>(leaf->grad_meta.get())->grad;

@@ -52,7 +52,6 @@ class Executor {
     const Plan* plan;
     const PreparedOp* call;
     std::size_t in, out;  // indices into pointers_
-    void* workspace;
     std::int32_t node;
   };
   // A buffer allocated while the program runs: a result, or anything when there is no plan.
@@ -89,7 +88,7 @@ class Executor {
   std::vector<Result> grad_results_;
   std::vector<std::size_t> unread_slots_;    // gradient writes whose old gradient is not read
   std::vector<std::size_t> written_inputs_;  // arguments the program writes
-  std::vector<RefPtr<Storage>> storages_;    // of the run in progress: see storage_index()
+  std::vector<RefPtr<Storage>> storages_;    // of the run in progress; executor.cpp says which
   std::vector<std::vector<std::size_t>> start_, stop_;             // dynamic buffers, by step
   std::vector<std::pair<Storage*, std::int32_t>> written_states_;  // and the node that wrote last
   std::mutex mutex_;

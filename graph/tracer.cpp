@@ -144,10 +144,12 @@ Outputs Tracer::call(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
     const ValueId v = new_value(op.out[0], bi);
     TensorImpl* base = in[0]->impl();
     RefPtr<Storage> storage = base->storage;
+    storage->mark_viewed();
     if (!storage->is_symbolic()) {
       Buffer& b = buffers_[bi];
       if (!b.alias) {
-        b.alias = Storage::symbolic(storage->bytes(), storage->device(), RefPtr<RefCounted>(this));
+        b.alias = Storage::symbolic(storage->bytes(), storage->device(), RefPtr<RefCounted>(this),
+                                    storage);
       }
       storage = b.alias;
     }
@@ -263,6 +265,7 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
                                                   (!grad.defined() || grad.same_as(s.before));
     if (unchanged) continue;
     if (s.leaf.is_symbolic()) {
+      if (s.leaf.impl()->use_count() == 1) continue;  // gone with the function: nobody can ask
       fail<CaptureError>("compile",
                          "a captured function cannot accumulate into the .grad of an argument or "
                          "of a tensor it made",

@@ -15,6 +15,7 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   // Interceptor
   Outputs call(const PreparedOp& op, Inputs in, const SrcLoc& loc) override;
   void call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) override;
+  bool records() const override { return true; }
   Tensor constant(Tensor t) override;
 
   // TraceGuards

@@ -248,9 +248,18 @@ Adam::Adam(std::vector<Tensor> parameters, const AdamOptions& o)
 Adam::Adam(std::vector<ParameterGroup<AdamOptions>> groups)
     : Adam("Adam", std::move(groups), false) {}
 
-AdamW::AdamW(std::vector<Tensor> parameters, const AdamOptions& o)
-    : Adam("AdamW", {{std::move(parameters), o}}, true) {}
-AdamW::AdamW(std::vector<ParameterGroup<AdamOptions>> groups)
-    : Adam("AdamW", std::move(groups), true) {}
+namespace {
+std::vector<ParameterGroup<AdamOptions>> as_adam(
+    const std::vector<ParameterGroup<AdamWOptions>>& groups) {
+  std::vector<ParameterGroup<AdamOptions>> r;
+  for (const auto& [parameters, options] : groups) r.push_back({parameters, options.adam()});
+  return r;
+}
+}  // namespace
+
+AdamW::AdamW(std::vector<Tensor> parameters, const AdamWOptions& o)
+    : Adam("AdamW", {{std::move(parameters), o.adam()}}, true) {}
+AdamW::AdamW(const std::vector<ParameterGroup<AdamWOptions>>& groups)
+    : Adam("AdamW", as_adam(groups), true) {}
 
 }  // namespace tandem::optim

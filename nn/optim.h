@@ -105,6 +105,16 @@ struct AdamOptions {
   bool eps_hat = false;
 };
 
+/// Adam's, with another default: AdamW without weight decay would be Adam.
+struct AdamWOptions {
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 1e-2;
+  bool eps_hat = false;
+  AdamOptions adam() const { return {lr, beta1, beta2, eps, weight_decay, eps_hat}; }
+};
+
 /// Kingma and Ba, "Adam: a method for stochastic optimization", 2015. Weight decay is part of the
 /// gradient.
 class Adam : public Optimizer {
@@ -117,11 +127,11 @@ class Adam : public Optimizer {
 };
 
 /// Loshchilov and Hutter, "Decoupled weight decay regularization", 2019: p -= lr weight_decay p
-/// beside Adam's step. Default weight decay 0.01.
+/// beside Adam's step.
 class AdamW final : public Adam {
  public:
-  explicit AdamW(std::vector<Tensor> parameters, const AdamOptions& o = {.weight_decay = 1e-2});
-  explicit AdamW(std::vector<ParameterGroup<AdamOptions>> groups);
+  explicit AdamW(std::vector<Tensor> parameters, const AdamWOptions& o = {});
+  explicit AdamW(const std::vector<ParameterGroup<AdamWOptions>>& groups);
 };
 
 }  // namespace tandem::optim

@@ -129,8 +129,11 @@ Tensor arange(Scalar begin, Scalar end, Scalar step, SrcLoc loc) {
 Tensor linspace(double begin, double end, std::int64_t n, TensorOptions o, SrcLoc loc) {
   if (n < 0) fail("linspace", "the number of values must not be negative", std::to_string(n));
   const double step = n > 1 ? (end - begin) / static_cast<double>(n - 1) : 0;
-  return std::move(
-      dispatch::call(op::arange, Inputs{}, ArangeAttrs{begin, step, n, o.dtype, o.device}, loc)[0]);
+  Tensor t =
+      dispatch::call(op::arange, Inputs{}, ArangeAttrs{begin, step, n, o.dtype, o.device}, loc)[0];
+  // begin + (n - 1) step need not round to the end.
+  if (n > 1) t.slice(0, n - 1, n, 1, loc).fill_(end, loc);
+  return t;
 }
 
 Tensor eye(std::int64_t n, std::int64_t m, TensorOptions o, SrcLoc loc) {
@@ -147,7 +150,7 @@ void fill(Tensor& t, Scalar value, SrcLoc loc) {
 void assign(Tensor& dst, const Tensor& src, SrcLoc loc) {
   if (src.same_as(dst)) return;
   // Two views of one memory may overlap: what is read must not have been written before.
-  const bool overlap = src.impl()->storage == dst.impl()->storage;
+  const bool overlap = src.impl()->storage->same_memory(*dst.impl()->storage);
   const Tensor from = overlap ? copy({src, loc}) : src;
   dispatch::call(op::assign, {&dst, &from}, {}, loc);
 }

@@ -39,7 +39,8 @@ Tensor& update(Tensor& self, const OpDef& op, const char* name, const Tensor* ot
   }
   // Another view of self's own memory would be read after parts of it were written.
   Tensor copied;
-  if (other && !other->same_as(self) && other->impl()->storage == self.impl()->storage) {
+  if (other && !other->same_as(self) &&
+      other->impl()->storage->same_memory(*self.impl()->storage)) {
     copied = copy({*other, loc});
     other = &copied;
   }

@@ -201,9 +201,9 @@ Tensor soft_cross_entropy(In logits, const Tensor& target, const CrossEntropyOpt
   }
   const int axis = class_axis(logits->rank());
   const double classes = static_cast<double>(logits->dim(axis));
-  const Tensor t = o.label_smoothing == 0
-                       ? target
-                       : target * (1 - o.label_smoothing) + o.label_smoothing / classes;
+  const Tensor p = target.to(logits->dtype());
+  const Tensor t =
+      o.label_smoothing == 0 ? p : p * (1 - o.label_smoothing) + o.label_smoothing / classes;
   const Tensor loss = -(t * log_softmax(logits, axis)).sum({axis});
   return reduced(loss, o.reduction);
 }

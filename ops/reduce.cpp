@@ -151,8 +151,10 @@ void vjp_extremum(VjpContext& c) {
   const unsigned mask = mask_of<ReduceAttrs>(c);
   const Tensor hit = eq(x, with_axes(c.output(0), x.shape(), mask));
   const Tensor count = sum(hit, c.attrs<ReduceAttrs>().axes, true);
-  const Tensor g = div(with_axes(c.grad(), x.shape(), mask), count.to(x.dtype()));
-  c.set(0, mul(g, hit.to(x.dtype())));
+  // Divided in f32 at least: f16 cannot hold a count above 65504.
+  const DType wide = promote(x.dtype(), DType::f32);
+  const Tensor g = div(with_axes(c.grad(), x.shape(), mask).to(wide), count.to(wide));
+  c.set(0, mul(g.to(x.dtype()), hit.to(x.dtype())));
 }
 
 // Product of all other elements, without dividing: x may hold zeros, and the second derivative

@@ -243,10 +243,10 @@ class Live {
     if (!compiled_) return subject_.step(batch);
     args_.clear();
     for (const Tensor& t : batch) args_.push_back(&t);
-    return compiled_
-        ->call(args_, {},
-               [this](std::span<const Tensor> in, std::any&) { return subject_.step(in); })
-        .tensors;
+    graph::CompiledFunction::Result r;
+    compiled_->call(
+        args_, {}, [this](std::span<const Tensor> in, std::any&) { return subject_.step(in); }, r);
+    return {r.tensors.begin(), r.tensors.end()};
   }
 
   Device device_;
