@@ -189,6 +189,11 @@ class BackwardPass {
   }
 
   void deliver(const Tensor& leaf, Tensor g) {
+    if (!(g.shape() == leaf.shape()) || g.dtype() != leaf.dtype()) {
+      fail<AutogradError>("backward",
+                          "a gradient has its leaf's shape and dtype (a hook changed it)",
+                          g.desc().str(), leaf.desc().str());
+    }
     if (accumulate_) return accumulate_grad(leaf, std::move(g));
     if (auto it = leaf_targets_.find(leaf.impl()); it != leaf_targets_.end()) {
       for (std::size_t i : it->second) {
@@ -286,7 +291,15 @@ bool is_accumulating() {
   return accumulating;
 }
 
+void refuse_unguarded(const Tensor& leaf, const Tensor& g) {
+  if (!g.defined() || !g.is_symbolic() || leaf.is_symbolic() || trace_guards()) return;
+  fail<CaptureError>("backward",
+                     "gradients of a declared program belong to it: declare them in a scope",
+                     g.desc().str(), "auto s = graph.scope() around backward()");
+}
+
 void accumulate_grad(const Tensor& leaf, Tensor g) {
+  refuse_unguarded(leaf, g);
   if (TraceGuards* t = trace_guards()) t->read_grad(leaf);
   GradMeta& m = *grad_meta(leaf);
   if (m.grad.defined()) {
@@ -322,6 +335,7 @@ void register_hook(const Tensor& t, std::function<Tensor(const Tensor&)> hook) {
     fail<AutogradError>("register_hook", "the tensor does not require a gradient", t.desc().str());
   }
   if (e.is_leaf()) {
+    if (t.impl()->storage->pinned()) note_host_change();
     grad_meta(t)->hooks.push_back(std::move(hook));
     return;
   }

@@ -125,12 +125,17 @@ class CheckpointNode final : public Node {
       rng.copy_(rng_);
     }
     {
+      // Also when f throws.
+      struct PutBack {
+        Tensor& rng;
+        const Tensor& now;
+        ~PutBack() {
+          NoGrad no_grad;
+          rng.copy_(now);
+        }
+      } put_back{rng, now};
       EnableGrad tape;
       out = f_(leaves);
-    }
-    {
-      NoGrad no_grad;
-      rng.copy_(now);
     }
     std::vector<Tensor> roots, seeds;
     for (std::size_t i = 0; i < out.size(); ++i) {
@@ -154,6 +159,7 @@ class CheckpointNode final : public Node {
 // An input handed through must not have its own history replaced.
 void detach_inputs(std::vector<Tensor>& out, const std::vector<Tensor>& in) {
   for (Tensor& o : out) {
+    if (!o.defined()) fail<AutogradError>("custom", "a result of the function is undefined");
     for (const Tensor& t : in) {
       if (t.same_as(o)) o = o.detach();
     }

@@ -4,6 +4,10 @@
 
 namespace tandem::autograd {
 
+/// CaptureError if `g` is a value of a program being declared and nobody would take it out of the
+/// leaf's `.grad` again: the program's Graph has no open scope.
+void refuse_unguarded(const Tensor& leaf, const Tensor& g);
+
 /// Adds `g` to the leaf's `.grad` (or makes it that).
 void accumulate_grad(const Tensor& leaf, Tensor g);
 

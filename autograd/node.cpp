@@ -179,6 +179,10 @@ void record_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
                         dst.desc().str());
   }
   RefPtr<OpNode> node(new OpNode(op, in, CallSite::blame(loc)));
+  // `dst` is about to get this node as its history: kept as it is, the node would hold itself.
+  for (autograd::Saved& s : node->inputs) {
+    if (s.tensor.defined() && s.tensor.same_as(dst)) s.tensor = autograd::without_history(dst);
+  }
   if (op.op->traits.saves_outputs & 1) {
     node->save_output(0, dst, dst.impl()->storage->version() + 1);
   }

@@ -1,5 +1,6 @@
 // Tensor's autograd methods.
 #include "autograd/autograd.h"
+#include "autograd/engine.h"
 #include "autograd/node.h"
 #include "core/trace_guard.h"
 
@@ -18,7 +19,11 @@ Tensor& Tensor::set_requires_grad(bool on) {
     fail<AutogradError>("set_requires_grad", "only a leaf can stop requiring a gradient",
                         desc().str(), "detach()");
   }
-  if (on || impl_->grad_meta) ensure_grad_meta(*this).requires_grad = on;
+  if (on || impl_->grad_meta) {
+    bool& now = ensure_grad_meta(*this).requires_grad;
+    if (now != on && impl_->storage->pinned()) note_host_change();
+    now = on;
+  }
   return *this;
 }
 
@@ -35,12 +40,14 @@ Tensor Tensor::grad() const {
 }
 
 void Tensor::set_grad(const Tensor& g) {
+  if (!defined()) fail<AutogradError>("set_grad", "the tensor is undefined");
   if (g.defined() && !(g.shape() == shape() && g.dtype() == dtype())) {
     fail<ShapeError>("set_grad", "a gradient has its tensor's shape and dtype", g.desc().str(),
                      desc().str());
   }
   if (!g.defined() && !impl_->grad_meta) return;
   if (TraceGuards* t = trace_guards()) t->write_grad(*this);
+  autograd::refuse_unguarded(*this, g);
   ensure_grad_meta(*this).grad = g;
 }
 

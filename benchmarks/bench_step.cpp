@@ -18,7 +18,9 @@ std::vector<Tensor> call(graph::CompiledFunction& f, const tradeoff::Subject& s,
   std::vector<const Tensor*> args;
   for (const Tensor& t : batch) args.push_back(&t);
   graph::CompiledFunction::Result r;
-  f.call(args, {}, [&](std::span<const Tensor> in, std::any&) { return s.step(in); }, r);
+  f.call(
+      args, {},
+      [&](std::span<const Tensor> in, graph::CompiledFunction::Host&) { return s.step(in); }, r);
   return {r.tensors.begin(), r.tensors.end()};
 }
 

@@ -1,6 +1,7 @@
 #include "core/profiler.h"
 
 #include <chrono>
+#include <mutex>
 #include <utility>
 
 #include "core/backend.h"
@@ -14,6 +15,16 @@ std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
+}
+void run(const PreparedOp& op, const LaunchArgs& args) {
+  if (!detail::thread_state.recording) [[likely]] {
+    op.plan->launch(args);
+    return;
+  }
+  const auto t0 = now_ns();
+  op.plan->launch(args);
+  if (args.stream) args.stream->synchronize();
+  events.push_back({op.op->name, op.plan->name, t0, now_ns()});
 }
 }  // namespace
 
@@ -38,14 +49,13 @@ bool recording() {
 
 void launch(const PreparedOp& op, const LaunchArgs& args) {
   ++detail::thread_state.launches;
-  if (!detail::thread_state.recording) [[likely]] {
-    op.plan->launch(args);
-    return;
+  if (op.op->traits.random) [[unlikely]] {
+    // A generator is shared by all threads: two draws must not use the same numbers.
+    static std::mutex mutex;
+    const std::lock_guard lock(mutex);
+    return run(op, args);
   }
-  const auto t0 = now_ns();
-  op.plan->launch(args);
-  if (args.stream) args.stream->synchronize();
-  events.push_back({op.op->name, op.plan->name, t0, now_ns()});
+  run(op, args);
 }
 
 }  // namespace tandem::profiler

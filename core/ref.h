@@ -43,6 +43,7 @@ class RefCounted {
     pins_.fetch_sub(1, std::memory_order_relaxed);
     release();
   }
+  bool pinned() const noexcept { return pins_.load(std::memory_order_relaxed) != 0; }
   bool only_pinned() const noexcept {
     return refs_.load(std::memory_order_acquire) == pins_.load(std::memory_order_relaxed);
   }

@@ -49,7 +49,20 @@ void Tensor::refuse_symbolic(const char* what) const {
                      desc().str());
 }
 
+namespace {
+// A value read while a program is recorded would be frozen into it, also that of a tensor from
+// outside, whose writes so far in this program have not happened.
+void refuse_in_capture(const char* what, const Tensor& t) {
+  const Interceptor* i = dispatch::interceptor();
+  if (!i || !i->records()) return;
+  fail<CaptureError>(what,
+                     "a captured program cannot read values: replay would not read them again",
+                     t.desc().str(), "the tensor as a result, read outside");
+}
+}  // namespace
+
 void Tensor::check_host(const char* what, DType t) const {
+  refuse_in_capture(what, *this);
   if (dtype() != t) fail<TypeError>(what, "wrong element type", name_of(t), name_of(dtype()));
   if (!device().is_cpu()) {
     fail<DeviceError>(what, "the tensor must be in host memory", device().str(), "cpu");
@@ -81,6 +94,7 @@ void for_each_offset(const TensorDesc& d, F&& f) {
 }  // namespace
 
 void Tensor::copy_to_host(void* out, DType to) const {
+  if (!is_symbolic()) refuse_in_capture("to_vector", *this);
   const void* src = raw_data();
   std::vector<char> host;
   if (!device().is_cpu() && numel() > 0) {
@@ -107,6 +121,7 @@ std::vector<bool> Tensor::to_bools() const {
 
 Scalar Tensor::item_scalar() const {
   if (is_symbolic()) refuse_symbolic("item");
+  refuse_in_capture("item", *this);
   if (numel() != 1) {
     fail<ShapeError>("item", "the tensor must have exactly one element", desc().str());
   }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
+
 #include "core/trace_guard.h"
 
 namespace tandem {
@@ -42,6 +44,16 @@ TraceGuards* trace_guards() {
 }
 void set_trace_guards(TraceGuards* g) {
   guards = g;
+}
+
+namespace {
+std::atomic<std::uint64_t> epoch{0};
+}
+std::uint64_t host_epoch() {
+  return epoch.load(std::memory_order_relaxed);
+}
+void note_host_change() {
+  epoch.fetch_add(1, std::memory_order_relaxed);
 }
 
 namespace dispatch {

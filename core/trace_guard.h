@@ -20,6 +20,12 @@ class TraceGuards {
   virtual void write_grad(const Tensor& leaf) = 0;
 };
 
+/// Counts changes of the host side that programs depend on but do not guard one by one: a
+/// captured tensor begins or ceases to require a gradient, a hook or a layer is added. A compiled
+/// function that finds it moved records itself again and compares.
+std::uint64_t host_epoch();
+void note_host_change();
+
 /// This thread's capture in progress, or null.
 TraceGuards* trace_guards();
 void set_trace_guards(TraceGuards* g);

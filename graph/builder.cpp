@@ -42,6 +42,7 @@ std::string Graph::dump(const std::vector<Tensor>& results) {
 }
 
 std::vector<Tensor> Function::run(const Feeds& feeds) const {
+  if (!program_) fail("graph", "an empty Function was called", {}, "one that Graph::compile gave");
   const Program& p = program_->executor->program();
   std::vector<const Tensor*> args;
   for (std::size_t i = 0; i < p.inputs.size(); ++i) {
@@ -69,11 +70,11 @@ std::vector<Tensor> Function::run(const Feeds& feeds) const {
       fail("graph", "no such variable", "'" + name + "'", known);
     }
   }
-  program_->check_aliases(args);
   if (const std::string why = program_->out_of_date(); !why.empty()) {
     fail<CaptureError>("graph", "the program does not fit the outside world any more", why,
                        "what was there when it was declared, or a new Graph");
   }
+  program_->check_aliases(args);
   return program_->executor->run(args);
 }
 

@@ -23,17 +23,17 @@ double ms_since(Clock::time_point t) {
 struct Signature {
   std::vector<TensorDesc> args;
   std::vector<std::uint8_t> wants_grad;
-  std::string statics;
+  CompiledFunction::Statics statics;
   Policy policy;
   bool grad = true;
   Device device;
   int threads = 1;
   bool anomaly = false;
 
-  bool matches(std::span<const Tensor* const> a, const std::string& s) const {
+  bool matches(std::span<const Tensor* const> a, const CompiledFunction::Statics& s) const {
     if (a.size() != args.size() || grad != grad_enabled() || !(policy == tandem::policy()) ||
         !(device == default_device()) || threads != num_threads() ||
-        anomaly != dispatch::anomaly_mode() || s != statics) {
+        anomaly != dispatch::anomaly_mode() || *s.type != *statics.type || s.text != statics.text) {
       return false;
     }
     for (std::size_t i = 0; i < a.size(); ++i) {
@@ -43,7 +43,7 @@ struct Signature {
     return true;
   }
 
-  static Signature of(std::span<const Tensor* const> a, const std::string& s) {
+  static Signature of(std::span<const Tensor* const> a, const CompiledFunction::Statics& s) {
     Signature r;
     for (const Tensor* t : a) {
       r.args.push_back(t->desc());
@@ -72,9 +72,10 @@ struct Signature {
                            is.wants_grad[i] != 0);
       }
     }
-    if (was.statics != is.statics) {
-      return fmt::format("static arguments: {} -> {}", was.statics, is.statics);
+    if (was.statics.text != is.statics.text) {
+      return fmt::format("static arguments: {} -> {}", was.statics.text, is.statics.text);
     }
+    if (*was.statics.type != *is.statics.type) return "types of the arguments";
     if (!(was.policy == is.policy)) {
       return fmt::format("policy: {} -> {}", was.policy.str(), is.policy.str());
     }
@@ -94,7 +95,7 @@ struct Signature {
 
 struct Captured {
   Program program;
-  std::any prototype;
+  CompiledFunction::Host host;
   std::vector<std::uint8_t> results_want_grad;
 };
 
@@ -111,12 +112,21 @@ Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace
     if (a->requires_grad()) in.back().set_requires_grad();
   }
   CaptureScope scope(*tracer);
-  std::vector<Tensor> out = trace(in, c.prototype);
+  std::vector<Tensor> out = trace(in, c.host);
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (!out[i].defined()) {
       fail<CaptureError>("compile", fmt::format("result {} is an undefined tensor", i));
     }
     c.results_want_grad.push_back(grad_enabled() && out[i].requires_grad());
+  }
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    if (grad_enabled() && in[i].requires_grad() && !in[i].is_leaf()) {
+      fail<CaptureError>("compile",
+                         fmt::format("argument {} was written with a value that wants a gradient: "
+                                     "its history would be lost",
+                                     i),
+                         in[i].desc().str(), "the value as a result");
+    }
   }
   c.program = tracer->finish(out);
   return c;
@@ -127,13 +137,28 @@ std::string describe(const Program& p, std::size_t n) {
   return fmt::format("{}({}) at {}", node.op().name, node.call->attrs.str(), str(node.loc));
 }
 
-// A captured function that gives two programs read something capture cannot see.
-void compare_captures(const Program& a, const Program& b) {
-  bool same_states = a.states.size() == b.states.size();
-  for (std::size_t i = 0; same_states && i < a.states.size(); ++i) {
-    same_states = a.states[i].storage.get() == b.states[i].storage.get() &&
-                  a.states[i].offset == b.states[i].offset;
+bool same_outside(const Program& a, const Program& b) {
+  bool same = a.states.size() == b.states.size() && a.grad_writes.size() == b.grad_writes.size();
+  for (std::size_t i = 0; same && i < a.states.size(); ++i) {
+    same = a.states[i].storage.get() == b.states[i].storage.get() &&
+           a.states[i].offset == b.states[i].offset;
   }
+  for (std::size_t i = 0; same && i < a.grad_writes.size(); ++i) {
+    same = a.grad_writes[i].leaf.get() == b.grad_writes[i].leaf.get();
+  }
+  return same;
+}
+
+// A captured function that gives two programs read something capture cannot see.
+void compare_captures(const Captured& first, const Captured& second) {
+  if (first.host.text != second.host.text) {
+    fail<CaptureError>("compile",
+                       "two captures of the function returned different host values, which replay "
+                       "would freeze",
+                       first.host.text + " and then " + second.host.text, "tensors as results");
+  }
+  const Program &a = first.program, &b = second.program;
+  const bool same_states = same_outside(a, b);
   if (same_states && hash(a) == hash(b)) return;
   std::string got = "a different tensor from outside";
   const std::size_t n = std::min(a.nodes.size(), b.nodes.size());
@@ -188,6 +213,7 @@ CompiledProgram compile_program(Program captured, const CompileOptions& options)
     return b.mutated[static_cast<std::size_t>(b.root[static_cast<std::size_t>(v)])];
   };
   for (ValueId v : captured.inputs) c.writes_arg.push_back(written(v));
+  for (const auto& g : captured.grad_reads) c.writes_grad.push_back(written(g.value));
   for (const auto& x : captured.states) {
     c.states.push_back(x.storage.get());
     if (written(x.value)) c.written_states.push_back(x.storage.get());
@@ -250,23 +276,33 @@ std::string CompiledProgram::dropped() const {
 }
 
 void CompiledProgram::check_aliases(std::span<const Tensor* const> args) const {
-  const auto refuse = [&](std::size_t i, const std::string& what) {
-    fail<CaptureError>("compile",
-                       fmt::format("argument {} shares memory with {}, and the program writes one "
-                                   "of them",
-                                   i, what),
-                       args[i]->desc().str(), "memory of its own (clone())");
+  const Program& p = executor->program();
+  const std::size_t n = args.size() + p.grad_reads.size();
+  const auto tensor = [&](std::size_t i) -> const Tensor& {
+    if (i < args.size()) return *args[i];
+    return static_cast<const GradMeta*>(p.grad_reads[i - args.size()].leaf->grad_meta.get())->grad;
   };
-  for (std::size_t i = 0; i < args.size(); ++i) {
-    const Storage* s = args[i]->impl()->storage.get();
-    const auto& against = writes_arg[i] ? states : written_states;
+  const auto label = [&](std::size_t i) {
+    return i < args.size() ? fmt::format("argument {}", i)
+                           : fmt::format("gradient {}", i - args.size());
+  };
+  const auto writes = [&](std::size_t i) {
+    return i < args.size() ? writes_arg[i] : writes_grad[i - args.size()];
+  };
+  const auto refuse = [&](std::size_t i, const std::string& what) {
+    fail<CaptureError>(
+        "compile",
+        fmt::format("{} shares memory with {}, and the program writes one of them", label(i), what),
+        tensor(i).desc().str(), "memory of its own (clone())");
+  };
+  for (std::size_t i = 0; i < n; ++i) {
+    const Storage* s = tensor(i).impl()->storage.get();
+    const auto& against = writes(i) ? states : written_states;
     if (std::find(against.begin(), against.end(), s) != against.end()) {
       refuse(i, "a tensor the function uses");
     }
     for (std::size_t j = 0; j < i; ++j) {
-      if ((writes_arg[i] || writes_arg[j]) && args[j]->impl()->storage.get() == s) {
-        refuse(i, fmt::format("argument {}", j));
-      }
+      if ((writes(i) || writes(j)) && tensor(j).impl()->storage.get() == s) refuse(i, label(j));
     }
   }
 }
@@ -277,6 +313,7 @@ struct CompiledFunction::Entry {
   std::shared_ptr<const std::any> prototype;
   std::vector<std::uint8_t> results_want_grad;
   RefPtr<RefCounted> refusal;
+  std::uint64_t epoch = 0;  // host_epoch() when it was last known to be right
 };
 
 CompiledFunction::CompiledFunction(CompileOptions options) : options_(std::move(options)) {
@@ -288,16 +325,16 @@ CompiledFunction::CompiledFunction(CompileOptions options) : options_(std::move(
 CompiledFunction::~CompiledFunction() = default;
 
 std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
-    std::span<const Tensor* const> args, const std::string& statics, Trace trace,
-    std::string reason) {
+    std::span<const Tensor* const> args, const Statics& statics, Trace trace, std::string reason) {
   auto e = std::make_unique<Entry>();
   e->signature = Signature::of(args, statics);
+  e->epoch = host_epoch();
   const auto t0 = Clock::now();
   Captured c = trace_once(args, trace);
-  if (options_.check_capture) compare_captures(c.program, trace_once(args, trace).program);
+  if (options_.check_capture) compare_captures(c, trace_once(args, trace));
   const double capture_ms = ms_since(t0);
 
-  e->prototype = std::make_shared<const std::any>(std::move(c.prototype));
+  e->prototype = std::make_shared<const std::any>(std::move(c.host.prototype));
   e->results_want_grad = std::move(c.results_want_grad);
   for (auto w : e->results_want_grad) {
     if (w && !e->refusal) {
@@ -319,13 +356,22 @@ std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
 }
 
 CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tensor* const> args,
-                                                           const std::string& statics,
-                                                           Trace trace) {
+                                                           const Statics& statics, Trace trace) {
   std::string reason;
   const auto usable = [&](Entry& e) {
     if (!e.signature.matches(args, statics)) return false;
     std::string why = e.program.out_of_date();
     if (why.empty()) why = e.program.dropped();
+    if (why.empty() && e.epoch != host_epoch()) {
+      const std::uint64_t now = host_epoch();
+      const Captured again = trace_once(args, trace);
+      if (hash(again.program) == e.program.captured_hash &&
+          same_outside(again.program, e.program.captured)) {
+        e.epoch = now;
+      } else {
+        why = "parameters, hooks or layers changed";
+      }
+    }
     if (why.empty()) return true;
     // Of several programs that are out of date the one used last says most.
     if (reason.empty()) reason = std::move(why);
@@ -357,7 +403,7 @@ CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tenso
   return *(current_ = entries_.back().get());
 }
 
-void CompiledFunction::call(std::span<const Tensor* const> args, const std::string& statics,
+void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& statics,
                             Trace trace, Result& result) {
   const std::lock_guard lock(mutex_);
   for (std::size_t i = 0; i < args.size(); ++i) {
@@ -369,18 +415,18 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const std::stri
   };
   if (dispatch::interceptor()) {
     // Inside another capture: become part of it.
-    const auto prototype = std::make_shared<std::any>();
     std::vector<Tensor> in;
     for (const Tensor* a : args) in.push_back(*a);
-    give(trace(in, *prototype));
-    result.prototype = prototype;
+    Host host;
+    give(trace(in, host));
+    result.prototype = std::make_shared<const std::any>(std::move(host.prototype));
     return;
   }
   Entry& e = find_or_capture(args, statics, trace);
   e.program.check_aliases(args);
   if (options_.verify) [[unlikely]] {
     give(verify_against_eager(e.program, args, [&](std::span<const Tensor> in) {
-      std::any ignored;
+      Host ignored;
       return trace(in, ignored);
     }));
   } else if (dispatch::anomaly_mode()) [[unlikely]] {

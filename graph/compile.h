@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <typeinfo>
 #include <vector>
 
 #include "core/function_ref.h"
@@ -61,7 +62,7 @@ struct CompiledProgram {
   /// written. Throws CaptureError then.
   void check_aliases(std::span<const Tensor* const> args) const;
 
-  std::vector<std::uint8_t> writes_arg;
+  std::vector<std::uint8_t> writes_arg, writes_grad;
   std::vector<const Storage*> states, written_states;
 };
 
@@ -76,6 +77,16 @@ class CompiledFunction {
   explicit CompiledFunction(CompileOptions options = {});
   ~CompiledFunction();
 
+  /// Everything a program is specialised on that is no tensor.
+  struct Statics {
+    const std::type_info* type = &typeid(void);  // of the arguments together
+    std::string text = {};                       // their values, spelled unambiguously
+  };
+  /// What a run of the function gives beside tensors.
+  struct Host {
+    std::any prototype;  // the result with its tensors left out
+    std::string text;    // its other parts spelled; must be the same at every capture
+  };
   struct Result {
     InlineArray<Tensor, 4> tensors;
     std::shared_ptr<const std::any> prototype;  // what `trace` left there at capture
@@ -83,8 +94,8 @@ class CompiledFunction {
   /// Replays the program for these arguments, capturing it first if there is none. `statics`
   /// spells everything else the program is specialised on. `trace` runs the function; what it
   /// stores in its second argument is kept with the program.
-  using Trace = FunctionRef<std::vector<Tensor>(std::span<const Tensor>, std::any&)>;
-  void call(std::span<const Tensor* const> args, const std::string& statics, Trace trace,
+  using Trace = FunctionRef<std::vector<Tensor>(std::span<const Tensor>, Host&)>;
+  void call(std::span<const Tensor* const> args, const Statics& statics, Trace trace,
             Result& result);
 
   /// Signatures captured so far, newest last.
@@ -100,9 +111,8 @@ class CompiledFunction {
 
  private:
   struct Entry;
-  Entry& find_or_capture(std::span<const Tensor* const> args, const std::string& statics,
-                         Trace trace);
-  std::unique_ptr<Entry> capture(std::span<const Tensor* const> args, const std::string& statics,
+  Entry& find_or_capture(std::span<const Tensor* const> args, const Statics& statics, Trace trace);
+  std::unique_ptr<Entry> capture(std::span<const Tensor* const> args, const Statics& statics,
                                  Trace trace, std::string reason);
 
   CompileOptions options_;
@@ -122,39 +132,42 @@ class Compiled {
 
   template <class... A>
   auto operator()(A&&... args) {
-    using R = std::invoke_result_t<F&, std::remove_cvref_t<A>&...>;
+    static_assert(std::is_invocable_v<F&, const std::remove_cvref_t<A>&...>,
+                  "a compiled function takes its arguments by value or by const reference: what it "
+                  "assigned to a reference would be lost at replay");
+    using R = std::invoke_result_t<F&, const std::remove_cvref_t<A>&...>;
     auto pack = std::forward_as_tuple(args...);
     std::vector<const Tensor*> tensors;
-    std::string statics;
-    const auto on_static = [&](const std::string& s) { statics += s + ";"; };
+    CompiledFunction::Statics statics{&typeid(std::tuple<std::remove_cvref_t<A>...>)};
+    const auto on_static = [&](const std::string& s) { statics.text += s + ";"; };
     visit_tree(
         pack, [&](const Tensor& t) { tensors.push_back(&t); }, on_static);
 
-    const auto trace = [&](std::span<const Tensor> in, std::any& prototype) {
+    const auto trace = [&](std::span<const Tensor> in, CompiledFunction::Host& host) {
       std::tuple<std::remove_cvref_t<A>...> mine(args...);
       std::size_t i = 0;
       visit_tree(
           mine, [&](Tensor& t) { t = in[i++]; }, [](const std::string&) {});
       std::vector<Tensor> out;
       if constexpr (std::is_void_v<R>) {
-        std::apply(*f_, mine);
+        std::apply(*f_, std::as_const(mine));
       } else {
-        R r = std::apply(*f_, mine);
+        auto r = std::apply(*f_, std::as_const(mine));
         visit_tree(
             r,
             [&](Tensor& t) {
               out.push_back(t);
               t = Tensor();
             },
-            [](const std::string&) {});
-        prototype = std::move(r);
+            [&](const std::string& s) { host.text += s + ";"; });
+        host.prototype = std::move(r);
       }
       return out;
     };
     CompiledFunction::Result result;
     core_->call(tensors, statics, trace, result);
     if constexpr (!std::is_void_v<R>) {
-      R r = std::any_cast<const R&>(*result.prototype);
+      auto r = std::any_cast<const std::remove_cvref_t<R>&>(*result.prototype);
       std::size_t i = 0;
       visit_tree(
           r, [&](Tensor& t) { t = std::move(result.tensors[i++]); }, [](const std::string&) {});

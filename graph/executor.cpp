@@ -202,7 +202,7 @@ void Executor::build() {
       if (auto it = state_storage.find(s); it != state_storage.end()) {
         written_states_.emplace_back(it->second, static_cast<std::int32_t>(n));
       }
-      for (std::size_t i = 0; i < input_moving_.size(); ++i) {
+      for (std::size_t i = 0; i < input_moving_.size() + grad_read_moving_.size(); ++i) {
         if (s == i &&
             std::find(written_inputs_.begin(), written_inputs_.end(), i) == written_inputs_.end()) {
           written_inputs_.push_back(i);
@@ -292,17 +292,16 @@ void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor>
   // A run that a kernel ends early (a label out of range) may have written something already.
   struct NoteWrites {
     const Executor& x;
-    std::span<const Tensor* const> args;
     ~NoteWrites() {
       for (const auto& [storage, n] : x.written_states_) {
         const Node& node = x.program_.nodes[static_cast<std::size_t>(n)];
         storage->bump_version(node.op().name, node.loc);
       }
       for (std::size_t i : x.written_inputs_) {
-        args[i]->impl()->storage->bump_version("compiled program", SrcLoc());
+        x.storages_[i]->bump_version("compiled program", SrcLoc());
       }
     }
-  } note_writes{*this, args};
+  } note_writes{*this};
 
   Backend& be = backend(device_);
   Stream* stream = &be.stream(device_.index);

@@ -87,7 +87,7 @@ class Executor {
   std::vector<Result> results_;
   std::vector<Result> grad_results_;
   std::vector<std::size_t> unread_slots_;    // gradient writes whose old gradient is not read
-  std::vector<std::size_t> written_inputs_;  // arguments the program writes
+  std::vector<std::size_t> written_inputs_;  // arguments and gradient reads it writes
   std::vector<RefPtr<Storage>> storages_;    // of the run in progress; executor.cpp says which
   std::vector<std::vector<std::size_t>> start_, stop_;             // dynamic buffers, by step
   std::vector<std::pair<Storage*, std::int32_t>> written_states_;  // and the node that wrote last

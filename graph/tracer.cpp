@@ -1,5 +1,8 @@
 #include "graph/tracer.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "core/grad_meta.h"
 #include "ops/elementwise.h"
 #include "ops/op_list.h"
@@ -9,8 +12,10 @@ namespace tandem::graph {
 
 CaptureScope::CaptureScope(Tracer& t) : tracer_(t), scope_(&t), saved_(trace_guards()) {
   set_trace_guards(&t);
+  t.resume();
 }
 CaptureScope::~CaptureScope() {
+  tracer_.suspend();
   set_trace_guards(saved_);
 }
 
@@ -205,7 +210,9 @@ Tensor Tracer::input(const TensorDesc& desc, std::string name) {
   buffers_[b].current = v;
   program_.inputs.push_back(v);
   program_.input_names.push_back(std::move(name));
-  return symbolic(desc, v, nullptr, 0);
+  Tensor t = symbolic(desc, v, nullptr, 0);
+  arguments_.push_back(t.impl());
+  return t;
 }
 
 // ------------------------------------------------------------------------ the host's side
@@ -222,7 +229,11 @@ Tracer::Slot& Tracer::slot_of(const Tensor& leaf, bool& is_new) {
     }
   }
   is_new = true;
-  slots_.push_back({leaf, ensure_grad_meta(leaf).grad, {}});
+  if (std::find(arguments_.begin(), arguments_.end(), leaf.impl()) != arguments_.end()) {
+    fail<CaptureError>("compile", "a captured function cannot use the .grad of an argument",
+                       leaf.desc().str(), "autograd::grad, or a parameter from outside");
+  }
+  slots_.push_back({.leaf = leaf, .before = ensure_grad_meta(leaf).grad, .now = {}, .seen = {}});
   return slots_.back();
 }
 
@@ -233,6 +244,7 @@ void Tracer::read_grad(const Tensor& leaf) {
   if (!is_new) return;
   if (leaf.is_symbolic()) return;  // made inside: nothing of it exists outside
   if (!s.before.defined()) {
+    s.absent = true;
     program_.grads_absent.emplace_back(leaf.impl());
     return;
   }
@@ -256,19 +268,28 @@ void Tracer::write_grad(const Tensor& leaf) {
 Program Tracer::snapshot(std::span<const Tensor> results) {
   check_open();
   std::vector<ValueId> outputs;
-  for (const Tensor& t : results) outputs.push_back(value_of(t));  // may add a view
+  for (const Tensor& t : results) {
+    if (!t.defined()) fail<CaptureError>("compile", "a result is an undefined tensor");
+    outputs.push_back(value_of(t));  // may add a view
+  }
+  // References to a leaf that this program itself holds: a slot found empty pins its leaf.
+  const auto gone = [&](const Tensor& leaf) {
+    return static_cast<std::uint32_t>(
+        std::count_if(program_.grads_absent.begin(), program_.grads_absent.end(),
+                      [&](const auto& p) { return p.get() == leaf.impl(); }));
+  };
   std::vector<GradWrite> writes;
   for (const Slot& s : slots_) {
-    const Tensor& grad = grad_meta(s.leaf)->grad;
-    const bool unchanged = s.seen.defined() ? grad.defined() && grad.same_as(s.seen)
-                                            : grad.defined() == s.before.defined() &&
-                                                  (!grad.defined() || grad.same_as(s.before));
+    // Gone with the function (a leaf that checkpointing made, say): nobody can ask for it.
+    if (s.leaf.impl()->use_count() == 1 + gone(s.leaf)) continue;
+    const Tensor grad = suspended_ ? s.now : grad_meta(s.leaf)->grad;
+    // A slot that was written without being read is a result whatever it holds.
+    const bool unchanged =
+        s.seen.defined() ? grad.defined() && grad.same_as(s.seen) : s.absent && !grad.defined();
     if (unchanged) continue;
     if (s.leaf.is_symbolic()) {
-      if (s.leaf.impl()->use_count() == 1) continue;  // gone with the function: nobody can ask
       fail<CaptureError>("compile",
-                         "a captured function cannot accumulate into the .grad of an argument or "
-                         "of a tensor it made",
+                         "a captured function cannot accumulate into the .grad of a tensor it made",
                          s.leaf.desc().str(), "autograd::grad, or a parameter from outside");
     }
     writes.push_back({grad.defined() ? value_of(grad) : -1, Pinned<TensorImpl>(s.leaf.impl())});
@@ -289,10 +310,24 @@ Program Tracer::finish(std::span<const Tensor> results) {
   return p;
 }
 
+void Tracer::suspend() noexcept {
+  if (!open_ || suspended_) return;
+  suspended_ = true;
+  for (Slot& s : slots_) s.now = std::exchange(grad_meta(s.leaf)->grad, s.before);
+}
+
+void Tracer::resume() {
+  if (!open_ || !suspended_) return;
+  suspended_ = false;
+  for (Slot& s : slots_) s.before = std::exchange(grad_meta(s.leaf)->grad, std::move(s.now));
+}
+
 void Tracer::abandon() noexcept {
   if (!open_) return;
   open_ = false;
-  for (Slot& s : slots_) grad_meta(s.leaf)->grad = s.before;
+  if (!suspended_) {
+    for (Slot& s : slots_) grad_meta(s.leaf)->grad = s.before;
+  }
   slots_.clear();
   buffers_.clear();  // symbolic stand-ins point back here
   concrete_.clear();

@@ -27,6 +27,9 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   Program snapshot(std::span<const Tensor> results);
   /// The same, and the capture is over: gradient slots get back what they held before.
   Program finish(std::span<const Tensor> results);
+  /// Gradient slots hold the program's values only while its scope is open.
+  void suspend() noexcept;
+  void resume();
   /// Gives up: restores gradient slots. Safe to call after finish().
   void abandon() noexcept;
 
@@ -42,8 +45,10 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   };
   struct Slot {
     Tensor leaf;
-    Tensor before;  // what the slot held when the capture began
-    Tensor seen;    // the symbolic tensor that stood for it, if it was read
+    Tensor before;        // what the slot holds outside the program
+    Tensor now;           // what it holds in the program, while that is suspended
+    Tensor seen;          // the symbolic tensor that stood for it, if it was read
+    bool absent = false;  // it was read, and was empty
   };
 
   void check_open() const;
@@ -63,7 +68,9 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   std::vector<std::int32_t> value_buffer_;  // of each value
   std::unordered_map<const Storage*, std::size_t> concrete_;
   std::vector<Slot> slots_;
+  std::vector<const TensorImpl*> arguments_;
   bool open_ = true;
+  bool suspended_ = false;
 };
 
 /// Installs a tracer as this thread's interceptor and guard sink for the scope.

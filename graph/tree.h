@@ -25,7 +25,7 @@ void visit_tree(T& x, FT&& on_tensor, FS&& on_static) {
   if constexpr (std::is_same_v<U, Tensor>) {
     on_tensor(x);
   } else if constexpr (std::is_same_v<U, std::string>) {
-    on_static("'" + x + "'");
+    on_static(fmt::format("{}'{}'", x.size(), x));
   } else if constexpr (std::is_enum_v<U>) {
     on_static(std::to_string(static_cast<long long>(x)));
   } else if constexpr (std::is_floating_point_v<U>) {

@@ -68,8 +68,9 @@ class Snapshot {
     }
     for (const Tensor* a : args) memory_.push_back({*a, bit_copy(*a)});
     const auto slot = [&](TensorImpl* leaf) {
-      grads_.push_back(
-          {RefPtr<TensorImpl>(leaf), static_cast<GradMeta*>(leaf->grad_meta.get())->grad});
+      const Tensor g = static_cast<GradMeta*>(leaf->grad_meta.get())->grad;
+      grads_.push_back({RefPtr<TensorImpl>(leaf), g});
+      if (g.defined()) memory_.push_back({g, bit_copy(g)});  // it may be scaled in place
     };
     for (const auto& w : p.grad_writes) slot(w.leaf.get());
     for (const auto& r : p.grad_reads) slot(r.leaf.get());

@@ -87,6 +87,7 @@ void Module::add_child(const std::string& name, std::shared_ptr<const Module> ch
   check_name(name);
   child->set_path(join(state_->path, name));
   state_->children.emplace_back(name, std::move(child));
+  note_host_change();  // a program captured before has no such layer
 }
 
 void Module::set_path(const std::string& path) const {

@@ -113,6 +113,9 @@ struct AdamWOptions {
   double weight_decay = 1e-2;
   bool eps_hat = false;
   AdamOptions adam() const { return {lr, beta1, beta2, eps, weight_decay, eps_hat}; }
+  static AdamWOptions of(const AdamOptions& o) {
+    return {o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.eps_hat};
+  }
 };
 
 /// Kingma and Ba, "Adam: a method for stochastic optimization", 2015. Weight decay is part of the

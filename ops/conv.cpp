@@ -37,12 +37,15 @@ Conv2dOptions options_of(const ConvAttrs& a) {
 // Attributes may also come from a file: the rules hold for them too.
 void check_attrs(const InferContext& c) {
   const auto& a = c.attrs<ConvAttrs>();
+  // The upper limit keeps the arithmetic on sizes from overflowing.
+  constexpr std::int64_t most = std::int64_t{1} << 31;
   const auto good = [](const Dims& d, std::int64_t least) {
-    return d.size() == 2 && d[0] >= least && d[1] >= least;
+    return d.size() == 2 && d[0] >= least && d[1] >= least && d[0] < most && d[1] < most;
   };
   if (!good(a.stride, 1) || !good(a.padding, 0) || !good(a.dilation, 1) || a.groups < 1) {
-    c.fail<ValueError>("stride, dilation and groups must be positive, padding not negative",
-                       AttrRef(a).type->print(&a));
+    c.fail<ValueError>(
+        "stride, dilation and groups must be positive, padding not negative, all below 2^31",
+        AttrRef(a).type->print(&a));
   }
 }
 

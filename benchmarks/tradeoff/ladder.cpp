@@ -245,7 +245,11 @@ class Live {
     for (const Tensor& t : batch) args_.push_back(&t);
     graph::CompiledFunction::Result r;
     compiled_->call(
-        args_, {}, [this](std::span<const Tensor> in, std::any&) { return subject_.step(in); }, r);
+        args_, {},
+        [this](std::span<const Tensor> in, graph::CompiledFunction::Host&) {
+          return subject_.step(in);
+        },
+        r);
     return {r.tensors.begin(), r.tensors.end()};
   }
 

@@ -41,7 +41,7 @@ optim::Optimizer make_optimiser(std::string_view kind, std::vector<Tensor> param
   o.lr = lr;
   o.weight_decay = weight_decay;
   if (kind == "adam") return optim::Adam(std::move(parameters), o);
-  if (kind == "adamw") return optim::AdamW(std::move(parameters), o);
+  if (kind == "adamw") return optim::AdamW(std::move(parameters), optim::AdamWOptions::of(o));
   fail("optimiser", "no optimiser of this name", kind, "sgd, adam or adamw");
 }
 

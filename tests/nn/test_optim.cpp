@@ -136,9 +136,12 @@ TEST_P(AdamTest, EqualsTheReference) {
   compare<optim::AdamOptions>([](const auto& p) { return optim::Adam(p, GetParam()); }, GetParam(),
                               [](Reference& r, const std::vector<Vec>& g,
                                  const optim::AdamOptions& o) { r.adam(g, o, false); });
-  compare<optim::AdamOptions>([](const auto& p) { return optim::AdamW(p, GetParam()); }, GetParam(),
-                              [](Reference& r, const std::vector<Vec>& g,
-                                 const optim::AdamOptions& o) { r.adam(g, o, true); });
+  compare<optim::AdamOptions>(
+      [](const auto& p) { return optim::AdamW(p, optim::AdamWOptions::of(GetParam())); },
+      GetParam(),
+      [](Reference& r, const std::vector<Vec>& g, const optim::AdamOptions& o) {
+        r.adam(g, o, true);
+      });
 }
 
 INSTANTIATE_TEST_SUITE_P(
