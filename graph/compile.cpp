@@ -203,6 +203,8 @@ void check_finite(const Node& node, std::span<const Tensor> made) {
 
 CompiledProgram compile_program(Program captured, const CompileOptions& options) {
   const auto t0 = Clock::now();
+  // A Graph may be compiled while its scope is open; compiling is not part of the program.
+  const dispatch::InterceptorScope none(nullptr);
   for (const auto& name : options.without) find_pass(name);
   CompiledProgram c;
   c.captured_hash = hash(captured);

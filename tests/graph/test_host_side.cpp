@@ -1,0 +1,182 @@
+// What a captured function takes from the host side besides its arguments: each change there must
+// be noticed, or refused when the function is captured.
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <string>
+
+#include "autograd/autograd.h"
+#include "graph/builder.h"
+#include "graph/compile.h"
+#include "nn/nn.h"
+#include "ops/ops.h"
+
+namespace tandem {
+namespace {
+
+float value(const Tensor& t) {
+  return t.to_vector<float>().at(0);
+}
+
+TEST(HostSide, ValuesOfOutsideTensorsCannotBeRead) {
+  const Tensor w = full({1}, 2.0);
+  auto f = compile([=](const Tensor& x) { return w.item() > 1 ? x * 2 : x * 3; });
+  EXPECT_THROW(f(ones({1})), CaptureError);
+  auto g = compile([=](const Tensor& x) { return x * w.data<float>()[0]; });
+  EXPECT_THROW(g(ones({1})), CaptureError);
+}
+
+TEST(HostSide, FreezingAParameterIsNoticed) {
+  Tensor w = full({1}, 3.0).set_requires_grad(), u = full({1}, 2.0).set_requires_grad();
+  auto f = compile([=](const Tensor& x) {
+    Tensor(w).set_grad({});
+    Tensor(u).set_grad({});
+    Tensor loss = (x * w * u).sum();
+    loss.backward();
+    return loss;
+  });
+  f(ones({1}));
+  EXPECT_EQ(value(w.grad()), 2);
+  w.set_requires_grad(false);
+  f(ones({1}));
+  EXPECT_FALSE(w.grad().defined());
+  w.set_requires_grad(true);
+  f(ones({1}));
+  EXPECT_EQ(value(w.grad()), 2);
+  EXPECT_EQ(f.core().ledger().size(), 2u);  // the first program was right again
+}
+
+TEST(HostSide, AHookOnAParameterIsNoticed) {
+  Tensor w = ones({1}).set_requires_grad();
+  auto f = compile([=](const Tensor& x) {
+    Tensor(w).set_grad({});
+    Tensor loss = (x * w).sum();
+    loss.backward();
+    return loss;
+  });
+  f(ones({1}));
+  EXPECT_EQ(value(w.grad()), 1);
+  autograd::register_hook(w, [](const Tensor& g) { return g * 10; });
+  f(ones({1}));
+  EXPECT_EQ(value(w.grad()), 10);
+}
+
+TEST(HostSide, ALayerAddedLaterIsNoticed) {
+  nn::Sequential net;
+  net.add(nn::Linear(2, 2));
+  auto f = compile([=](const Tensor& x) { return net(x); });
+  f(ones({1, 2}));
+  net.add(nn::Linear(2, 3));
+  EXPECT_EQ(f(ones({1, 2})).shape(), Shape({1, 3}));
+}
+
+TEST(HostSide, AGradientThatSharesMemoryIsRefused) {
+  Tensor p = ones({1}).set_requires_grad(), g = ones({1});
+  p.set_grad(g);
+  auto f = compile([=](const Tensor& x) {
+    const Tensor r = x + 1;
+    Tensor slot = p.grad();
+    slot.mul_(Scalar(2));
+    return r * 3;
+  });
+  EXPECT_THROW(f(g), CaptureError);
+}
+
+TEST(HostSide, StaticArgumentsAreToldApart) {
+  auto f = compile([](const Tensor& x, const std::string& a, const std::string& b) {
+    return x * static_cast<double>(a.size()) + 100. * static_cast<double>(b.size());
+  });
+  EXPECT_EQ(value(f(ones({1}), std::string("a';'b"), std::string("c"))), 105);
+  EXPECT_EQ(value(f(ones({1}), std::string("a"), std::string("b';'c"))), 501);
+  auto g = compile([](const Tensor& x, auto n) { return std::pair(x, n); });
+  EXPECT_EQ(g(ones({1}), 1).second, 1);
+  EXPECT_EQ(g(ones({1}), 1L).second, 1L);
+}
+
+TEST(HostSide, AHostResultThatChangesIsRefused) {
+  int calls = 0;
+  auto f = compile([&](const Tensor& x) { return std::pair(x + 1, ++calls); });
+  EXPECT_THROW(f(ones({1})), CaptureError);
+}
+
+TEST(HostSide, CheckpointedActivationsCompile) {
+  Tensor w = full({1}, 3.0).set_requires_grad();
+  auto f = compile([=](const Tensor& x) {
+    Tensor(w).set_grad({});
+    Tensor c = autograd::checkpoint(
+        [](const std::vector<Tensor>& in) { return std::vector<Tensor>{in[0] * in[0]}; },
+        {x * w})[0];
+    c.backward();
+    return c;
+  });
+  for (int i = 0; i < 3; ++i) f(ones({1}));
+  EXPECT_EQ(value(w.grad()), 6);
+  EXPECT_EQ(f.core().ledger().size(), 1u);
+}
+
+TEST(HostSide, AnInPlaceWriteFromAViewOfTheSameTensorEqualsEager) {
+  manual_seed(3);
+  Tensor b = randn({64, 64}), c = b.clone();
+  auto f = compile([=](const Tensor& x) {
+    Tensor t = b;
+    t.add_(t.t());
+    return x;
+  });
+  f(ones({1}));
+  c.add_(c.t());
+  EXPECT_EQ(b.to_vector<float>(), c.to_vector<float>());
+}
+
+TEST(DeclaredGraph, GradientsOutliveTheGraph) {
+  Tensor w = ones({1}).set_requires_grad();
+  {
+    graph::Graph g;
+    const Tensor a = g.variable("A", {1});
+    std::optional<graph::Function> f;
+    {
+      const auto scope = g.scope();
+      Tensor loss = (a * w).sum();
+      loss.backward();
+      f = g.compile(loss);
+    }
+    EXPECT_FALSE(w.grad().defined());  // declared, not run
+    f->run({{"A", full({1}, 3.0)}});
+  }
+  EXPECT_EQ(value(w.grad()), 3);
+}
+
+TEST(DeclaredGraph, RefusesWhatItWasNotDeclaredFor) {
+  Tensor w = ones({1}).set_requires_grad();
+  {
+    graph::Graph g;
+    const Tensor a = g.variable("A", {1});
+    EXPECT_THROW((a * w).sum().backward(), CaptureError);  // no scope
+  }
+  EXPECT_FALSE(w.grad().defined());
+
+  graph::Graph g;
+  Tensor a = g.variable("A", {1});
+  const Tensor y = g.variable("B", {1}) + 1;
+  a.add_(Scalar(5));
+  const graph::Function f = g.compile(y * 3);
+  const Tensor t = ones({1});
+  EXPECT_THROW(f({{"A", t}, {"B", t}}), CaptureError);
+  EXPECT_EQ(value(f({{"A", ones({1})}, {"B", t}})), 6);
+  EXPECT_THROW(graph::Function{}.run({}), ValueError);
+
+  w.set_grad(ones({1}));
+  graph::Graph h;
+  const Tensor x = h.variable("X", {1});
+  std::optional<graph::Function> step;
+  {
+    const auto scope = h.scope();
+    Tensor loss = (x * w).sum();
+    loss.backward();
+    step = h.compile(loss);
+  }
+  w.set_grad({});
+  EXPECT_THROW(step->run({{"X", ones({1})}}), CaptureError);  // it accumulates into a gradient
+}
+
+}  // namespace
+}  // namespace tandem
