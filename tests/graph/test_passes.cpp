@@ -137,6 +137,17 @@ TEST(Fold, LeavesResultsWritesAndRandomness) {
   EXPECT_EQ(count(out, "full"), 2);
 }
 
+TEST(Fold, LeavesWhatIsWrittenLater) {
+  const Program p = capture({{3}}, [](auto& in) {
+    Tensor sum = zeros({3});
+    sum.add_(in[0]);  // a folded `sum` would remember this from run to run
+    Tensor table = Tensor::from<float>({1, 2, 3}, {3});
+    table.select(0, 1).add_(1);
+    return std::vector{sum * 2 + table};
+  });
+  checked(fold_constants, p, 0, static_cast<int>(p.nodes.size()));
+}
+
 TEST(Fold, LeavesLargeTensors) {
   const Program p = capture({{1000, 100}}, [](auto& in) {
     return std::vector{in[0] + exp(zeros({1000, 100}))};
@@ -201,6 +212,15 @@ TEST(Inplace, NotWhatIsNeededLater) {
     if (n.op().name != std::string_view("exp")) continue;
     EXPECT_EQ(n.reuse, -1) << dump(out);
   }
+}
+
+TEST(Inplace, NotUnderAnotherViewOfTheSameMemory) {
+  const Program p = capture({{4, 4}}, [](auto& in) {
+    const Tensor a = matmul(in[0], in[0]);
+    return std::vector{a + a.t()};  // row by row, the transpose would be read too late
+  });
+  const Program out = checked(reuse_buffers, p, 0, 3);
+  EXPECT_EQ(out.nodes[2].reuse, -1) << dump(out);
 }
 
 TEST(Passes, AreListedInOrder) {
