@@ -112,45 +112,52 @@ struct AttrType {
   std::shared_ptr<void> (*make_default)();
 };
 
+namespace detail {
+
+// Calls f(name, member) for each field.
+template <class A, class F>
+void each_field(F&& f) {
+  std::apply([&](auto... field) { (f(field.name, field.member), ...); }, A::fields());
+}
+
+template <class A>
+struct AttrOperations {
+  static bool equal(const void* a, const void* b) {
+    bool equal = true;
+    each_field<A>([&](const char*, auto m) {
+      equal = equal && same(static_cast<const A*>(a)->*m, static_cast<const A*>(b)->*m);
+    });
+    return equal;
+  }
+  static std::uint64_t hash(const void* a) {
+    std::uint64_t h = 0x51ed270b7a1f39c5ull;
+    each_field<A>([&](const char*, auto m) { h = hash_field(h, static_cast<const A*>(a)->*m); });
+    return h;
+  }
+  static std::string print(const void* a) {
+    std::string s;
+    each_field<A>([&](const char* name, auto m) {
+      s += (s.empty() ? "" : ", ") + std::string(name) + "=" +
+           print_field(static_cast<const A*>(a)->*m);
+    });
+    return s;
+  }
+  static std::shared_ptr<void> clone(const void* a) {
+    return std::make_shared<A>(*static_cast<const A*>(a));
+  }
+  static void visit(void* a, AttrVisitor& v) {
+    each_field<A>([&](const char* name, auto m) { v.visit(name, static_cast<A*>(a)->*m); });
+  }
+  static std::shared_ptr<void> make_default() { return std::make_shared<A>(); }
+};
+
+}  // namespace detail
+
 template <class A>
 inline constexpr AttrType attr_type_v = {
-    [](const void* a, const void* b) {
-      return std::apply(
-          [&](auto... f) {
-            return (detail::same(static_cast<const A*>(a)->*f.member,
-                                 static_cast<const A*>(b)->*f.member) &&
-                    ...);
-          },
-          A::fields());
-    },
-    [](const void* a) {
-      std::uint64_t h = 0x51ed270b7a1f39c5ull;
-      std::apply(
-          [&](auto... f) {
-            ((h = detail::hash_field(h, static_cast<const A*>(a)->*f.member)), ...);
-          },
-          A::fields());
-      return h;
-    },
-    [](const void* a) {
-      std::string s;
-      std::apply(
-          [&](auto... f) {
-            ((s += (s.empty() ? "" : ", ") + std::string(f.name) + "=" +
-                   detail::print_field(static_cast<const A*>(a)->*f.member)),
-             ...);
-          },
-          A::fields());
-      return s;
-    },
-    [](const void* a) -> std::shared_ptr<void> {
-      return std::make_shared<A>(*static_cast<const A*>(a));
-    },
-    [](void* a, AttrVisitor& v) {
-      std::apply([&](auto... f) { (v.visit(f.name, static_cast<A*>(a)->*f.member), ...); },
-                 A::fields());
-    },
-    []() -> std::shared_ptr<void> { return std::make_shared<A>(); },
+    detail::AttrOperations<A>::equal, detail::AttrOperations<A>::hash,
+    detail::AttrOperations<A>::print, detail::AttrOperations<A>::clone,
+    detail::AttrOperations<A>::visit, detail::AttrOperations<A>::make_default,
 };
 
 /// For ops without attributes.

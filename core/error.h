@@ -1,6 +1,8 @@
 // Errors. Every message reads `[op] rule; got …; expected …`.
 #pragma once
+#ifndef __CUDACC__  // nvcc does not get through it, and kernels have no use for it
 #include <fmt/format.h>
+#endif
 
 #include <stdexcept>
 #include <string>
@@ -62,6 +64,8 @@ class InternalError : public Error {
 namespace detail {
 /// " (at train.cpp:41)" while an operation is in progress on this thread, else "".
 std::string where();
+std::string error_message(std::string_view op, std::string_view rule, std::string_view got,
+                          std::string_view expected);
 }  // namespace detail
 
 /// Throws `E("[op] rule; got …; expected …")`; empty `got` or `expected` are left out.
@@ -69,10 +73,7 @@ std::string where();
 template <class E = ValueError>
 [[noreturn]] void fail(std::string_view op, std::string_view rule, std::string_view got = {},
                        std::string_view expected = {}) {
-  std::string m = fmt::format("[{}] {}", op, rule);
-  if (!got.empty()) m += fmt::format("; got {}", got);
-  if (!expected.empty()) m += fmt::format("; expected {}", expected);
-  throw E(m + detail::where());
+  throw E(detail::error_message(op, rule, got, expected));
 }
 
 }  // namespace tandem

@@ -99,6 +99,14 @@ std::string CallSite::path() {
   return s && s->path_ ? *s->path_ : std::string();
 }
 
+std::string detail::error_message(std::string_view op, std::string_view rule, std::string_view got,
+                                  std::string_view expected) {
+  std::string m = fmt::format("[{}] {}", op, rule);
+  if (!got.empty()) m += fmt::format("; got {}", got);
+  if (!expected.empty()) m += fmt::format("; expected {}", expected);
+  return m + where();
+}
+
 std::string detail::where() {
   if (!thread_state.loc) return {};
   return fmt::format(" (at {})", str(CallSite::blame(*thread_state.loc)));

@@ -1,5 +1,6 @@
 #include "core/backend.h"
 
+#include <chrono>
 #include <cstring>
 
 #include "core/parallel.h"
@@ -12,10 +13,23 @@ namespace tandem {
 
 namespace {
 
-// Launches on the CPU are over when they return.
 class HostStream final : public Stream {
  public:
   void synchronize() override {}
+};
+
+class HostEvent final : public Event {
+ public:
+  void record(Stream&) override { at_ = std::chrono::steady_clock::now(); }
+  void block(Stream&) override {}
+  void synchronize() override {}
+  double milliseconds_since(Event& earlier) override {
+    return std::chrono::duration<double, std::milli>(at_ - static_cast<HostEvent&>(earlier).at_)
+        .count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point at_;
 };
 
 class CpuBackend final : public Backend {
@@ -36,6 +50,15 @@ class CpuBackend final : public Backend {
   Stream& stream(int) override {
     return stream_;
   }
+  Stream* set_stream(int, Stream*) override {
+    return &stream_;
+  }
+  std::unique_ptr<Stream> make_stream(int) override {
+    return std::make_unique<HostStream>();
+  }
+  std::unique_ptr<Event> make_event(int) override {
+    return std::make_unique<HostEvent>();
+  }
 
   void copy(void* dst, Device to, const void* src, Device from, std::size_t bytes) override {
     if (!to.is_cpu() || !from.is_cpu()) {
@@ -43,6 +66,10 @@ class CpuBackend final : public Backend {
                         fmt::format("{} to {}", from.str(), to.str()));
     }
     if (bytes) std::memmove(dst, src, bytes);
+  }
+  void copy_async(void* dst, Device to, const void* src, Device from, std::size_t bytes,
+                  Stream&) override {
+    copy(dst, to, src, from, bytes);
   }
 
   PlanFn kernel(std::uint16_t op_id) override {
