@@ -271,6 +271,7 @@ std::vector<Tensor> run(std::span<const Tensor> outputs, std::span<const Tensor>
     ~Restore() { accumulating = saved; }
   } restore;
   accumulating = accumulate;
+  const Autocast off(DType::bf16, false);
   BackwardPass pass(targets, accumulate, o);
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     if (!outputs[k].defined()) fail<AutogradError>(op, "an output is undefined");

@@ -135,6 +135,7 @@ class CheckpointNode final : public Node {
         }
       } put_back{rng, now};
       EnableGrad tape;
+      const Autocast as_then(autocast_);
       out = f_(leaves);
     }
     std::vector<Tensor> roots, seeds;
@@ -154,6 +155,7 @@ class CheckpointNode final : public Node {
   std::vector<Tensor> in_;
   std::vector<std::uint32_t> versions_;
   Tensor rng_;
+  AutocastMode autocast_ = autocast_mode();  // of the forward pass
 };
 
 // An input handed through must not have its own history replaced.

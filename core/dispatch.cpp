@@ -120,7 +120,38 @@ void execute_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
     check_finite(op, *in[0], "output 0");
 }
 
+namespace {
+
+/// What `op` wants an input cast to; the input's own type if that will do.
+DType autocast_type(const OpDef& op, DType t) {
+  if (!is_floating(t) || t == DType::f64) return t;
+  return op.traits.autocast == AutocastClass::low ? thread_state.autocast.dtype : DType::f32;
+}
+
+Outputs call_autocast(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc) {
+  // An op that mixes f64 with other types is left to the promotion rules.
+  bool wide = false;
+  for (const Tensor* t : in) wide = wide || (t->defined() && t->dtype() == DType::f64);
+  InlineArray<Tensor, 8> casts(in.size());
+  InlineArray<const Tensor*, 8> now(in.size());
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    now[i] = in[i];
+    if (wide || !in[i]->defined()) continue;
+    const DType t = autocast_type(op, in[i]->dtype());
+    if (t == in[i]->dtype()) continue;
+    casts[i] = in[i]->to(t, loc);
+    now[i] = &casts[i];
+  }
+  const Autocast off(DType::bf16, false);
+  return call(op, {now.data(), now.size()}, attrs, loc);
+}
+
+}  // namespace
+
 Outputs call(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc) {
+  if (thread_state.autocast.on && op.traits.autocast != AutocastClass::none) [[unlikely]] {
+    return call_autocast(op, in, attrs, loc);
+  }
   InProgress in_progress(loc);
   const PreparedOp& p = prepare_inputs(op, in, attrs);
   const bool tape = thread_state.grad_enabled && op.vjp && wants_grad(in);

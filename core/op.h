@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/attrs.h"
+#include "core/autocast.h"
 #include "core/policy.h"
 #include "core/tensor.h"
 
@@ -191,6 +192,7 @@ struct OpTraits {
   bool random = false;
   /// Input i (bit i) may share its buffer with output 0 when the descriptions are equal.
   std::uint32_t inplace = 0;
+  AutocastClass autocast = AutocastClass::none;
 };
 
 /// Everything about an op that is not a kernel.

@@ -22,6 +22,23 @@ std::string Policy::str() const {
                      tf32, fast_math, vendor, search);
 }
 
+AutocastMode autocast_mode() {
+  return thread_state.autocast;
+}
+void set_autocast_mode(AutocastMode mode) {
+  if (mode.on && !is_low_precision(mode.dtype)) {
+    fail<TypeError>("autocast", "casts to a 16-bit floating type", name_of(mode.dtype),
+                    "bf16 or f16");
+  }
+  thread_state.autocast = mode;
+}
+std::string AutocastMode::str() const {
+  return on ? name_of(dtype) : "off";
+}
+Autocast::Autocast(DType dtype, bool on) : saved_(autocast_mode()) {
+  set_autocast_mode({on, dtype});
+}
+
 bool grad_enabled() {
   return thread_state.grad_enabled;
 }

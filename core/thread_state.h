@@ -1,5 +1,6 @@
 // What every thread carries: one struct, so that the hot path touches one cache line.
 #pragma once
+#include "core/autocast.h"
 #include "core/dispatch.h"
 #include "core/policy.h"
 #include "core/source.h"
@@ -15,6 +16,7 @@ struct ThreadState {
   bool grad_enabled = true;
   bool anomaly = false;
   bool recording = false;
+  AutocastMode autocast;
   Device default_device;
 };
 

@@ -25,6 +25,7 @@ struct Signature {
   std::vector<std::uint8_t> wants_grad;
   CompiledFunction::Statics statics;
   Policy policy;
+  AutocastMode autocast;
   bool grad = true;
   Device device;
   int threads = 1;
@@ -33,7 +34,8 @@ struct Signature {
   bool matches(std::span<const Tensor* const> a, const CompiledFunction::Statics& s) const {
     if (a.size() != args.size() || grad != grad_enabled() || !(policy == tandem::policy()) ||
         !(device == default_device()) || threads != num_threads() ||
-        anomaly != dispatch::anomaly_mode() || *s.type != *statics.type || s.text != statics.text) {
+        !(autocast == autocast_mode()) || anomaly != dispatch::anomaly_mode() ||
+        *s.type != *statics.type || s.text != statics.text) {
       return false;
     }
     for (std::size_t i = 0; i < a.size(); ++i) {
@@ -51,6 +53,7 @@ struct Signature {
     }
     r.statics = s;
     r.policy = tandem::policy();
+    r.autocast = autocast_mode();
     r.grad = grad_enabled();
     r.device = default_device();
     r.threads = num_threads();
@@ -78,6 +81,9 @@ struct Signature {
     if (*was.statics.type != *is.statics.type) return "types of the arguments";
     if (!(was.policy == is.policy)) {
       return fmt::format("policy: {} -> {}", was.policy.str(), is.policy.str());
+    }
+    if (!(was.autocast == is.autocast)) {
+      return fmt::format("autocast: {} -> {}", was.autocast.str(), is.autocast.str());
     }
     if (was.grad != is.grad) return fmt::format("tape on: {} -> {}", was.grad, is.grad);
     if (!(was.device == is.device)) {

@@ -184,7 +184,7 @@ constinit const OpDef conv2d = {
     .attrs = &attr_type_v<ConvAttrs>,
     .infer = infer_conv2d,
     .vjp = vjp_conv2d,
-    .traits = {.saves_inputs = 0b11},
+    .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
     .cost = [](const PreparedOp& p) { return cost_conv(p, p.in[1], p.out[0]); },
     .doc = "Cross-correlation of x [N, C, H, W] with w [O, C/groups, kh, kw], plus b [O]."};
 
@@ -194,7 +194,7 @@ constinit const OpDef conv2d_grad_input = {
     .attrs = &attr_type_v<ConvAttrs>,
     .infer = infer_grad_input,
     .vjp = vjp_grad_input,
-    .traits = {.saves_inputs = 0b11},
+    .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
     .cost = [](const PreparedOp& p) { return cost_conv(p, p.in[1], p.in[0]); },
     .doc = "Gradient of conv2d with respect to x, from gy and w; a transposed convolution."};
 
@@ -204,7 +204,7 @@ constinit const OpDef conv2d_grad_weight = {
     .attrs = &attr_type_v<ConvAttrs>,
     .infer = infer_grad_weight,
     .vjp = vjp_grad_weight,
-    .traits = {.saves_inputs = 0b11},
+    .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
     .cost = [](const PreparedOp& p) { return cost_conv(p, p.out[0], p.in[1]); },
     .doc = "Gradient of conv2d with respect to w, from x and gy."};
 

@@ -117,11 +117,15 @@ struct Saves {
 
 // A description equal to an input's puts every element at the same place, so writing over any
 // input is safe.
-constexpr OpTraits traits(Saves s) {
+constexpr OpTraits traits(OpId id, Saves s) {
+  const bool wide = id == OpId::exp_ || id == OpId::log_ || id == OpId::log1p_ ||
+                    id == OpId::reciprocal_ || id == OpId::rsqrt_ || id == OpId::pow_ ||
+                    id == OpId::softplus_;
   return {.kind = OpKind::elementwise,
           .saves_inputs = s.inputs,
           .saves_outputs = s.outputs,
-          .inplace = kAll};
+          .inplace = kAll,
+          .autocast = wide ? AutocastClass::f32 : AutocastClass::none};
 }
 
 template <class A = NoAttrs>
@@ -132,7 +136,7 @@ constexpr OpDef define(OpId id, const char* name, void (*vjp)(VjpContext&), Save
           .attrs = &attr_type_v<A>,
           .infer = infer_elementwise,
           .vjp = vjp,
-          .traits = traits(s),
+          .traits = traits(id, s),
           .cost = cost_elementwise,
           .saves = s.per_call,
           .doc = doc};

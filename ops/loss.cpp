@@ -216,7 +216,7 @@ constinit const OpDef nll = {.id = id_of(OpId::nll_),
                              .attrs = &attr_type_v<NllAttrs>,
                              .infer = infer_nll,
                              .vjp = vjp_nll,
-                             .traits = {.saves_inputs = 0b10},
+                             .traits = {.saves_inputs = 0b10, .autocast = AutocastClass::f32},
                              .cost = cost_nll,
                              .doc = "-logp[target], reduced."};
 constinit const OpDef nll_grad = {.id = id_of(OpId::nll_grad_),
@@ -233,7 +233,7 @@ constinit const OpDef cross_entropy = {
     .attrs = &attr_type_v<CrossEntropyAttrs>,
     .infer = infer_cross_entropy,
     .vjp = vjp_cross_entropy,
-    .traits = {.saves_inputs = 0b10, .saves_outputs = 0b10},
+    .traits = {.saves_inputs = 0b10, .saves_outputs = 0b10, .autocast = AutocastClass::f32},
     .cost = cost_cross_entropy,
     .doc = "-log(softmax(logits))[target], reduced, and the log-probabilities."};
 constinit const OpDef cross_entropy_grad = {.id = id_of(OpId::cross_entropy_grad_),

@@ -128,7 +128,7 @@ constinit const OpDef matmul = {
     .attrs = &attr_type_v<MatmulAttrs>,
     .infer = infer_matmul,
     .vjp = vjp_matmul,
-    .traits = {.saves_inputs = 0b11},
+    .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
     .cost = cost_matmul,
     .doc = "Matrix product a [..., M, K] b [..., K, N]; leading axes broadcast."};
 
@@ -137,7 +137,7 @@ constinit const OpDef linear = {.id = id_of(OpId::linear_),
                                 .attrs = &attr_type_v<LinearAttrs>,
                                 .infer = infer_linear,
                                 .vjp = vjp_linear,
-                                .traits = {.saves_inputs = 0b11},
+                                .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
                                 .cost = cost_matmul,
                                 .doc = "y = x wT + b for x [..., in], w [out, in], b [out]."};
 

@@ -352,14 +352,15 @@ constinit const OpDef batch_norm_grad = {.id = id_of(OpId::batch_norm_grad_),
                                          .traits = {.saves_inputs = 0b11111},
                                          .cost = cost_norm<10>,
                                          .doc = "Gradients of batch_norm_train: x, w, b."};
-constinit const OpDef layer_norm = {.id = id_of(OpId::layer_norm_),
-                                    .name = "layer_norm",
-                                    .attrs = &attr_type_v<LayerNormAttrs>,
-                                    .infer = infer_layer_norm,
-                                    .vjp = vjp_layer_norm,
-                                    .traits = {.saves_inputs = 0b11, .saves_outputs = 0b110},
-                                    .cost = cost_norm<7>,
-                                    .doc = "Normalises over the last axes."};
+constinit const OpDef layer_norm = {
+    .id = id_of(OpId::layer_norm_),
+    .name = "layer_norm",
+    .attrs = &attr_type_v<LayerNormAttrs>,
+    .infer = infer_layer_norm,
+    .vjp = vjp_layer_norm,
+    .traits = {.saves_inputs = 0b11, .saves_outputs = 0b110, .autocast = AutocastClass::f32},
+    .cost = cost_norm<7>,
+    .doc = "Normalises over the last axes."};
 constinit const OpDef layer_norm_grad = {.id = id_of(OpId::layer_norm_grad_),
                                          .name = "layer_norm_grad",
                                          .infer = infer_layer_norm_grad,

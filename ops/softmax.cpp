@@ -73,14 +73,15 @@ Cost cost_softmax(const PreparedOp& p) {
 }  // namespace
 
 namespace op {
-constinit const OpDef softmax = {.id = id_of(OpId::softmax_),
-                                 .name = "softmax",
-                                 .attrs = &attr_type_v<SoftmaxAttrs>,
-                                 .infer = infer_softmax,
-                                 .vjp = vjp_softmax,
-                                 .traits = {.saves_outputs = 0b1, .inplace = 0b1},
-                                 .cost = cost_softmax<5>,
-                                 .doc = "exp(x) / sum(exp(x)) along an axis."};
+constinit const OpDef softmax = {
+    .id = id_of(OpId::softmax_),
+    .name = "softmax",
+    .attrs = &attr_type_v<SoftmaxAttrs>,
+    .infer = infer_softmax,
+    .vjp = vjp_softmax,
+    .traits = {.saves_outputs = 0b1, .inplace = 0b1, .autocast = AutocastClass::f32},
+    .cost = cost_softmax<5>,
+    .doc = "exp(x) / sum(exp(x)) along an axis."};
 constinit const OpDef softmax_grad = {.id = id_of(OpId::softmax_grad_),
                                       .name = "softmax_grad",
                                       .attrs = &attr_type_v<SoftmaxAttrs>,
@@ -89,14 +90,15 @@ constinit const OpDef softmax_grad = {.id = id_of(OpId::softmax_grad_),
                                       .traits = {.saves_inputs = 0b11, .inplace = 0b11},
                                       .cost = cost_softmax<4>,
                                       .doc = "y (g - sum(g y)) along an axis."};
-constinit const OpDef log_softmax = {.id = id_of(OpId::log_softmax_),
-                                     .name = "log_softmax",
-                                     .attrs = &attr_type_v<SoftmaxAttrs>,
-                                     .infer = infer_softmax,
-                                     .vjp = vjp_log_softmax,
-                                     .traits = {.saves_outputs = 0b1, .inplace = 0b1},
-                                     .cost = cost_softmax<5>,
-                                     .doc = "log(softmax(x)) along an axis."};
+constinit const OpDef log_softmax = {
+    .id = id_of(OpId::log_softmax_),
+    .name = "log_softmax",
+    .attrs = &attr_type_v<SoftmaxAttrs>,
+    .infer = infer_softmax,
+    .vjp = vjp_log_softmax,
+    .traits = {.saves_outputs = 0b1, .inplace = 0b1, .autocast = AutocastClass::f32},
+    .cost = cost_softmax<5>,
+    .doc = "log(softmax(x)) along an axis."};
 constinit const OpDef log_softmax_grad = {.id = id_of(OpId::log_softmax_grad_),
                                           .name = "log_softmax_grad",
                                           .attrs = &attr_type_v<SoftmaxAttrs>,
