@@ -85,20 +85,32 @@ double read_lr(DType t, const void* p) {
   return t == DType::f64 ? *static_cast<const double*>(p) : *static_cast<const float*>(p);
 }
 
+/// What the scaling says: gradients count times `factor`, and maybe not at all.
+struct Scaling {
+  float factor = 1;
+  bool skip = false;
+};
+Scaling read_scaling(bool scaled, const void* p) {
+  if (!scaled) return {};
+  const float* s = static_cast<const float*>(p);
+  return {s[0], s[1] != 0};
+}
+
+// Multiplying by a scaling of 1 changes no gradient, so scaled and unscaled steps share one loop.
 template <class T, class A>
-void sgd(T* __restrict p, const T* __restrict g, i64 n, A lr, A decay) {
+void sgd(T* __restrict p, const T* __restrict g, i64 n, A lr, A decay, A scale) {
   for (i64 i = 0; i < n; ++i) {
     const A v = static_cast<A>(p[i]);
-    p[i] = static_cast<T>(v - lr * (static_cast<A>(g[i]) + decay * v));
+    p[i] = static_cast<T>(v - lr * (static_cast<A>(g[i]) * scale + decay * v));
   }
 }
 
 template <bool Nesterov, class T, class A>
 void sgd_momentum(T* __restrict p, const T* __restrict g, A* __restrict u, i64 n, A lr, A decay,
-                  A momentum, A share) {
+                  A scale, A momentum, A share) {
   for (i64 i = 0; i < n; ++i) {
     const A v = static_cast<A>(p[i]);
-    const A d = static_cast<A>(g[i]) + decay * v;
+    const A d = static_cast<A>(g[i]) * scale + decay * v;
     const A b = momentum * u[i] + share * d;
     u[i] = b;
     p[i] = static_cast<T>(v - lr * (Nesterov ? d + momentum * b : b));
@@ -113,6 +125,7 @@ struct AdamFactors {
   double rate;  // the step is rate m / (sqrt(v) root + eps)
   double root;
   double eps;
+  double scale;  // of the gradient
 };
 
 template <class T, class A>
@@ -120,10 +133,11 @@ void adam(T* __restrict p, const T* __restrict g, A* __restrict m, A* __restrict
           const AdamFactors& f) {
   const A keep = static_cast<A>(f.keep), decay = static_cast<A>(f.decay), fm = static_cast<A>(f.m),
           fv = static_cast<A>(f.v), beta2 = static_cast<A>(f.beta2), rate = static_cast<A>(f.rate),
-          root = static_cast<A>(f.root), eps = static_cast<A>(f.eps);
+          root = static_cast<A>(f.root), eps = static_cast<A>(f.eps),
+          scale = static_cast<A>(f.scale);
   for (i64 i = 0; i < n; ++i) {
     const A x = static_cast<A>(p[i]);
-    const A d = static_cast<A>(g[i]) + decay * x;
+    const A d = static_cast<A>(g[i]) * scale + decay * x;
     const A mi = m[i] + fm * (d - m[i]);
     const A vi = beta2 * v[i] + fv * (d * d);
     m[i] = mi;
@@ -139,12 +153,15 @@ RefPtr<Plan> plan_sgd_step(const PlanRequest& r) {
   const int lists = attrs.has_momentum() ? 3 : 2;
   const i64 lr_at = lists * attrs.num_params;
   const DType lr_type = r.in[static_cast<std::size_t>(lr_at)].dtype;
+  const std::size_t last = r.in.size() - 1;
   std::size_t bytes = 0;
   const Parameters params(r, attrs.num_params, lists, bytes);
   return make_plan(
       "cpu:sgd_step",
       [=](const LaunchArgs& a) {
         const double lr = read_lr(lr_type, a.in[lr_at]);
+        const Scaling scaling = read_scaling(attrs.scaled, a.in[last]);
+        if (scaling.skip) return;
         double share = 1 - attrs.dampening;
         if (attrs.counts_steps()) {
           i64& step = *static_cast<i64*>(a.in[lr_at + 1]);
@@ -156,13 +173,14 @@ RefPtr<Plan> plan_sgd_step(const PlanRequest& r) {
           using A = compute_t<T>;
           T *p = static_cast<T*>(t[0]) + b, *g = static_cast<T*>(t[1]) + b;
           const A rate = static_cast<A>(lr), decay = static_cast<A>(attrs.weight_decay);
-          if (!attrs.has_momentum()) return sgd(p, g, e - b, rate, decay);
+          const A scale = static_cast<A>(scaling.factor);
+          if (!attrs.has_momentum()) return sgd(p, g, e - b, rate, decay, scale);
           A* u = static_cast<A*>(t[2]) + b;
           const A momentum = static_cast<A>(attrs.momentum), part = static_cast<A>(share);
           if (attrs.nesterov) {
-            sgd_momentum<true>(p, g, u, e - b, rate, decay, momentum, part);
+            sgd_momentum<true>(p, g, u, e - b, rate, decay, scale, momentum, part);
           } else {
-            sgd_momentum<false>(p, g, u, e - b, rate, decay, momentum, part);
+            sgd_momentum<false>(p, g, u, e - b, rate, decay, scale, momentum, part);
           }
         });
       },
@@ -173,12 +191,15 @@ RefPtr<Plan> plan_adam_step(const PlanRequest& r) {
   const auto attrs = r.attrs<AdamAttrs>();
   const i64 lr_at = 4 * attrs.num_params;
   const DType lr_type = r.in[static_cast<std::size_t>(lr_at)].dtype;
+  const std::size_t last = r.in.size() - 1;
   std::size_t bytes = 0;
   const Parameters params(r, attrs.num_params, 4, bytes);
   return make_plan(
       "cpu:adam_step",
       [=](const LaunchArgs& a) {
         const double lr = read_lr(lr_type, a.in[lr_at]);
+        const Scaling scaling = read_scaling(attrs.scaled, a.in[last]);
+        if (scaling.skip) return;
         i64& step = *static_cast<i64*>(a.in[lr_at + 1]);
         const double t = static_cast<double>(++step);
         const double c1 = 1 - std::pow(attrs.beta1, t);
@@ -190,7 +211,8 @@ RefPtr<Plan> plan_adam_step(const PlanRequest& r) {
                             .beta2 = attrs.beta2,
                             .rate = attrs.eps_hat ? lr * c2 / c1 : lr / c1,
                             .root = attrs.eps_hat ? 1 : 1 / c2,
-                            .eps = attrs.eps};
+                            .eps = attrs.eps,
+                            .scale = scaling.factor};
         params.each(a, [&](auto tag, i64 b, i64 e, void* const* s) {
           using T = typename decltype(tag)::type;
           using A = compute_t<T>;

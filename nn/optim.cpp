@@ -85,7 +85,7 @@ void Optimizer::add_group(std::vector<Tensor> parameters, double lr, int slots, 
   state_->groups.push_back(std::move(g));
 }
 
-void Optimizer::step(SrcLoc loc) const {
+void Optimizer::step(const Tensor& scaling, SrcLoc loc) const {
   const NoGrad no_grad;
   for (Group& g : state_->groups) {
     for (Bucket& b : g.buckets) {
@@ -94,6 +94,7 @@ void Optimizer::step(SrcLoc loc) const {
         b.live.clear();
         b.gradients.clear();
         for (auto& slot : b.live_slots) slot.clear();
+        b.scaling = {};
       };
       clear();  // an update may have thrown
       for (std::size_t i = 0; i < b.parameters.size(); ++i) {
@@ -103,10 +104,24 @@ void Optimizer::step(SrcLoc loc) const {
         b.gradients.push_back(std::move(grad));
         for (std::size_t k = 0; k < b.slots.size(); ++k) b.live_slots[k].push_back(b.slots[k][i]);
       }
+      b.scaling = scaling;
       if (!b.live.empty()) g.update(b, loc);
       clear();
     }
   }
+}
+
+std::vector<Tensor> Optimizer::gradients() const {
+  std::vector<Tensor> r;
+  for (const Group& g : state_->groups) {
+    for (const Bucket& b : g.buckets) {
+      for (const Tensor& p : b.parameters) {
+        Tensor grad = p.grad();
+        if (grad.defined()) r.push_back(std::move(grad));
+      }
+    }
+  }
+  return r;
 }
 
 void Optimizer::zero_grad() const {
@@ -217,7 +232,7 @@ SGD::SGD(std::vector<ParameterGroup<SgdOptions>> groups) : Optimizer("SGD", {"mo
     add_group(std::move(g.parameters), o.lr, slots, a.counts_steps(), [a](Bucket& b, SrcLoc loc) {
       static const std::vector<Tensor> none;
       sgd_step(b.live, b.gradients, b.live_slots.empty() ? none : b.live_slots[0], b.lr, a, b.step,
-               loc);
+               b.scaling, loc);
     });
   }
 }
@@ -238,7 +253,8 @@ Adam::Adam(const char* name, std::vector<ParameterGroup<AdamOptions>> groups, bo
                       .decoupled = decoupled,
                       .eps_hat = o.eps_hat};
     add_group(std::move(g.parameters), o.lr, 2, true, [a](Bucket& b, SrcLoc loc) {
-      adam_step(b.live, b.gradients, b.live_slots[0], b.live_slots[1], b.lr, b.step, a, loc);
+      adam_step(b.live, b.gradients, b.live_slots[0], b.live_slots[1], b.lr, b.step, a, b.scaling,
+                loc);
     });
   }
 }

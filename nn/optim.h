@@ -19,10 +19,16 @@ namespace tandem::optim {
 class Optimizer {
  public:
   /// Changes every parameter that has a gradient: one operation for each group (and device).
-  void step(SrcLoc loc = SrcLoc::current()) const;
+  /// `scaling` (f32[2], on the parameters' device): see sgd_step; what GradScaler::step passes.
+  void step(SrcLoc loc = SrcLoc::current()) const { step(Tensor(), loc); }
+  void step(const Tensor& scaling, SrcLoc loc = SrcLoc::current()) const;
+  /// The gradients there are, of all groups.
+  std::vector<Tensor> gradients() const;
   /// Drops the gradients (to "none", which costs nothing; not to zeros).
   void zero_grad() const;
 
+  /// Equal for copies of one optimiser only.
+  const void* identity() const { return state_.get(); }
   int groups() const;
   double lr(int group = 0) const;
   /// For all groups, or one. CaptureError inside a capture: it would not happen at replay.
@@ -44,6 +50,7 @@ class Optimizer {
     std::vector<std::vector<Tensor>> slots;  // of each kind one for each parameter
     Tensor lr;                               // f64[]: what is saved and loaded is the exact rate
     Tensor step;                             // i64[], undefined if not wanted
+    Tensor scaling;                          // of this step, undefined if none
     // Of this step: those with a gradient. Members only to keep their memory.
     std::vector<Tensor> live, gradients;
     std::vector<std::vector<Tensor>> live_slots;

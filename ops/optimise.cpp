@@ -54,6 +54,12 @@ void check_step(InferContext& c, int i) {
   c.mutates(i);
 }
 
+// The last input, if there is one.
+void check_scaling(const InferContext& c, int i) {
+  c.expect_dtype(i, DType::f32);
+  c.expect_shape(i, {2}, "the scaling is a factor and a flag");
+}
+
 constexpr List kSgdLists[] = {{"parameter", false}, {"gradient", false}, {"momentum", true}};
 constexpr List kAdamLists[] = {
     {"parameter", false}, {"gradient", false}, {"first moment", true}, {"second moment", true}};
@@ -62,7 +68,8 @@ void infer_sgd_step(InferContext& c) {
   const auto& a = c.attrs<SgdAttrs>();
   const std::size_t lists = a.has_momentum() ? 3 : 2;
   const int n = static_cast<int>(a.num_params), lr = n * static_cast<int>(lists);
-  c.expect_inputs(lr + 1 + a.counts_steps());
+  const int end = lr + 1 + a.counts_steps();
+  c.expect_inputs(end + a.scaled);
   if (a.nesterov && (!a.has_momentum() || a.dampening != 0)) {
     c.fail<ValueError>("Nesterov momentum needs a momentum and no dampening",
                        fmt::format("momentum {}, dampening {}", a.momentum, a.dampening));
@@ -70,12 +77,13 @@ void infer_sgd_step(InferContext& c) {
   check_lists(c, n, std::span(kSgdLists, lists));
   check_lr(c, lr);
   if (a.counts_steps()) check_step(c, lr + 1);
+  if (a.scaled) check_scaling(c, end);
 }
 
 void infer_adam_step(InferContext& c) {
   const auto& a = c.attrs<AdamAttrs>();
   const int n = static_cast<int>(a.num_params);
-  c.expect_inputs(4 * n + 2);
+  c.expect_inputs(4 * n + 2 + a.scaled);
   if (!(a.beta1 >= 0 && a.beta1 < 1 && a.beta2 >= 0 && a.beta2 < 1)) {
     c.fail<ValueError>("the decay rates lie in [0, 1)",
                        fmt::format("beta1 {}, beta2 {}", a.beta1, a.beta2));
@@ -84,6 +92,7 @@ void infer_adam_step(InferContext& c) {
   check_lists(c, n, kAdamLists);
   check_lr(c, 4 * n);
   check_step(c, 4 * n + 1);
+  if (a.scaled) check_scaling(c, 4 * n + 2);
 }
 
 double bytes_of(const PreparedOp& p) {
@@ -140,14 +149,15 @@ constinit const OpDef adam_step = {.id = id_of(OpId::adam_step_),
 
 void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
               std::span<const Tensor> momenta, const Tensor& lr, SgdAttrs attrs, const Tensor& step,
-              SrcLoc loc) {
+              const Tensor& scaling, SrcLoc loc) {
   const char* name = op::sgd_step.name;
   const std::size_t n = params.size();
   if (n == 0) return;
   attrs.num_params = static_cast<std::int64_t>(n);
   if (!attrs.has_momentum()) attrs.dampening = 0;
+  attrs.scaled = scaling.defined();
   std::vector<const Tensor*> in;
-  in.reserve(3 * n + 2);
+  in.reserve(3 * n + 3);
   append(in, params, n, name, "parameter");
   append(in, grads, n, name, "gradient");
   append(in, momenta, attrs.has_momentum() ? n : 0, name, "momentum");
@@ -156,25 +166,28 @@ void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
     if (!step.defined()) fail<ValueError>(name, "dampening needs a step count", "none", "i64[]");
     in.push_back(&step);
   }
+  if (attrs.scaled) in.push_back(&scaling);
   const NoGrad guard;
   dispatch::call(op::sgd_step, in, attrs, loc);
 }
 
 void adam_step(std::span<const Tensor> params, std::span<const Tensor> grads,
                std::span<const Tensor> m, std::span<const Tensor> v, const Tensor& lr,
-               const Tensor& step, AdamAttrs attrs, SrcLoc loc) {
+               const Tensor& step, AdamAttrs attrs, const Tensor& scaling, SrcLoc loc) {
   const char* name = op::adam_step.name;
   const std::size_t n = params.size();
   if (n == 0) return;
   attrs.num_params = static_cast<std::int64_t>(n);
+  attrs.scaled = scaling.defined();
   std::vector<const Tensor*> in;
-  in.reserve(4 * n + 2);
+  in.reserve(4 * n + 3);
   append(in, params, n, name, "parameter");
   append(in, grads, n, name, "gradient");
   append(in, m, n, name, "first moment");
   append(in, v, n, name, "second moment");
   in.push_back(&lr);
   in.push_back(&step);
+  if (attrs.scaled) in.push_back(&scaling);
   const NoGrad guard;
   dispatch::call(op::adam_step, in, attrs, loc);
 }

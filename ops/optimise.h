@@ -9,12 +9,15 @@ namespace tandem {
 struct SgdAttrs {
   double momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false;
-  std::int64_t num_params = 0;  // set by sgd_step
+  bool scaled = false;  // set by sgd_step, as is
+  std::int64_t num_params = 0;
   static constexpr auto fields() {
-    return std::tuple{
-        Field{"momentum", &SgdAttrs::momentum}, Field{"dampening", &SgdAttrs::dampening},
-        Field{"weight_decay", &SgdAttrs::weight_decay}, Field{"nesterov", &SgdAttrs::nesterov},
-        Field{"num_params", &SgdAttrs::num_params}};
+    return std::tuple{Field{"momentum", &SgdAttrs::momentum},
+                      Field{"dampening", &SgdAttrs::dampening},
+                      Field{"weight_decay", &SgdAttrs::weight_decay},
+                      Field{"nesterov", &SgdAttrs::nesterov},
+                      Field{"scaled", &SgdAttrs::scaled},
+                      Field{"num_params", &SgdAttrs::num_params}};
   }
   bool has_momentum() const { return momentum != 0; }
   bool counts_steps() const { return has_momentum() && dampening != 0; }
@@ -22,9 +25,10 @@ struct SgdAttrs {
 
 struct AdamAttrs {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
-  bool decoupled = false;       // AdamW: the decay shrinks the parameter, not the gradient
-  bool eps_hat = false;         // epsilon added before the bias correction of v, as TensorFlow does
-  std::int64_t num_params = 0;  // set by adam_step
+  bool decoupled = false;  // AdamW: the decay shrinks the parameter, not the gradient
+  bool eps_hat = false;    // epsilon added before the bias correction of v, as TensorFlow does
+  bool scaled = false;     // set by adam_step, as is
+  std::int64_t num_params = 0;
   static constexpr auto fields() {
     return std::tuple{Field{"beta1", &AdamAttrs::beta1},
                       Field{"beta2", &AdamAttrs::beta2},
@@ -32,6 +36,7 @@ struct AdamAttrs {
                       Field{"weight_decay", &AdamAttrs::weight_decay},
                       Field{"decoupled", &AdamAttrs::decoupled},
                       Field{"eps_hat", &AdamAttrs::eps_hat},
+                      Field{"scaled", &AdamAttrs::scaled},
                       Field{"num_params", &AdamAttrs::num_params}};
   }
 };
@@ -43,11 +48,13 @@ struct AdamAttrs {
 /// shapes and dtypes; momenta too, but f32 for f16 and bf16 parameters, zeros before the first
 /// step, and none at all without momentum. lr: f32 or f64, one element, read when the op runs. With
 /// dampening the first step is undampened (u = g), so the steps must be counted: `step`, i64 with
-/// one element, 0 before the first step, is incremented by the op; otherwise leave it out. Not
+/// one element, 0 before the first step, is incremented by the op; otherwise leave it out.
+/// `scaling`, f32[2], may be left out: gradients are multiplied by its first element as they are
+/// read, and if the second is not 0 the whole step is left out (see optim::GradScaler). Not
 /// differentiable. Throws ShapeError, TypeError, ValueError.
 void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
               std::span<const Tensor> momenta, const Tensor& lr, SgdAttrs attrs,
-              const Tensor& step = {}, SrcLoc loc = SrcLoc::current());
+              const Tensor& step = {}, const Tensor& scaling = {}, SrcLoc loc = SrcLoc::current());
 
 /// Adam, for each parameter p with gradient g and moments m, v, at step t (from 1):
 ///   g += weight_decay p  (decoupled: p -= lr weight_decay p)
@@ -59,6 +66,7 @@ void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
 /// Sources: Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and Hutter 2019, arXiv:1711.05101.
 void adam_step(std::span<const Tensor> params, std::span<const Tensor> grads,
                std::span<const Tensor> m, std::span<const Tensor> v, const Tensor& lr,
-               const Tensor& step, AdamAttrs attrs, SrcLoc loc = SrcLoc::current());
+               const Tensor& step, AdamAttrs attrs, const Tensor& scaling = {},
+               SrcLoc loc = SrcLoc::current());
 
 }  // namespace tandem
