@@ -24,7 +24,9 @@ std::vector<Tensor> grad(std::span<const Tensor> outputs, std::span<const Tensor
 std::vector<Tensor> grad(const Tensor& output, const std::vector<Tensor>& inputs,
                          GradOptions options = {});
 
-/// Accumulates into the `.grad` of every leaf the outputs depend on.
+/// Accumulates into the `.grad` of every leaf the outputs depend on. With create_graph the
+/// histories of the gradients hold the leaves, which hold their gradients: memory is freed only
+/// when these are dropped (zero_grad, set_grad({})). grad() makes no such circle.
 void backward(std::span<const Tensor> outputs, std::span<const Tensor> seeds = {},
               GradOptions options = {});
 

@@ -135,6 +135,7 @@ TEST(Grad, CreateGraphThroughBackward) {
   const Tensor g = x.grad();
   EXPECT_TRUE(g.requires_grad());
   EXPECT_DOUBLE_EQ(autograd::grad(g, {x})[0].item(), 18);
+  x.set_grad({});  // the gradient's history holds x, which holds the gradient
 }
 
 TEST(Gradcheck, FindsAWrongGradient) {

@@ -396,7 +396,7 @@ TEST(Reports, SayWhatTheyPromise) {
   EXPECT_EQ(g.substr(0, 8), "digraph ");
   EXPECT_NE(g.find("->"), std::string::npos);
   EXPECT_EQ(std::count(g.begin(), g.end(), '{'), std::count(g.begin(), g.end(), '}'));
-  const auto& l = fast.core().ledger()[0];
+  const auto l = fast.core().ledger().at(0);
   EXPECT_GT(l.nodes_captured, l.launches);
   EXPECT_GE(l.compile_ms, 0);
 }
