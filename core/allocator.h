@@ -23,7 +23,7 @@ struct AllocatorStats {
 class Allocator {
  public:
   virtual ~Allocator() = default;
-  /// A block of at least `bytes` (0 gives nullptr). Throws std::bad_alloc or DeviceError.
+  /// A block of at least `bytes` (0 gives nullptr). Throws OutOfMemoryError.
   virtual void* allocate(std::size_t bytes) = 0;
   /// `bytes` as passed to allocate().
   virtual void deallocate(void* p, std::size_t bytes) noexcept = 0;

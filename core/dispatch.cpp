@@ -15,16 +15,6 @@ using detail::thread_state;
 
 namespace {
 
-// Names the call in progress for error messages, and restores the outer one however it ends.
-class InProgress {
- public:
-  explicit InProgress(const SrcLoc& loc) : outer_(thread_state.loc) { thread_state.loc = &loc; }
-  ~InProgress() { thread_state.loc = outer_; }
-
- private:
-  const SrcLoc* outer_;
-};
-
 const PreparedOp& prepare_inputs(const OpDef& op, Inputs in, AttrRef attrs) {
   InlineArray<const TensorDesc*, 8> descs(in.size());
   for (std::size_t i = 0; i < in.size(); ++i) {
@@ -152,7 +142,7 @@ Outputs call(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc) {
   if (thread_state.autocast.on && op.traits.autocast != AutocastClass::none) [[unlikely]] {
     return call_autocast(op, in, attrs, loc);
   }
-  InProgress in_progress(loc);
+  const ErrorSite at(loc);
   const PreparedOp& p = prepare_inputs(op, in, attrs);
   const bool tape = thread_state.grad_enabled && op.vjp && wants_grad(in);
   if (!p.mutated.empty() && thread_state.grad_enabled && wants_grad(in)) {
@@ -173,7 +163,7 @@ Outputs call(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc) {
 
 void call_inplace(const OpDef& op, std::initializer_list<const Tensor*> inputs, AttrRef attrs,
                   const SrcLoc& loc) {
-  InProgress in_progress(loc);
+  const ErrorSite at(loc);
   const Inputs in(inputs.begin(), inputs.size());
   const PreparedOp& p = prepare_inputs(op, in, attrs);
   if (p.out.size() != 1 || !(p.out[0] == in[0]->desc()) || !p.mutated.empty() ||

@@ -55,6 +55,11 @@ class DataError : public Error {
  public:
   using Error::Error;
 };
+/// There is no memory left for a tensor. Says how much was asked for and where the rest is.
+class OutOfMemoryError : public Error {
+ public:
+  using Error::Error;
+};
 /// A state the program should not be able to reach: a defect of Tandem.
 class InternalError : public Error {
  public:

@@ -64,12 +64,20 @@ const char* name_of(MemoryFormat f) {
   return "preserve";
 }
 
+// Descriptions are made before their sizes are checked (checked_numel): products that are too large
+// wrap here and are refused there.
+namespace {
+std::int64_t times(std::int64_t a, std::int64_t b) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
+}
+}  // namespace
+
 Strides contiguous_strides(const Shape& s) {
   Strides st(s.size(), 1);
   std::int64_t n = 1;
   for (int i = s.size() - 1; i >= 0; --i) {
     st[i] = n;
-    n *= s[i] > 0 ? s[i] : 1;
+    n = times(n, s[i] > 0 ? s[i] : 1);
   }
   return st;
 }
@@ -80,7 +88,7 @@ Strides channels_last_strides(const Shape& s) {
   }
   const std::int64_t c = std::max<std::int64_t>(s[1], 1), h = std::max<std::int64_t>(s[2], 1),
                      w = std::max<std::int64_t>(s[3], 1);
-  return {h * w * c, 1, w * c, c};
+  return {times(times(h, w), c), 1, times(w, c), c};
 }
 
 Strides strides_for(const Shape& s, MemoryFormat f) {

@@ -30,4 +30,17 @@ class CallSite {
   const std::string* path_;
 };
 
+/// Names the user's line in what is thrown in this scope, unless an inner scope (a dispatched
+/// operation) names its own.
+class ErrorSite {
+ public:
+  explicit ErrorSite(const SrcLoc& loc);
+  ~ErrorSite();
+  ErrorSite(const ErrorSite&) = delete;
+  ErrorSite& operator=(const ErrorSite&) = delete;
+
+ private:
+  const SrcLoc* outer_;
+};
+
 }  // namespace tandem

@@ -61,7 +61,8 @@ void refuse_in_capture(const char* what, const Tensor& t) {
 }
 }  // namespace
 
-void Tensor::check_host(const char* what, DType t) const {
+void Tensor::check_host(const char* what, DType t, const SrcLoc& loc) const {
+  const ErrorSite at(loc);
   refuse_in_capture(what, *this);
   if (dtype() != t) fail<TypeError>(what, "wrong element type", name_of(t), name_of(dtype()));
   if (!device().is_cpu()) {
@@ -119,7 +120,8 @@ std::vector<bool> Tensor::to_bools() const {
   return {v.begin(), v.end()};
 }
 
-Scalar Tensor::item_scalar() const {
+Scalar Tensor::item_scalar(SrcLoc loc) const {
+  const ErrorSite at(loc);
   if (is_symbolic()) refuse_symbolic("item");
   refuse_in_capture("item", *this);
   if (numel() != 1) {

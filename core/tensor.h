@@ -78,20 +78,21 @@ class Tensor {
   }
   /// Host pointer to elements of type T. Throws TypeError, DeviceError, CaptureError.
   template <class T>
-  T* data() const {
-    check_host("data", dtype_of<T>::value);
+  T* data(SrcLoc loc = SrcLoc::current()) const {
+    check_host("data", dtype_of<T>::value, loc);
     return static_cast<T*>(raw_data());
   }
   /// The value of a one-element tensor. Throws ShapeError; CaptureError inside a capture.
   template <class T = double>
-  T item() const {
-    const Scalar s = item_scalar();
+  T item(SrcLoc loc = SrcLoc::current()) const {
+    const Scalar s = item_scalar(loc);
     return s.to<T>();
   }
-  Scalar item_scalar() const;
+  Scalar item_scalar(SrcLoc loc = SrcLoc::current()) const;
   /// All elements in row-major order, converted to T. Copies from the device when needed.
   template <class T>
-  std::vector<T> to_vector() const {
+  std::vector<T> to_vector(SrcLoc loc = SrcLoc::current()) const {
+    const ErrorSite at(loc);
     std::vector<T> out(static_cast<std::size_t>(numel()));
     copy_to_host(out.data(), dtype_of<T>::value);
     return out;
@@ -154,7 +155,7 @@ class Tensor {
  private:
   static Tensor from_host(const void* values, std::size_t count, DType dtype, const Shape& shape,
                           Device device);
-  void check_host(const char* what, DType dtype) const;
+  void check_host(const char* what, DType t, const SrcLoc& loc) const;
   void copy_to_host(void* out, DType dtype) const;
   [[noreturn]] void refuse_symbolic(const char* what) const;
 

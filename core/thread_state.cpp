@@ -116,6 +116,13 @@ std::string CallSite::path() {
   return s && s->path_ ? *s->path_ : std::string();
 }
 
+ErrorSite::ErrorSite(const SrcLoc& loc) : outer_(thread_state.loc) {
+  thread_state.loc = &loc;
+}
+ErrorSite::~ErrorSite() {
+  thread_state.loc = outer_;
+}
+
 std::string detail::error_message(std::string_view op, std::string_view rule, std::string_view got,
                                   std::string_view expected) {
   std::string m = fmt::format("[{}] {}", op, rule);

@@ -209,6 +209,7 @@ DataLoader::Iterator::Iterator(std::shared_ptr<Epoch> epoch) : epoch_(std::move(
 
 DataLoader::Iterator& DataLoader::Iterator::operator++() {
   refuse_capture();
+  if (done_) fail("DataLoader", "the epoch is over", "++ of an iterator at its end");
   batch_ = {};
   done_ = !epoch_->next(batch_);
   if (done_) epoch_.reset();
@@ -222,11 +223,13 @@ DataLoader::DataLoader(DatasetPtr dataset, LoaderOptions options)
     if (!ok) fail("DataLoader", rule, got, expected);
   };
   check(dataset_ != nullptr, "there is no data set", "null", "a data set");
+  // No batch is larger than the data set; and sizes near 2^63 would overflow.
   const auto& o = options_;
   check(o.batch_size >= 1, "batch_size is too small", std::to_string(o.batch_size), "1 or more");
   check(o.num_workers >= 0 && o.num_workers <= 256, "num_workers is out of range",
         std::to_string(o.num_workers), "0 to 256");
-  check(o.prefetch >= 1, "prefetch is too small", std::to_string(o.prefetch), "1 or more");
+  check(o.prefetch >= 1 && o.prefetch <= 65536, "prefetch is out of range",
+        std::to_string(o.prefetch), "1 to 65536");
   check(is_floating(o.dtype), "images need a floating dtype", name_of(o.dtype),
         "f32, f64, f16, bf16");
   check(o.layout != MemoryFormat::preserve, "the layout must be a definite one", name_of(o.layout),
@@ -249,7 +252,7 @@ DataLoader::Iterator DataLoader::begin() {
 
 std::int64_t DataLoader::size() const {
   const std::int64_t n = dataset_->size(), b = options_.batch_size;
-  return options_.drop_last ? n / b : (n + b - 1) / b;
+  return n / b + (!options_.drop_last && n % b != 0);
 }
 
 std::vector<std::int64_t> DataLoader::order(std::int64_t epoch) const {

@@ -85,9 +85,21 @@ Tensor Module::register_buffer(const std::string& name, Tensor t) const {
 
 void Module::add_child(const std::string& name, std::shared_ptr<const Module> child) const {
   check_name(name);
+  if (child->contains(*this)) {
+    fail("Module", "a module cannot be put into itself",
+         fmt::format("'{}', which holds the module it is added to", name));
+  }
   child->set_path(join(state_->path, name));
   state_->children.emplace_back(name, std::move(child));
   note_host_change();  // a program captured before has no such layer
+}
+
+bool Module::contains(const Module& m) const {
+  if (state_ == m.state_) return true;
+  for (const auto& [name, child] : state_->children) {
+    if (child->contains(m)) return true;
+  }
+  return false;
 }
 
 void Module::set_path(const std::string& path) const {

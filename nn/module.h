@@ -136,6 +136,7 @@ class Module {
   void add_child(const std::string& name, std::shared_ptr<const Module> child) const;
   void check_name(const std::string& name) const;
   void set_path(const std::string& path) const;
+  bool contains(const Module& m) const;  // it, or a handle to the same state
   template <class F>
   void visit(const std::string& prefix, F&& f) const;
   template <class F>

@@ -68,21 +68,22 @@ StepLR::StepLR(Optimizer optimizer, const StepLROptions& o)
                  return std::pow(gamma, static_cast<double>(t / every));
                }) {}
 
-MultiStep::MultiStep(Optimizer optimizer, const MultiStepOptions& o)
+MultiStepLR::MultiStepLR(Optimizer optimizer, const MultiStepLROptions& o)
     : Schedule(std::move(optimizer), [o](std::int64_t t) {
         return std::pow(o.gamma,
                         static_cast<double>(std::count_if(o.milestones.begin(), o.milestones.end(),
                                                           [&](auto m) { return m <= t; })));
       }) {}
 
-Cosine::Cosine(Optimizer optimizer, const CosineOptions& o)
-    : Schedule(std::move(optimizer),
-               [n = static_cast<double>(positive("Cosine", o.steps)), last = o.final_factor](
-                   std::int64_t t) { return half_cosine(1, last, part(t, n)); }) {}
+CosineAnnealingLR::CosineAnnealingLR(Optimizer optimizer, const CosineAnnealingLROptions& o)
+    : Schedule(
+          std::move(optimizer),
+          [n = static_cast<double>(positive("CosineAnnealingLR", o.steps)),
+           last = o.final_factor](std::int64_t t) { return half_cosine(1, last, part(t, n)); }) {}
 
-Linear::Linear(Optimizer optimizer, const LinearOptions& o)
+LinearLR::LinearLR(Optimizer optimizer, const LinearLROptions& o)
     : Schedule(std::move(optimizer),
-               [n = static_cast<double>(positive("Linear", o.steps)), o](std::int64_t t) {
+               [n = static_cast<double>(positive("LinearLR", o.steps)), o](std::int64_t t) {
                  return line(o.first_factor, o.final_factor, part(t, n));
                }) {}
 
@@ -93,9 +94,9 @@ LinearWarmup::LinearWarmup(Optimizer optimizer, const WarmupOptions& o, const Sc
     : Schedule(std::move(optimizer), warmup(o, [after](std::int64_t t) { return after.factor(t); }),
                after.base()) {}
 
-OneCycle::OneCycle(Optimizer optimizer, const OneCycleOptions& o)
+OneCycleLR::OneCycleLR(Optimizer optimizer, const OneCycleLROptions& o)
     : Schedule(std::move(optimizer),
-               [n = static_cast<double>(positive("OneCycle", o.steps)), o](std::int64_t t) {
+               [n = static_cast<double>(positive("OneCycleLR", o.steps)), o](std::int64_t t) {
                  const double up = n * o.warmup, first = 1 / o.first_divisor;
                  const auto at = static_cast<double>(t);
                  if (at < up) return half_cosine(first, 1, at / up);

@@ -1,7 +1,7 @@
 // Learning-rate schedules. Each is a function of the number of steps taken, so it can be resumed
 // anywhere, and acts through Optimizer::set_lr between steps (also those of a compiled program).
 //
-//   auto schedule = optim::Cosine(opt, {.steps = 1000});
+//   auto schedule = optim::CosineAnnealingLR(opt, {.steps = 1000});
 //   for (auto& [x, y] : loader) { step(x, y); schedule.step(); }
 #pragma once
 #include <functional>
@@ -51,35 +51,35 @@ class StepLR final : public Schedule {
   StepLR(Optimizer optimizer, const StepLROptions& o);
 };
 
-struct MultiStepOptions {
+struct MultiStepLROptions {
   std::vector<std::int64_t> milestones;
   double gamma = 0.1;
 };
 /// Times gamma at each milestone.
-class MultiStep final : public Schedule {
+class MultiStepLR final : public Schedule {
  public:
-  MultiStep(Optimizer optimizer, const MultiStepOptions& o);
+  MultiStepLR(Optimizer optimizer, const MultiStepLROptions& o);
 };
 
-struct CosineOptions {
+struct CosineAnnealingLROptions {
   std::int64_t steps;
   double final_factor = 0;
 };
 /// Down to final_factor along half a cosine over `steps`, and constant from there. Loshchilov and
 /// Hutter, "SGDR", 2017, without restarts.
-class Cosine final : public Schedule {
+class CosineAnnealingLR final : public Schedule {
  public:
-  Cosine(Optimizer optimizer, const CosineOptions& o);
+  CosineAnnealingLR(Optimizer optimizer, const CosineAnnealingLROptions& o);
 };
 
-struct LinearOptions {
+struct LinearLROptions {
   std::int64_t steps;
   double first_factor = 1, final_factor = 0;
 };
 /// From first_factor to final_factor along a straight line over `steps`, and constant from there.
-class Linear final : public Schedule {
+class LinearLR final : public Schedule {
  public:
-  Linear(Optimizer optimizer, const LinearOptions& o);
+  LinearLR(Optimizer optimizer, const LinearLROptions& o);
 };
 
 struct WarmupOptions {
@@ -96,7 +96,7 @@ class LinearWarmup final : public Schedule {
   LinearWarmup(Optimizer optimizer, const WarmupOptions& o, const Schedule& after);
 };
 
-struct OneCycleOptions {
+struct OneCycleLROptions {
   std::int64_t steps;
   double warmup = 0.3;         // part of `steps` on the way up
   double first_divisor = 25;   // it starts at the rate divided by this
@@ -104,9 +104,9 @@ struct OneCycleOptions {
 };
 /// Up to the optimiser's rate and down again, both along half a cosine. Smith and Topin,
 /// "Super-convergence", 2018.
-class OneCycle final : public Schedule {
+class OneCycleLR final : public Schedule {
  public:
-  OneCycle(Optimizer optimizer, const OneCycleOptions& o);
+  OneCycleLR(Optimizer optimizer, const OneCycleLROptions& o);
 };
 
 }  // namespace tandem::optim

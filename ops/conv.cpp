@@ -8,6 +8,9 @@
 namespace tandem {
 namespace {
 
+// Sizes and attributes below this keep the arithmetic on them from overflowing.
+constexpr std::int64_t kLimit = std::int64_t{1} << 31;
+
 Dims pair_of(const Dims& d, std::string_view op, std::string_view what, std::int64_t least) {
   if (d.size() != 1 && d.size() != 2) {
     fail<ShapeError>(op, fmt::format("{} has one number per spatial axis", what), d.str(),
@@ -17,12 +20,15 @@ Dims pair_of(const Dims& d, std::string_view op, std::string_view what, std::int
   for (auto v : p) {
     if (v < least)
       fail(op, fmt::format("{} is too small", what), d.str(), fmt::format(">= {}", least));
+    if (v >= kLimit) fail(op, fmt::format("{} is too large", what), d.str(), "< 2^31");
   }
   return p;
 }
 
 ConvAttrs attrs_of(const Conv2dOptions& o, std::string_view op) {
-  if (o.groups < 1) fail(op, "groups must be positive", std::to_string(o.groups), ">= 1");
+  if (o.groups < 1 || o.groups >= kLimit) {
+    fail(op, "groups must be positive, and below 2^31", std::to_string(o.groups), ">= 1");
+  }
   return {.stride = pair_of(o.stride, op, "stride", 1),
           .padding = pair_of(o.padding, op, "padding", 0),
           .dilation = pair_of(o.dilation, op, "dilation", 1),
@@ -37,12 +43,11 @@ Conv2dOptions options_of(const ConvAttrs& a) {
 // Attributes may also come from a file: the rules hold for them too.
 void check_attrs(const InferContext& c) {
   const auto& a = c.attrs<ConvAttrs>();
-  // The upper limit keeps the arithmetic on sizes from overflowing.
-  constexpr std::int64_t most = std::int64_t{1} << 31;
   const auto good = [](const Dims& d, std::int64_t least) {
-    return d.size() == 2 && d[0] >= least && d[1] >= least && d[0] < most && d[1] < most;
+    return d.size() == 2 && d[0] >= least && d[1] >= least && d[0] < kLimit && d[1] < kLimit;
   };
-  if (!good(a.stride, 1) || !good(a.padding, 0) || !good(a.dilation, 1) || a.groups < 1) {
+  if (!good(a.stride, 1) || !good(a.padding, 0) || !good(a.dilation, 1) || a.groups < 1 ||
+      a.groups >= kLimit) {
     c.fail<ValueError>(
         "stride, dilation and groups must be positive, padding not negative, all below 2^31",
         AttrRef(a).type->print(&a));
@@ -52,6 +57,9 @@ void check_attrs(const InferContext& c) {
 /// Size of the output along one axis.
 std::int64_t output_size(const InferContext& c, int axis, std::int64_t in, std::int64_t kernel) {
   const auto& a = c.attrs<ConvAttrs>();
+  if (in >= kLimit || kernel >= kLimit) {
+    c.fail("images and kernels are below 2^31 along an axis", fmt::format("{} and {}", in, kernel));
+  }
   const std::int64_t window = a.dilation[axis] * (kernel - 1) + 1;
   const std::int64_t padded = in + 2 * a.padding[axis];
   if (kernel < 1 || window > padded) {
@@ -211,12 +219,14 @@ constinit const OpDef conv2d_grad_weight = {
 }  // namespace op
 
 Tensor conv2d(In x, const Tensor& w, const Tensor& b, const Conv2dOptions& o) {
+  const ErrorSite at(x.loc);
   const ConvAttrs a = attrs_of(o, "conv2d");
   if (b.defined()) return dispatch::call(op::conv2d, {&x.t, &w, &b}, a, x.loc)[0];
   return dispatch::call(op::conv2d, {&x.t, &w}, a, x.loc)[0];
 }
 
 Tensor conv2d_grad_input(In gy, const Tensor& w, const Shape& x_shape, const Conv2dOptions& o) {
+  const ErrorSite at(gy.loc);
   constexpr std::string_view name = "conv2d_grad_input";
   ConvAttrs a = attrs_of(o, name);
   if (x_shape.size() != 4) fail<ShapeError>(name, "x_shape must have rank 4", x_shape.str());
@@ -230,6 +240,7 @@ Tensor conv2d_grad_input(In gy, const Tensor& w, const Shape& x_shape, const Con
 
 Tensor conv2d_grad_weight(In x, const Tensor& gy, const Shape& w_shape, const Conv2dOptions& o,
                           MemoryFormat format) {
+  const ErrorSite at(x.loc);
   constexpr std::string_view name = "conv2d_grad_weight";
   ConvAttrs a = attrs_of(o, name);
   if (w_shape.size() != 4) fail<ShapeError>(name, "w_shape must have rank 4", w_shape.str());
@@ -243,6 +254,7 @@ Tensor conv2d_grad_weight(In x, const Tensor& gy, const Shape& w_shape, const Co
 }
 
 Tensor conv_transpose2d(In x, const Tensor& w, const Tensor& b, const ConvTranspose2dOptions& o) {
+  const ErrorSite at(x.loc);
   constexpr std::string_view name = "conv_transpose2d";
   ConvAttrs a = attrs_of(
       {.stride = o.stride, .padding = o.padding, .dilation = o.dilation, .groups = o.groups}, name);
@@ -258,6 +270,10 @@ Tensor conv_transpose2d(In x, const Tensor& w, const Tensor& b, const ConvTransp
   }
   a.size = {0, 0};
   for (int i = 0; i < 2; ++i) {
+    if (x->dim(2 + i) >= kLimit || w.dim(2 + i) >= kLimit) {
+      fail<ShapeError>(name, "images and kernels are below 2^31 along an axis",
+                       fmt::format("{} and {}", x->desc().str(), w.desc().str()));
+    }
     if (extra[i] >= a.stride[i]) {
       fail(name, "output_padding must be smaller than the stride", extra.str(),
            fmt::format("< {}", a.stride[i]));

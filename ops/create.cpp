@@ -102,14 +102,17 @@ Tensor ones_like(In x) {
 }
 
 Tensor arange(Scalar begin, Scalar end, Scalar step, TensorOptions o, SrcLoc loc) {
+  const ErrorSite at(loc);
   if (!begin.defined() || !end.defined() || !step.defined()) {
     fail("arange", "begin, end and step must have values");
   }
   if (step.to_double() == 0) fail("arange", "the step must not be 0");
   std::int64_t count;
   if (integral(begin) && integral(end) && integral(step)) {
-    const std::int64_t s = step.to_int(), span = end.to_int() - begin.to_int();
-    count = (span > 0) == (s > 0) && span != 0 ? (span + s - (s > 0 ? 1 : -1)) / s : 0;
+    using Wide = __int128;  // a span of i64 needs 65 bits
+    const Wide s = step.to_int(), span = Wide(end.to_int()) - begin.to_int();
+    const Wide n = (span > 0) == (s > 0) && span != 0 ? (span + s - (s > 0 ? 1 : -1)) / s : 0;
+    count = n < INT64_MAX ? static_cast<std::int64_t>(n) : INT64_MAX;  // refused as too many
   } else {
     const double n = std::ceil((end.to_double() - begin.to_double()) / step.to_double());
     if (!(n < 0x1p62)) {
@@ -127,6 +130,7 @@ Tensor arange(Scalar begin, Scalar end, Scalar step, SrcLoc loc) {
 }
 
 Tensor linspace(double begin, double end, std::int64_t n, TensorOptions o, SrcLoc loc) {
+  const ErrorSite at(loc);
   if (n < 0) fail("linspace", "the number of values must not be negative", std::to_string(n));
   const double step = n > 1 ? (end - begin) / static_cast<double>(n - 1) : 0;
   Tensor t =
@@ -137,6 +141,12 @@ Tensor linspace(double begin, double end, std::int64_t n, TensorOptions o, SrcLo
 }
 
 Tensor eye(std::int64_t n, std::int64_t m, TensorOptions o, SrcLoc loc) {
+  const ErrorSite at(loc);
+  if (n < 0 || m < -1) {
+    fail<ShapeError>("eye", "sizes must not be negative", fmt::format("{} x {}", n, m));
+  }
+  // A matrix is as large as what it is made of: refuse before anything is allocated.
+  checked_numel({n, m < 0 ? n : m}, "eye");
   const TensorOptions index{DType::i64, o.device};
   const Tensor row = arange(0, n, 1, index, loc).unsqueeze(1, loc);
   const Tensor column = arange(0, m < 0 ? n : m, 1, index, loc);

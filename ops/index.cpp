@@ -313,6 +313,7 @@ constinit const OpDef one_hot = {.id = id_of(OpId::one_hot_),
 }  // namespace op
 
 Tensor concat(std::span<const Tensor> xs, int axis, SrcLoc loc) {
+  const ErrorSite at(loc);
   if (xs.empty()) fail<ValueError>("concat", "at least one tensor is needed", "none");
   std::vector<const Tensor*> in;
   in.reserve(xs.size());
@@ -325,6 +326,7 @@ Tensor concat(std::initializer_list<Tensor> xs, int axis, SrcLoc loc) {
 }
 
 Tensor stack(std::span<const Tensor> xs, int axis, SrcLoc loc) {
+  const ErrorSite at(loc);
   if (xs.empty()) fail<ValueError>("stack", "at least one tensor is needed", "none");
   const int a = wrap_axis(axis, xs[0].rank() + 1, "stack");
   std::vector<Tensor> rows;
@@ -357,27 +359,35 @@ Tensor roll(In x, const Dims& shifts, const Dims& axes) {
 }
 
 Tensor gather(In x, int axis, const Tensor& index) {
+  const ErrorSite at(x.loc);
   return dispatch::call(op::gather, {&x.t, &index}, axis_attrs("gather", x, axis), x.loc)[0];
 }
 
 Tensor scatter_add(In x, int axis, const Tensor& index, const Tensor& src) {
+  const ErrorSite at(x.loc);
   return dispatch::call(op::scatter_add, {&x.t, &index, &src}, axis_attrs("scatter_add", x, axis),
                         x.loc)[0];
 }
 
 Tensor index_select(In x, int axis, const Tensor& index) {
+  const ErrorSite at(x.loc);
   return dispatch::call(op::index_select, {&x.t, &index}, axis_attrs("index_select", x, axis),
                         x.loc)[0];
 }
 
 Tensor index_add(In x, int axis, const Tensor& index, const Tensor& src) {
+  const ErrorSite at(x.loc);
   return dispatch::call(op::index_add, {&x.t, &index, &src}, axis_attrs("index_add", x, axis),
                         x.loc)[0];
 }
 
 Tensor embedding(In weight, const Tensor& ids) {
+  const ErrorSite at(weight.loc);
   if (weight->rank() != 2) {
     fail<ShapeError>("embedding", "the weight must be a matrix", weight->shape().str(), "[V, D]");
+  }
+  if (ids.dtype() != DType::i32 && ids.dtype() != DType::i64) {
+    fail<TypeError>("embedding", "ids must be integers", ids.desc().str(), "i32 or i64");
   }
   Shape s = ids.shape();
   s.push_back(weight->dim(1));

@@ -191,6 +191,7 @@ Tensor reduced(const Tensor& t, Reduction r) {
 
 // -sum(target logp) over the classes, the target being probabilities.
 Tensor soft_cross_entropy(In logits, const Tensor& target, const CrossEntropyOptions& o) {
+  const ErrorSite at(logits.loc);
   if (!(target.shape() == logits->shape()) || logits->rank() == 0) {
     fail<ShapeError>("cross_entropy", "target probabilities have the shape of the logits",
                      target.desc().str(), logits->desc().str());
@@ -262,6 +263,7 @@ Tensor cross_entropy(In logits, const Tensor& target, const CrossEntropyOptions&
 }
 
 Tensor mse_loss(In a, const Tensor& b, Reduction reduction) {
+  const ErrorSite at(a.loc);
   if (!(a->shape() == b.shape())) {
     fail<ShapeError>("mse_loss", "both tensors have one shape",
                      a->desc().str() + " and " + b.desc().str());

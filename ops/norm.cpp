@@ -372,6 +372,7 @@ constinit const OpDef layer_norm_grad = {.id = id_of(OpId::layer_norm_grad_),
 
 Tensor batch_norm(In x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
                   bool training, double momentum, double eps) {
+  const ErrorSite at(x.loc);
   const BatchNormAttrs attrs{.momentum = momentum, .eps = eps};
   if (x->rank() < 2) {
     fail<ShapeError>("batch_norm", "the input has a batch and a channel axis", x->desc().str(),
@@ -396,6 +397,7 @@ Tensor batch_norm(In x, const Tensor& w, const Tensor& b, Tensor& running_mean, 
 }
 
 Tensor layer_norm(In x, const Shape& normalized, const Tensor& w, const Tensor& b, double eps) {
+  const ErrorSite at(x.loc);
   if (normalized.empty() || normalized.size() > x->rank() ||
       !(tail(x->shape(), normalized.size()) == normalized)) {
     fail<ShapeError>("layer_norm", "the input must end in the sizes normalised over",

@@ -24,6 +24,13 @@ void check_input(const InferContext& c, int inputs) {
   c.expect_floating(0);
 }
 
+// Positions are i32, and the arithmetic on sizes must not overflow.
+void check_plane(const InferContext& c, std::int64_t h, std::int64_t w) {
+  if (h > INT32_MAX || w > INT32_MAX || h * w > INT32_MAX) {
+    c.fail("a plane has at most 2^31 - 1 elements", fmt::format("{} x {}", h, w));
+  }
+}
+
 // The number of windows along one axis, as PyTorch counts them.
 std::int64_t window_count(const InferContext& c, const PoolAttrs& a, int axis, std::int64_t size) {
   const std::int64_t k = a.kernel[axis], s = a.stride[axis], p = a.padding[axis];
@@ -46,6 +53,11 @@ void check_windows(const InferContext& c, const PoolAttrs& a) {
            "2 each");
   }
   for (int i = 0; i < 2; ++i) {
+    // Below 2^31 no arithmetic on them overflows.
+    if (a.kernel[i] > INT32_MAX || a.stride[i] > INT32_MAX) {
+      c.fail("kernel and stride are below 2^31",
+             fmt::format("kernel {}, stride {}", a.kernel.str(), a.stride.str()));
+    }
     if (a.kernel[i] < 1) c.fail("kernel sizes are positive", a.kernel.str());
     if (a.stride[i] < 1) c.fail("strides are positive", a.stride.str());
     if (a.padding[i] < 0 || a.padding[i] > a.kernel[i] / 2) {
@@ -57,14 +69,8 @@ void check_windows(const InferContext& c, const PoolAttrs& a) {
 
 Dims pooled_size(const InferContext& c, const PoolAttrs& a, std::int64_t h, std::int64_t w) {
   check_windows(c, a);
+  check_plane(c, h, w);
   return {window_count(c, a, 0, h), window_count(c, a, 1, w)};
-}
-
-// Positions are i32.
-void check_plane(const InferContext& c, std::int64_t h, std::int64_t w) {
-  if (h * w > INT32_MAX) {
-    c.fail("a plane has at most 2^31 - 1 elements", fmt::format("{} x {}", h, w));
-  }
 }
 
 // The gradients' input 0 must be what the pooling of `input_size` gives.
@@ -144,6 +150,8 @@ void check_adaptive(const InferContext& c, const Dims& out, std::int64_t h, std:
   if (h < 1 || w < 1) {
     c.fail("there must be something to take the mean of", fmt::format("{} x {}", h, w));
   }
+  check_plane(c, out[0], out[1]);
+  check_plane(c, h, w);
 }
 
 void infer_adaptive_avg_pool2d(InferContext& c) {
@@ -289,6 +297,7 @@ constinit const OpDef adaptive_avg_pool2d_grad = {.id = id_of(OpId::adaptive_avg
 }  // namespace op
 
 Tensor max_pool2d(In x, const Pool2dOptions& o) {
+  const ErrorSite at(x.loc);
   return dispatch::call(op::max_pool2d, {&x.t}, attrs_of(o), x.loc)[0];
 }
 std::pair<Tensor, Tensor> max_pool2d_with_indices(In x, const Pool2dOptions& o) {
@@ -296,6 +305,7 @@ std::pair<Tensor, Tensor> max_pool2d_with_indices(In x, const Pool2dOptions& o) 
   return {std::move(y[0]), std::move(y[1])};
 }
 Tensor avg_pool2d(In x, const Pool2dOptions& o) {
+  const ErrorSite at(x.loc);
   return dispatch::call(op::avg_pool2d, {&x.t}, attrs_of(o), x.loc)[0];
 }
 Tensor adaptive_avg_pool2d(In x, const Dims& out) {

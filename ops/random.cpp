@@ -151,6 +151,7 @@ Tensor normal(const Shape& shape, double mean, double std, TensorOptions o, Gene
 
 Tensor randint(std::int64_t lo, std::int64_t hi, const Shape& shape, TensorOptions o, Generator* g,
                SrcLoc loc) {
+  const ErrorSite at(loc);
   if (is_floating(o.dtype)) {
     fail<TypeError>("randint", "the dtype must hold integers", name_of(o.dtype),
                     "i32, i64, u8 or bool");
@@ -168,6 +169,7 @@ Tensor bernoulli(In p, Generator* g) {
 }
 
 Tensor dropout(In x, double p, bool training, Generator* g) {
+  const ErrorSite at(x.loc);
   if (!(p >= 0 && p <= 1)) {
     fail("dropout", "p is a probability", fmt::format("{}", p), "0 <= p <= 1");
   }

@@ -351,6 +351,7 @@ Tensor argmin(In x, const Dims& axes, bool keepdim) {
   return position(op::argmin, x, axes, keepdim);
 }
 Tensor cumsum(In x, int axis) {
+  const ErrorSite at(x.loc);
   if (x->rank() == 0) return sum(x);  // of one element, so itself; integers become i64 all the same
   const CumsumAttrs a{wrap_axis(axis, x->rank(), "cumsum")};
   return dispatch::call(op::cumsum, {&x.t}, a, x.loc)[0];

@@ -265,6 +265,7 @@ constinit const OpDef as_strided = {
 // ----------------------------------------------------------------------------- shape methods
 
 Tensor Tensor::reshape(const Shape& shape, SrcLoc loc) const {
+  const ErrorSite at(loc);
   const Shape s = resolve_shape("reshape", desc(), shape);
   if (s == this->shape()) return *this;
   Strides strides;
@@ -273,11 +274,13 @@ Tensor Tensor::reshape(const Shape& shape, SrcLoc loc) const {
 }
 
 Tensor Tensor::view(const Shape& shape, SrcLoc loc) const {
+  const ErrorSite at(loc);
   const Shape s = resolve_shape("view", desc(), shape);
   return s == this->shape() ? *this : view_call(*this, s, loc);
 }
 
 Tensor Tensor::flatten(int start, int end, SrcLoc loc) const {
+  const ErrorSite at(loc);
   if (rank() == 0) return reshape({1}, loc);
   const int a = wrap_axis(start, rank(), "flatten"), b = wrap_axis(end, rank(), "flatten");
   if (a > b) {
@@ -292,11 +295,13 @@ Tensor Tensor::flatten(int start, int end, SrcLoc loc) const {
 }
 
 Tensor Tensor::permute(const Dims& axes, SrcLoc loc) const {
+  const ErrorSite at(loc);
   const Dims r = resolve_axes("permute", axes, rank());
   return dispatch::call(op::permute, {this}, PermuteAttrs{r}, loc)[0];
 }
 
 Tensor Tensor::transpose(int a, int b, SrcLoc loc) const {
+  const ErrorSite at(loc);
   const int i = wrap_axis(a, rank(), "transpose"), j = wrap_axis(b, rank(), "transpose");
   Dims axes(rank(), 0);
   for (int k = 0; k < rank(); ++k) axes[k] = k;
@@ -305,11 +310,13 @@ Tensor Tensor::transpose(int a, int b, SrcLoc loc) const {
 }
 
 Tensor Tensor::t(SrcLoc loc) const {
+  const ErrorSite at(loc);
   if (rank() < 2) fail<ShapeError>("t", "two axes are needed", shape().str());
   return transpose(-2, -1, loc);
 }
 
 Tensor Tensor::squeeze(int axis, SrcLoc loc) const {
+  const ErrorSite at(loc);
   const int a = wrap_axis(axis, rank(), "squeeze");
   if (shape()[a] != 1) {
     fail<ShapeError>("squeeze", "only an axis of size 1 can be dropped",
@@ -321,12 +328,14 @@ Tensor Tensor::squeeze(int axis, SrcLoc loc) const {
 }
 
 Tensor Tensor::unsqueeze(int axis, SrcLoc loc) const {
+  const ErrorSite at(loc);
   Shape s = shape();
   s.insert(wrap_axis(axis, rank() + 1, "unsqueeze"), 1);
   return view_call(*this, s, loc);
 }
 
 Tensor Tensor::expand(const Shape& shape, SrcLoc loc) const {
+  const ErrorSite at(loc);
   const Shape s = resolve_expand("expand", this->shape(), shape);
   if (s == this->shape()) return *this;
   return dispatch::call(op::expand, {this}, ExpandAttrs{s}, loc)[0];
@@ -334,11 +343,13 @@ Tensor Tensor::expand(const Shape& shape, SrcLoc loc) const {
 
 Tensor Tensor::slice(int axis, std::int64_t begin, std::int64_t end, std::int64_t step,
                      SrcLoc loc) const {
+  const ErrorSite at(loc);
   const SliceAttrs a = resolve_slice("slice", shape(), {axis, begin, end, step});
   return dispatch::call(op::slice, {this}, a, loc)[0];
 }
 
 Tensor Tensor::select(int axis, std::int64_t index, SrcLoc loc) const {
+  const ErrorSite at(loc);
   const int a = wrap_axis(axis, rank(), "select");
   const std::int64_t n = shape()[a], i = index < 0 ? index + n : index;
   if (i < 0 || i >= n) {
@@ -355,6 +366,7 @@ Tensor Tensor::to(DType dtype, SrcLoc loc) const {
 }
 
 Tensor Tensor::to(MemoryFormat format, SrcLoc loc) const {
+  const ErrorSite at(loc);
   if (format == MemoryFormat::preserve) return *this;
   if (format == MemoryFormat::contiguous) return contiguous(loc);
   if (rank() != 4) {
@@ -364,6 +376,7 @@ Tensor Tensor::to(MemoryFormat format, SrcLoc loc) const {
 }
 
 Tensor Tensor::to(Device device, SrcLoc loc) const {
+  const ErrorSite at(loc);
   if (device == this->device()) return *this;
   const auto way = [&] { return this->device().str() + " -> " + device.str(); };
   if (trace_guards() || is_symbolic()) {
@@ -393,6 +406,7 @@ Tensor Tensor::clone(SrcLoc loc) const {
 // ----------------------------------------------------------------------------- split, chunk
 
 std::vector<Tensor> split(In x, std::int64_t size, int axis) {
+  const ErrorSite at(x.loc);
   const int a = wrap_axis(axis, x->rank(), "split");
   if (size < 1) fail<ValueError>("split", "the size must be at least 1", std::to_string(size));
   const std::int64_t n = x->shape()[a];
@@ -404,6 +418,7 @@ std::vector<Tensor> split(In x, std::int64_t size, int axis) {
 }
 
 std::vector<Tensor> split(In x, const std::vector<std::int64_t>& sizes, int axis) {
+  const ErrorSite at(x.loc);
   const int a = wrap_axis(axis, x->rank(), "split");
   std::int64_t sum = 0;
   bool ok = true;
@@ -424,6 +439,7 @@ std::vector<Tensor> split(In x, const std::vector<std::int64_t>& sizes, int axis
 }
 
 std::vector<Tensor> chunk(In x, std::int64_t count, int axis) {
+  const ErrorSite at(x.loc);
   const int a = wrap_axis(axis, x->rank(), "chunk");
   if (count < 1) fail<ValueError>("chunk", "the count must be at least 1", std::to_string(count));
   const std::int64_t n = x->shape()[a];

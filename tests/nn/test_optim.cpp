@@ -364,17 +364,17 @@ TEST(Schedules, Values) {
   expect_rates(rates(opt, optim::StepLR(opt, {.every = 2, .gamma = 0.5}), 5),
                {0.8, 0.8, 0.4, 0.4, 0.2});
   opt = make();
-  expect_rates(rates(opt, optim::MultiStep(opt, {.milestones = {1, 3}, .gamma = 0.1}), 5),
+  expect_rates(rates(opt, optim::MultiStepLR(opt, {.milestones = {1, 3}, .gamma = 0.1}), 5),
                {0.8, 0.08, 0.08, 0.008, 0.008});
   opt = make();
-  expect_rates(rates(opt, optim::Cosine(opt, {.steps = 4, .final_factor = 0.5}), 6),
+  expect_rates(rates(opt, optim::CosineAnnealingLR(opt, {.steps = 4, .final_factor = 0.5}), 6),
                {0.8, 0.6 + 0.2 * std::sqrt(0.5), 0.6, 0.6 - 0.2 * std::sqrt(0.5), 0.4, 0.4});
   opt = make();
-  expect_rates(rates(opt, optim::Linear(opt, {.steps = 4}), 6), {0.8, 0.6, 0.4, 0.2, 0, 0});
+  expect_rates(rates(opt, optim::LinearLR(opt, {.steps = 4}), 6), {0.8, 0.6, 0.4, 0.2, 0, 0});
   opt = make();
   expect_rates(rates(opt, optim::LinearWarmup(opt, {.steps = 4}), 6), {0, 0.2, 0.4, 0.6, 0.8, 0.8});
   opt = make();
-  const optim::OneCycle cycle(opt, {.steps = 10, .warmup = 0.4, .first_divisor = 4});
+  const optim::OneCycleLR cycle(opt, {.steps = 10, .warmup = 0.4, .first_divisor = 4});
   const auto r = rates(opt, cycle, 11);
   EXPECT_NEAR(r[0], 0.2, 1e-12);
   EXPECT_NEAR(r[2], 0.5, 1e-12);
@@ -384,7 +384,7 @@ TEST(Schedules, Values) {
 
 TEST(Schedules, WarmupIntoAnotherFromTheRateThatOneWasMadeWith) {
   const optim::SGD opt(leaves(), {.lr = 0.8});
-  const optim::OneCycle after(opt, {.steps = 10, .warmup = 0.5, .first_divisor = 2});
+  const optim::OneCycleLR after(opt, {.steps = 10, .warmup = 0.5, .first_divisor = 2});
   const optim::LinearWarmup s(opt, {.steps = 2}, after);
   const auto r = rates(opt, s, 8);
   EXPECT_NEAR(r[1], 0.4, 1e-12);
@@ -396,7 +396,7 @@ TEST(Schedules, EachGroupInProportionAndResumable) {
   auto p = leaves();
   const optim::SGD opt(std::vector<optim::ParameterGroup<optim::SgdOptions>>{{{p[0]}, {.lr = 1}},
                                                                              {{p[1]}, {.lr = 2}}});
-  const optim::Linear s(opt, {.steps = 10});
+  const optim::LinearLR s(opt, {.steps = 10});
   s.set_steps(4);
   EXPECT_NEAR(opt.lr(0), 0.6, 1e-12);
   EXPECT_NEAR(opt.lr(1), 1.2, 1e-12);
