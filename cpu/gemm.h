@@ -9,6 +9,7 @@
 
 #include "core/dtype.h"
 #include "core/parallel.h"
+#include "cpu/simd.h"
 
 namespace tandem::cpu {
 
@@ -36,13 +37,7 @@ struct accumulator<bool> {
   using type = std::uint32_t;
 };
 
-#if defined(__AVX512F__)
-inline constexpr int kVectorBytes = 64, kMicroRows = 8;
-#elif defined(__AVX__)
-inline constexpr int kVectorBytes = 32, kMicroRows = 4;
-#else
-inline constexpr int kVectorBytes = 16, kMicroRows = 4;
-#endif
+inline constexpr int kMicroRows = kVectorBytes == 64 ? 8 : 4;
 
 }  // namespace detail
 
@@ -52,9 +47,9 @@ using acc_t = typename detail::accumulator<E>::type;
 
 template <class T>
 struct Tile {
-  static constexpr int lanes = detail::kVectorBytes / static_cast<int>(sizeof(T));
+  static constexpr int lanes = kVectorBytes / static_cast<int>(sizeof(T));
   static constexpr int mr = detail::kMicroRows, nr = 2 * lanes;  // of the innermost kernel
-  static constexpr int m = 64, n = 128, depth = 128;             // of what is kept in cache
+  static constexpr int m = 128, n = 256, depth = 256;            // of what is kept in cache
   static_assert(m % mr == 0 && n % nr == 0);
 };
 
@@ -65,6 +60,7 @@ struct Nested {
   std::int64_t stride0 = 0, stride1 = 0, stride2 = 0;
 
   static Nested axis(std::int64_t stride) { return {.stride0 = stride}; }
+  bool is_axis(std::int64_t stride) const { return size1 * size2 == 1 && stride0 == stride; }
 
   struct Cursor {
     const Nested& of;
@@ -91,11 +87,41 @@ struct StridedOperand {
   std::int64_t line_stride;
   Nested depth;
 
+  /// The lines from `line` on at depth k, if each lies along memory in the type summed in.
+  const acc_t<E>* along_memory(std::int64_t base, std::int64_t line, std::int64_t k) const {
+    if constexpr (std::is_same_v<E, acc_t<E>>) {
+      if (depth.is_axis(1)) return data + base + line * line_stride + k;
+    }
+    return nullptr;
+  }
+
   template <int R, class T>
   void load(std::int64_t base, std::int64_t line, int lines, std::int64_t k, int count,
             T* dst) const {
     const E* p = data + base + line * line_stride;
+    if constexpr (std::is_same_v<E, float> && std::is_same_v<T, float> && R % 8 == 0) {
+      if (lines == R && depth.is_axis(1)) {  // along memory: blocks turned over in registers
+        const float* q = p + k;
+        int i = 0;
+        for (; i + 8 <= count; i += 8) {
+          for (int r = 0; r < R; r += 8) {
+            transpose8(q + r * line_stride + i, line_stride, dst + i * R + r, R);
+          }
+        }
+        for (; i < count; ++i) {
+          for (int r = 0; r < R; ++r) dst[i * R + r] = q[r * line_stride + i];
+        }
+        return;
+      }
+    }
     auto at = depth.at(k);
+    if (lines == R && line_stride == 1) {
+      for (int i = 0; i < count; ++i, at.next(), dst += R) {
+        const E* q = p + at.offset();
+        for (int r = 0; r < R; ++r) dst[r] = static_cast<T>(q[r]);
+      }
+      return;
+    }
     for (int i = 0; i < count; ++i, at.next(), dst += R) {
       const E* q = p + at.offset();
       if (lines == R) {
@@ -109,13 +135,65 @@ struct StridedOperand {
   }
 };
 
-/// For each of `batch` products, calls `store(batch, i, j, n, row)` with rows of the result.
-/// `a_base(batch)` and `b_base(batch)` are handed to the operands' `load`.
-template <class T, class A, class B, class BaseA, class BaseB, class Store>
-void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, const A& a,
-          const B& b, const BaseA& a_base, const BaseB& b_base, const Store& store) {
+/// Where a result can be written as it is made, without a buffer in between.
+template <class T>
+struct Destination {
+  T* data = nullptr;  // null: call store(batch, i, j, n, row) instead
+  std::int64_t row = 0;
+  bool stream = false;  // past the caches
+};
+
+namespace detail {
+
+// acc += x y for mr lines of x and nr of y. x lies packed (line after line within each k), or as it
+// is in memory, `ld` elements from line to line and consecutive in k.
+template <class T, bool Packed>
+inline void multiply_tile(int depth, const T* x, std::int64_t ld, const T* y,
+                          Vector<T> (&acc)[Tile<T>::mr][2]) {
   using P = Tile<T>;
-  using Vec [[gnu::vector_size(detail::kVectorBytes)]] = T;
+  constexpr int line = 64 / static_cast<int>(sizeof(T));
+  for (int d = 0; d < depth; ++d, x += Packed ? P::mr : 1, y += P::nr) {
+    if (!Packed && d % line == 0) {  // pieces of lines are too short for the processor to see ahead
+      for (int r = 0; r < P::mr; ++r) __builtin_prefetch(x + (P::mr + r) * ld);
+    }
+    const auto y0 = *reinterpret_cast<const Vector<T>*>(y);
+    const auto y1 = *reinterpret_cast<const Vector<T>*>(y + P::lanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < P::mr; ++r) {
+      const Vector<T> xr = (Packed ? x[r] : x[r * ld]) - Vector<T>{};
+      acc[r][0] = multiply_add<T>(xr, y0, acc[r][0]);
+      acc[r][1] = multiply_add<T>(xr, y1, acc[r][1]);
+    }
+  }
+}
+
+// Writes (first) or adds the first `keep` rows of a tile.
+template <class T>
+inline void put_tile(T* c, std::int64_t ldc, int keep, bool first, bool stream,
+                     const Vector<T> (&acc)[Tile<T>::mr][2]) {
+  for (int r = 0; r < Tile<T>::mr; ++r) {  // constant bound: the sums stay in registers
+    if (r >= keep) break;
+    auto* to = reinterpret_cast<Vector<T>*>(c + r * ldc);
+    if (stream) {
+      stream_store<T>(to, acc[r][0]);
+      stream_store<T>(to + 1, acc[r][1]);
+    } else {
+      to[0] = first ? acc[r][0] : to[0] + acc[r][0];
+      to[1] = first ? acc[r][1] : to[1] + acc[r][1];
+    }
+  }
+}
+
+}  // namespace detail
+
+/// For each of `batch` products, writes to `place(batch, i, j)` or calls `store(batch, i, j, n,
+/// row)` with pieces of rows of the result. `a_base(batch)` and `b_base(batch)` are handed to the
+/// operands' `load`.
+template <class T, class A, class B, class BaseA, class BaseB, class Store, class Place>
+void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, const A& a,
+          const B& b, const BaseA& a_base, const BaseB& b_base, const Store& store,
+          const Place& place) {
+  using P = Tile<T>;
   const std::int64_t rows = (m + P::m - 1) / P::m, columns = (n + P::n - 1) / P::n;
   const std::int64_t work = std::max<std::int64_t>(
       1, std::min<std::int64_t>(m, P::m) * std::min<std::int64_t>(n, P::n) * k);
@@ -123,17 +201,27 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
   parallel_for(batch * rows * columns, grain, [&](std::int64_t begin, std::int64_t end) {
     alignas(64) T pa[P::m * P::depth];
     alignas(64) T pb[P::n * P::depth];
-    alignas(64) T c[P::m * P::n];
+    alignas(64) T buffer[P::m * P::n];
     for (std::int64_t t = begin; t < end; ++t) {
       const std::int64_t s = t / (rows * columns);
       const std::int64_t i0 = t / columns % rows * P::m, j0 = t % columns * P::n;
       const int mm = static_cast<int>(std::min<std::int64_t>(P::m, m - i0));
       const int nn = static_cast<int>(std::min<std::int64_t>(P::n, n - j0));
       const std::int64_t base_a = a_base(s), base_b = b_base(s);
-      for (int i = 0; i < mm; ++i) std::fill_n(c + i * P::n, nn, T(0));
+      Destination<T> c{.data = nullptr};
+      if (nn % P::nr == 0) c = place(s, i0, j0);
+      const bool buffered = c.data == nullptr;
+      if (buffered) c = {.data = buffer, .row = P::n};
+      if (k == 0) {
+        for (int i = 0; i < mm; ++i) std::fill_n(c.data + i * c.row, nn, T(0));
+      }
       for (std::int64_t k0 = 0; k0 < k; k0 += P::depth) {
         const int depth = static_cast<int>(std::min<std::int64_t>(P::depth, k - k0));
+        // Lines of `a` that lie along memory are read where they are.
+        const T* in_place = a.along_memory(base_a, i0, k0);
+        const auto packed = [&](int i) { return in_place == nullptr || i + P::mr > mm; };
         for (int i = 0; i < mm; i += P::mr) {
+          if (!packed(i)) continue;
           a.template load<P::mr>(base_a, i0 + i, std::min(P::mr, mm - i), k0, depth,
                                  pa + i * depth);
         }
@@ -141,33 +229,40 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
           b.template load<P::nr>(base_b, j0 + j, std::min(P::nr, nn - j), k0, depth,
                                  pb + j * depth);
         }
-        for (int j = 0; j < nn; j += P::nr) {
+        const auto tile = [&](int i, int j) {
+          Vector<T> acc[P::mr][2] = {};
+          if (packed(i)) {
+            detail::multiply_tile<T, true>(depth, pa + i * depth, 0, pb + j * depth, acc);
+          } else {
+            detail::multiply_tile<T, false>(depth, in_place + i * a.line_stride, a.line_stride,
+                                            pb + j * depth, acc);
+          }
+          detail::put_tile<T>(c.data + i * c.row + j, c.row, std::min(P::mr, mm - i), k0 == 0,
+                              c.stream && k <= P::depth, acc);
+        };
+        // What comes from memory is gone through once.
+        if (in_place != nullptr) {
           for (int i = 0; i < mm; i += P::mr) {
-            Vec acc[P::mr][2] = {};
-            const T* x = pa + i * depth;
-            const T* y = pb + j * depth;
-            for (int d = 0; d < depth; ++d, x += P::mr, y += P::nr) {
-              const Vec y0 = *reinterpret_cast<const Vec*>(y);
-              const Vec y1 = *reinterpret_cast<const Vec*>(y + P::lanes);
-#pragma GCC unroll 8
-              for (int r = 0; r < P::mr; ++r) {
-                acc[r][0] += x[r] * y0;
-                acc[r][1] += x[r] * y1;
-              }
-            }
-            const int keep = std::min(P::mr, mm - i);
-            for (int r = 0; r < P::mr; ++r) {  // constant bound: the sums stay in registers
-              if (r >= keep) break;
-              Vec* to = reinterpret_cast<Vec*>(c + (i + r) * P::n + j);
-              to[0] += acc[r][0];
-              to[1] += acc[r][1];
-            }
+            for (int j = 0; j < nn; j += P::nr) tile(i, j);
+          }
+        } else {
+          for (int j = 0; j < nn; j += P::nr) {
+            for (int i = 0; i < mm; i += P::mr) tile(i, j);
           }
         }
       }
-      for (int i = 0; i < mm; ++i) store(s, i0 + i, j0, nn, c + i * P::n);
+      if (c.stream) stream_fence();
+      if (!buffered) continue;
+      for (int i = 0; i < mm; ++i) store(s, i0 + i, j0, nn, buffer + i * P::n);
     }
   });
+}
+
+template <class T, class A, class B, class BaseA, class BaseB, class Store>
+void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, const A& a,
+          const B& b, const BaseA& a_base, const BaseB& b_base, const Store& store) {
+  gemm<T>(batch, m, n, k, a, b, a_base, b_base, store,
+          [](std::int64_t, std::int64_t, std::int64_t) { return Destination<T>{}; });
 }
 
 }  // namespace tandem::cpu

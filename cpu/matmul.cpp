@@ -70,6 +70,9 @@ Product product_of(const TensorDesc& a, const TensorDesc& b) {
 
 // -------------------------------------------------------------------------------- plain kernel
 
+// Results from here on are written past the caches.
+constexpr std::int64_t kStreamBytes = std::int64_t{4} << 20;
+
 template <class E>
 RefPtr<Plan> plan_plain(const Product& p) {
   using T = acc_t<E>;
@@ -82,22 +85,44 @@ RefPtr<Plan> plan_plain(const Product& p) {
     }
     return at;
   };
-  return make_plan("cpu:gemm", [p, offset](const LaunchArgs& args) {
+  // The left operand is read where it is if its lines lie along memory; the right one is always
+  // packed. So a large right operand that lies along memory, the weight of a linear layer, is made
+  // the left one: cᵀ = bᵀ aᵀ.
+  const bool turned = p.b_row == 1 && p.n > p.m;
+  // Rows must begin where a vector may be stored.
+  const auto size = static_cast<std::int64_t>(sizeof(E));
+  const bool in_place = !turned && !p.bias && p.n * size % kVectorBytes == 0;
+  const bool stream = p.count() * p.m * p.n * size >= kStreamBytes;
+  return make_plan("cpu:gemm", [p, offset, turned, in_place, stream](const LaunchArgs& args) {
     const StridedOperand<E> a{static_cast<const E*>(args.in[0]), p.a_row, Nested::axis(p.a_col)};
     const StridedOperand<E> b{static_cast<const E*>(args.in[1]), p.b_col, Nested::axis(p.b_row)};
+    const auto a_base = [&](std::int64_t s) { return offset(p.batch, p.a_batch, s); };
+    const auto b_base = [&](std::int64_t s) { return offset(p.batch, p.b_batch, s); };
     const E* bias = p.bias ? static_cast<const E*>(args.in[2]) : nullptr;
     const std::int64_t bias_step = p.bias ? p.bias->strides[0] : 0;
     E* c = static_cast<E*>(args.out[0]);
+    const auto result = [&](T sum, std::int64_t column) {
+      return static_cast<E>(bias ? sum + static_cast<T>(bias[column * bias_step]) : sum);
+    };
+    if (turned) {
+      gemm<T>(p.count(), p.n, p.m, p.k, b, a, b_base, a_base,
+              [&](std::int64_t s, std::int64_t j, std::int64_t i, int count, const T* column) {
+                E* to = c + (s * p.m + i) * p.n + j;
+                for (int q = 0; q < count; ++q) to[q * p.n] = result(column[q], j);
+              });
+      return;
+    }
     gemm<T>(
-        p.count(), p.m, p.n, p.k, a, b,
-        [&](std::int64_t s) { return offset(p.batch, p.a_batch, s); },
-        [&](std::int64_t s) { return offset(p.batch, p.b_batch, s); },
+        p.count(), p.m, p.n, p.k, a, b, a_base, b_base,
         [&](std::int64_t s, std::int64_t i, std::int64_t j, int count, const T* row) {
           E* to = c + (s * p.m + i) * p.n + j;
-          for (int q = 0; q < count; ++q) {
-            to[q] =
-                static_cast<E>(bias ? row[q] + static_cast<T>(bias[(j + q) * bias_step]) : row[q]);
+          for (int q = 0; q < count; ++q) to[q] = result(row[q], j + q);
+        },
+        [&](std::int64_t s, std::int64_t i, std::int64_t j) -> Destination<T> {
+          if constexpr (std::is_same_v<E, T>) {
+            if (in_place) return {c + (s * p.m + i) * p.n + j, p.n, stream};
           }
+          return {};
         });
   });
 }
@@ -141,8 +166,23 @@ RefPtr<Plan> plan_vendor([[maybe_unused]] Product p) {
 // Below this many multiplications a library call costs more than it saves.
 constexpr std::int64_t kTiny = 1 << 12;
 
+/// Products that move more memory than they compute: a long result of a short sum (the gradient of
+/// a weight), and few rows times a large weight. The library writes through the caches and turns
+/// the weight over; measured in a training step with cold caches (E1, two cores), the own kernel
+/// needs 1.87 instead of 2.79 ms and 2.04 instead of 2.19 ms. Elsewhere the library is up to 1.6
+/// times as fast.
+bool bound_by_memory(const Product& p) {
+  if (p.dtype != DType::f32 || p.count() != 1) return false;
+  constexpr auto size = static_cast<std::int64_t>(sizeof(float));
+  const bool short_sum = p.k <= Tile<float>::depth && p.m * p.n * size >= kStreamBytes &&
+                         p.n * size % kVectorBytes == 0 && !p.bias;
+  const bool few_rows =
+      p.m <= Tile<float>::m / 2 && p.b_row == 1 && p.n * p.k * size >= kStreamBytes;
+  return short_sum || few_rows;
+}
+
 RefPtr<Plan> plan(const PlanRequest& r, const Product& p) {
-  if (r.policy.vendor && p.count() * p.m * p.n * p.k > kTiny) {
+  if (r.policy.vendor && !bound_by_memory(p) && p.count() * p.m * p.n * p.k > kTiny) {
     if (RefPtr<Plan> v = plan_vendor(p)) return v;
   }
   return visit_dtype(p.dtype,
