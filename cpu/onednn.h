@@ -31,4 +31,15 @@ struct ConvProblem {
 };
 RefPtr<Plan> plan_conv(const ConvProblem& p);
 
+/// Average pooling of `large` [N, C, H, W] into `small`, or (`grad`) the gradient of `large` from
+/// that of `small`. Null also where the library counts the elements of a window otherwise: see
+/// cpu/pool_average.cpp for what it is good for.
+struct AveragePoolProblem {
+  bool grad;
+  TensorDesc large, small;
+  Dims kernel, stride, padding;
+  bool count_include_pad;
+};
+RefPtr<Plan> plan_average_pool(const AveragePoolProblem& p);
+
 }  // namespace tandem::cpu::onednn
