@@ -1,7 +1,6 @@
 // Functions with a gradient of the user's own, and checkpointing, which is one of them.
 #include "autograd/autograd.h"
 #include "autograd/engine.h"
-#include "core/generator.h"
 #include "ops/create.h"
 #include "ops/elementwise.h"
 
@@ -76,12 +75,58 @@ class CustomNode final : public Node {
   std::vector<TensorDesc> descs_;
 };
 
+/// A generator's state tensor, and what it held before a function drew from it.
+struct Drawn {
+  Tensor state, before;
+};
+
+/// Notes every generator that operations draw from, and otherwise lets them go their way.
+class GeneratorWatch final : public Interceptor {
+ public:
+  GeneratorWatch() : outer_(dispatch::interceptor()), scope_(this) {}
+
+  Outputs call(const PreparedOp& op, Inputs in, const SrcLoc& loc) override {
+    if (op.op->traits.random) note(*in[0]);
+    Interceptor* i = next(in);
+    return i ? i->call(op, in, loc) : dispatch::execute(op, in, loc);
+  }
+  void call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) override {
+    Interceptor* i = next(in);
+    i ? i->call_inplace(op, in, loc) : dispatch::execute_inplace(op, in, loc);
+  }
+  bool records() const override { return outer_ && outer_->records(); }
+  Tensor constant(Tensor t) override { return outer_ ? outer_->constant(std::move(t)) : t; }
+
+  std::vector<Drawn> drawn;
+
+ private:
+  void note(const Tensor& state) {
+    for (const Drawn& d : drawn) {
+      if (d.state.same_as(state)) return;
+    }
+    drawn.push_back({state, copy(state, MemoryFormat::contiguous)});
+  }
+  // Whom the call would have reached: a capture, or that of a graph being declared.
+  Interceptor* next(Inputs in) const {
+    if (outer_) return outer_;
+    for (const Tensor* t : in) {
+      const Storage& s = *t->impl()->storage;
+      if (s.is_symbolic()) return dynamic_cast<Interceptor*>(s.trace().get());
+    }
+    return nullptr;
+  }
+
+  Interceptor* outer_;
+  dispatch::InterceptorScope scope_;
+};
+
 class CheckpointNode final : public Node {
  public:
   using Function = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
-  CheckpointNode(Function f, const std::vector<Tensor>& in, Tensor rng, const SrcLoc& where)
-      : Node(in.size(), 0, where), f_(std::move(f)), in_(in), rng_(std::move(rng)) {
+  CheckpointNode(Function f, const std::vector<Tensor>& in, std::vector<Drawn> drawn,
+                 const SrcLoc& where)
+      : Node(in.size(), 0, where), f_(std::move(f)), in_(in), drawn_(std::move(drawn)) {
     for (std::size_t i = 0; i < in.size(); ++i) {
       set_edge(i, in[i]);
       versions_.push_back(in[i].impl()->storage->version());
@@ -116,24 +161,24 @@ class CheckpointNode final : public Node {
       if (needed[i]) leaves.back().set_requires_grad();
     }
     // The same random numbers as the first time; then on from where the program is now.
-    Tensor& rng = const_cast<Tensor&>(default_generator(rng_.device()).state());
-    Tensor now;
-    std::vector<Tensor> out;
+    std::vector<Tensor> now, out;
     {
       NoGrad no_grad;
-      now = copy(rng, MemoryFormat::contiguous);
-      rng.copy_(rng_);
+      for (Drawn& d : drawn_) {
+        now.push_back(copy(d.state, MemoryFormat::contiguous));
+        d.state.copy_(d.before);
+      }
     }
     {
       // Also when f throws.
       struct PutBack {
-        Tensor& rng;
-        const Tensor& now;
+        std::vector<Drawn>& drawn;
+        const std::vector<Tensor>& now;
         ~PutBack() {
           NoGrad no_grad;
-          rng.copy_(now);
+          for (std::size_t i = 0; i < drawn.size(); ++i) drawn[i].state.copy_(now[i]);
         }
-      } put_back{rng, now};
+      } put_back{drawn_, now};
       EnableGrad tape;
       const Autocast as_then(autocast_);
       out = f_(leaves);
@@ -154,7 +199,7 @@ class CheckpointNode final : public Node {
   Function f_;
   std::vector<Tensor> in_;
   std::vector<std::uint32_t> versions_;
-  Tensor rng_;
+  std::vector<Drawn> drawn_;                 // generators it draws from, as they were before
   AutocastMode autocast_ = autocast_mode();  // of the forward pass
 };
 
@@ -200,13 +245,14 @@ std::vector<Tensor> checkpoint(std::function<std::vector<Tensor>(const std::vect
                         "differentiated");
   }
   std::vector<Tensor> out;
-  Tensor rng;
+  std::vector<Drawn> drawn;
   {
     NoGrad no_grad;
-    rng = copy(default_generator(in[0].device()).state(), MemoryFormat::contiguous);
+    GeneratorWatch watch;
     out = f(in);
+    drawn = std::move(watch.drawn);
   }
-  RefPtr<Node> node(new CheckpointNode(std::move(f), in, std::move(rng), CallSite::blame(loc)));
+  RefPtr<Node> node(new CheckpointNode(std::move(f), in, std::move(drawn), CallSite::blame(loc)));
   node->num_outputs = out.size();
   detach_inputs(out, in);
   adopt_all(node, out);

@@ -12,13 +12,32 @@ namespace tandem {
 namespace detail {
 namespace {
 
+// A program with ever-changing shapes or scalars must not grow without bound, nor lose the plans it
+// always needs (making some takes milliseconds). So there are two generations: entries that are
+// asked for move to the young one, and when that is full it becomes the old one, whose entries are
+// dropped. Programs in use hold on to the plans they need.
 struct SharedTable {
+  using Map = std::unordered_multimap<std::uint64_t, RefPtr<const PreparedOp>>;
+  static constexpr std::size_t kMaxYoung = 1 << 14;
+
+  template <class Same>
+  static const PreparedOp* find(const Map& m, std::uint64_t hash, const Same& same) {
+    for (auto [b, e] = m.equal_range(hash); b != e; ++b) {
+      if (same(*b->second)) return b->second.get();
+    }
+    return nullptr;
+  }
+  void add(std::uint64_t hash, RefPtr<const PreparedOp> p) {
+    if (young.size() >= kMaxYoung) {
+      old = std::move(young);
+      young.clear();
+    }
+    young.emplace(hash, std::move(p));
+  }
+
   std::shared_mutex mutex;
-  std::unordered_multimap<std::uint64_t, RefPtr<const PreparedOp>> map;
+  Map young, old;
   std::atomic<std::uint64_t> epoch{0}, misses{0};
-  // A program with ever-changing shapes must not grow without bound. Starting over is simple, and
-  // programs in use hold on to the plans they need.
-  static constexpr std::size_t kMaxEntries = 1 << 16;
 };
 SharedTable& shared() {
   static SharedTable* const t = new SharedTable;
@@ -117,28 +136,29 @@ const PreparedOp& PlanCache::miss(std::size_t slot, std::uint64_t hash, const Op
     for (auto& s : slots_) s = nullptr;
     epoch_ = e;
   }
+  const auto same = [&](const PreparedOp& p) { return matches(p, hash, op, in, attrs); };
+  RefPtr<const PreparedOp> made;
   {
     std::shared_lock lock(t.mutex);
-    auto [b, e] = t.map.equal_range(hash);
-    for (; b != e; ++b) {
-      if (matches(*b->second, hash, op, in, attrs)) {
-        slots_[slot] = b->second;
-        return *slots_[slot];
-      }
+    if (const PreparedOp* p = t.find(t.young, hash, same)) {
+      slots_[slot] = RefPtr<const PreparedOp>(p);
+      return *slots_[slot];
     }
+    made = RefPtr<const PreparedOp>(t.find(t.old, hash, same));
   }
-  ++t.misses;
   // Planned outside the lock: it can take milliseconds. Two threads may plan the same thing; the
   // first to finish wins, and both use its plan.
-  RefPtr<const PreparedOp> made = make(hash, op, in, attrs);
-  std::unique_lock lock(t.mutex);
-  if (t.map.size() >= SharedTable::kMaxEntries) t.map.clear();
-  auto [b, e] = t.map.equal_range(hash);
-  for (; b != e; ++b) {
-    if (matches(*b->second, hash, op, in, attrs)) break;
+  if (!made) {
+    ++t.misses;
+    made = make(hash, op, in, attrs);
   }
-  if (b == e) b = t.map.emplace(hash, std::move(made));
-  slots_[slot] = b->second;
+  std::unique_lock lock(t.mutex);
+  if (const PreparedOp* p = t.find(t.young, hash, same)) {
+    slots_[slot] = RefPtr<const PreparedOp>(p);
+  } else {
+    t.add(hash, made);
+    slots_[slot] = std::move(made);
+  }
   return *slots_[slot];
 }
 
@@ -149,13 +169,14 @@ namespace dispatch {
 PlanCacheStats plan_cache_stats() {
   auto& t = detail::shared();
   std::shared_lock lock(t.mutex);
-  return {t.map.size(), t.misses};
+  return {t.young.size() + t.old.size(), t.misses};
 }
 
 void clear_plan_cache() {
   auto& t = detail::shared();
   std::unique_lock lock(t.mutex);
-  t.map.clear();
+  t.young.clear();
+  t.old.clear();
   ++t.epoch;
 }
 

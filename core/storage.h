@@ -46,6 +46,9 @@ class Storage final : public RefCounted, public Pooled<Storage> {
     writer_ = op;
     writer_loc_ = loc;
   }
+  /// Takes back what `bump_version` noted since the version was `before`: writes of a capture,
+  /// which only a run of the program makes.
+  void restore_version(std::uint32_t before) { version_ = before; }
   /// Some view (or detached alias) of it has been made: the tape cannot follow an in-place write.
   bool viewed() const { return viewed_; }
   void mark_viewed() { viewed_ = true; }

@@ -120,9 +120,13 @@ void Tracer::written(const Tensor& t, ValueId v, const char* op, const SrcLoc& l
     m->trace_version = b.version;
   }
   // The tape compares versions of whichever storage it saved.
-  m->storage->bump_version(op, loc);
+  const auto bump = [&](const RefPtr<Storage>& s) {
+    if (!s->is_symbolic()) versions_before_.try_emplace(s.get(), s, s->version());
+    s->bump_version(op, loc);
+  };
+  bump(m->storage);
   for (const auto& s : {b.alias, b.concrete}) {
-    if (s && !(s == m->storage)) s->bump_version(op, loc);
+    if (s && !(s == m->storage)) bump(s);
   }
 }
 
@@ -329,6 +333,10 @@ void Tracer::abandon() noexcept {
     for (Slot& s : slots_) grad_meta(s.leaf)->grad = s.before;
   }
   slots_.clear();
+  // Nothing outside has been written yet. The run that follows a capture notes its own writes; if
+  // none follows, a tape made before must not find its tensors changed.
+  for (auto& [s, before] : versions_before_) before.first->restore_version(before.second);
+  versions_before_.clear();
   buffers_.clear();  // symbolic stand-ins point back here
   concrete_.clear();
 }

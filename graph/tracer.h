@@ -68,6 +68,8 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   std::vector<std::int32_t> value_buffer_;  // of each value
   std::unordered_map<const Storage*, std::size_t> concrete_;
   std::vector<Slot> slots_;
+  // Of tensors from outside that the program writes.
+  std::unordered_map<Storage*, std::pair<RefPtr<Storage>, std::uint32_t>> versions_before_;
   std::vector<const TensorImpl*> arguments_;
   bool open_ = true;
   bool suspended_ = false;

@@ -139,6 +139,25 @@ TEST(Checkpoint, KeepsLessAndReachesParametersInside) {
   EXPECT_EQ(w.grad().to_vector<float>(), lean);
 }
 
+TEST(Checkpoint, DrawsTheSameNumbersAgainFromAnyGenerator) {
+  const Tensor start = ones({64});
+  Tensor grads[2];
+  for (const bool checkpointed : {true, false}) {
+    Generator own(5);
+    manual_seed(3);
+    const auto f = [&](const std::vector<Tensor>& in) {
+      return std::vector{dropout(dropout(in[0], 0.5, true, &own), 0.5)};
+    };
+    Tensor x = start.clone().set_requires_grad();
+    const Tensor y = checkpointed ? autograd::checkpoint(f, {x})[0] : f({x})[0];
+    const auto drawn = own.state().to_vector<std::int64_t>();
+    (y * y).sum().backward();
+    grads[checkpointed] = x.grad();
+    EXPECT_EQ(own.state().to_vector<std::int64_t>(), drawn);  // on from where it was
+  }
+  EXPECT_EQ(grads[1].to_vector<float>(), grads[0].to_vector<float>());
+}
+
 TEST(Checkpoint, RefusesGrad) {
   const Tensor x = leaf(ones({2}));
   const Tensor y = autograd::checkpoint(

@@ -178,5 +178,33 @@ TEST(DeclaredGraph, RefusesWhatItWasNotDeclaredFor) {
   EXPECT_THROW(step->run({{"X", ones({1})}}), CaptureError);  // it accumulates into a gradient
 }
 
+TEST(FailedCapture, LeavesNoTraceOfWritesThatNeverHappened) {
+  Tensor w = ones({3}).set_requires_grad();
+  Tensor buffer = ones({3});
+  const Tensor loss = (w * buffer).sum();  // saves the buffer
+  auto f = compile([&](const Tensor& x) {
+    buffer.add_(x);
+    if (x.item() > 0) return x;  // refused
+    return x * 2;
+  });
+  EXPECT_THROW(f(ones({1})), CaptureError);
+  EXPECT_EQ(buffer.to_vector<float>(), (std::vector<float>{1, 1, 1}));
+  loss.backward();  // and not "was written over"
+  EXPECT_EQ(w.grad().to_vector<float>(), (std::vector<float>{1, 1, 1}));
+}
+
+TEST(Capture, WritesOfARunAreNoted) {
+  Tensor w = ones({3}).set_requires_grad();
+  Tensor buffer = ones({3});
+  const Tensor loss = (w * buffer).sum();
+  auto f = compile([&](const Tensor& x) {
+    buffer.add_(x);
+    return x * 2;
+  });
+  f(ones({1}));
+  EXPECT_EQ(buffer.to_vector<float>(), (std::vector<float>{2, 2, 2}));
+  EXPECT_THROW(loss.backward(), AutogradError);
+}
+
 }  // namespace
 }  // namespace tandem

@@ -1,0 +1,65 @@
+// Replay makes no heap allocation of its own: operator new is counted while a compiled training
+// step runs on the plain kernels. (oneDNN 2.6 allocates inside its own calls: docs/performance.md.)
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "graph/compile.h"
+#include "nn/nn.h"
+#include "ops/ops.h"
+
+namespace {
+std::atomic<long> allocations{0};
+}
+
+// Sanitizers bring their own.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define TANDEM_COUNTS_NEW
+void* operator new(std::size_t n) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* p = std::malloc(n ? n : 1)) return p;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept {
+  std::free(p);
+}
+void operator delete(void* p, std::size_t) noexcept {
+  std::free(p);
+}
+#endif
+
+namespace tandem {
+namespace {
+
+TEST(Replay, MakesNoHeapAllocation) {
+#ifndef TANDEM_COUNTS_NEW
+  GTEST_SKIP() << "operator new belongs to the sanitizer";
+#endif
+  const PolicyScope plain({.vendor = false});
+  manual_seed(1);
+  const nn::Sequential net(nn::Conv2d(1, 4, 3, {.padding = 1}), nn::BatchNorm2d(4), nn::ReLU(),
+                           nn::MaxPool2d(2), nn::Flatten(), nn::Dropout(0.3),
+                           nn::Linear(4 * 4 * 4, 10));
+  const optim::Adam opt(net.parameters(), {.lr = 1e-3});
+  const Tensor x = rand({8, 1, 8, 8}), y = randint(0, 10, {8}, {.dtype = DType::i64});
+  graph::CompiledFunction f;
+  const std::vector<const Tensor*> args{&x, &y};
+  graph::CompiledFunction::Result result;
+  const auto trace = [&](std::span<const Tensor> in, graph::CompiledFunction::Host&) {
+    opt.zero_grad();
+    Tensor loss = nn::cross_entropy(net(in[0]), in[1]);
+    loss.backward();
+    opt.step();
+    return std::vector{loss};
+  };
+  const auto step = [&] { f.call(args, {}, trace, result); };
+  for (int i = 0; i < 4; ++i) step();
+  const long before = allocations.load();
+  for (int i = 0; i < 20; ++i) step();
+  EXPECT_EQ(allocations.load() - before, 0) << "in 20 steps";
+}
+
+}  // namespace
+}  // namespace tandem
