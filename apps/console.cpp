@@ -10,6 +10,7 @@
 #include <fstream>
 #include <new>
 
+#include "core/backend.h"
 #include "core/error.h"
 
 namespace tandem::apps {
@@ -93,6 +94,22 @@ void write_json(const std::string& path, const nlohmann::json& j) {
   std::error_code error;
   std::filesystem::rename(part, path, error);
   if (error) fail<DataError>("json", "the file cannot be written", path + ": " + error.message());
+}
+
+void add_device_option(CLI::App& app) {
+  const auto usable = [](const std::string& name) -> std::string {
+    try {
+      const Device d = Device::parse(name);
+      backend(d).stream(d.index);  // throws if there is none
+      return {};
+    } catch (const Error& e) {
+      return e.what();
+    }
+  };
+  app.add_option_function<std::string>(
+         "--device", [](const std::string& name) { set_default_device(Device::parse(name)); },
+         "Where to run: cpu, cuda, cuda:1 [cpu]")
+      ->check(CLI::Validator(usable, ""));
 }
 
 std::string command_line(int argc, char** argv) {

@@ -46,6 +46,9 @@ void check_writable(const std::string& path);
 /// Writes the whole file or leaves what was there. DataError when it cannot be written.
 void write_json(const std::string& path, const nlohmann::json& j);
 
+/// `--device NAME`: the device everything is made on. A usage error where there is no such device.
+void add_device_option(CLI::App& app);
+
 /// The command line as typed.
 std::string command_line(int argc, char** argv);
 

@@ -81,6 +81,7 @@ int main(int argc, char** argv) {
   app.add_option("--dtype", o.workload.dtype, "Of everything: f32, bf16 [f32]")
       ->transform(CLI::CheckedTransformer(dtypes).description(""));
   app.add_option("--threads", o.threads, "Of the kernels [all cores]")->check(CLI::Range(1, 1024));
+  apps::add_device_option(app);
   app.add_option("--seed", o.workload.seed, "Of weights, inputs and the order of the arms")
       ->capture_default_str();
   app.add_flag("!--no-leave-outs", o.ladder.leave_out, "Only the ladder: faster, less memory");

@@ -13,6 +13,7 @@
 #include "benchmarks/tradeoff/report.h"
 #include "benchmarks/tradeoff/stats.h"
 #include "benchmarks/tradeoff/workload.h"
+#include "core/backend.h"
 #include "core/parallel.h"
 #include "data/data.h"
 #include "graph/compile.h"
@@ -112,8 +113,11 @@ class Runner {
   /// One training step; its loss, and the time it took without reading the loss.
   double step(const data::Batch& b) {
     draws_.resume();
+    const Device d = default_device();
+    const Tensor x = b.x.to(d), y = b.y.to(d);
     const auto t = Clock::now();
-    const Tensor loss = step_(b.x, b.y);
+    const Tensor loss = step_(x, y);
+    backend(d).stream(d.index).synchronize();
     step_ms_.push_back(ms_since(t));
     draws_.pause();
     return loss.item<double>();
@@ -132,7 +136,7 @@ class Runner {
     std::int64_t n = 0;
     for (auto& [x, y] : loader) {
       if (apps::interrupted() || (most_batches > 0 && n++ >= most_batches)) break;
-      a.correct += correct_(x, y).item<std::int64_t>();
+      a.correct += correct_(x.to(default_device()), y.to(default_device())).item<std::int64_t>();
       a.seen += y.numel();
     }
     model_->net.train();
@@ -438,6 +442,7 @@ int main(int argc, char** argv) {
   const std::map<std::string, DType> dtypes{{"f32", DType::f32}, {"bf16", DType::bf16}};
   app.add_option("--dtype", o.dtype, "Of images and weights: f32, bf16 [f32]")
       ->transform(CLI::CheckedTransformer(dtypes).description(""));
+  apps::add_device_option(app);
   app.add_flag("--quick", o.quick, "One epoch of 40 batches, and 2,000 test images");
   app.add_option("--json", o.json, "Write all figures to this file");
 

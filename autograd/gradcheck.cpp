@@ -15,7 +15,7 @@ double weight(std::size_t k) {
 Tensor weights_like(const Tensor& t, std::size_t salt) {
   std::vector<double> w(static_cast<std::size_t>(t.numel()));
   for (std::size_t k = 0; k < w.size(); ++k) w[k] = weight(k + 31 * salt);
-  return Tensor::from<double>(w, t.shape());
+  return Tensor::from<double>(w, t.shape(), t.device());
 }
 
 // sum over outputs of <weights, output>, as a number
@@ -80,7 +80,7 @@ std::string check(const TensorFunction& f, const std::vector<Tensor>& inputs,
         Tensor t = Tensor::empty(inputs[i].desc());
         {
           NoGrad no_grad;
-          t.copy_(Tensor::from<double>(moved, inputs[i].shape()));
+          t.copy_(Tensor::from<double>(moved, inputs[i].shape(), inputs[i].device()));
         }
         at[i] = t.set_requires_grad();
         side[s] = weighted_sum(f(at));

@@ -5,36 +5,59 @@ file(GLOB support CONFIGURE_DEPENDS tests/*.cpp)
 set(top ${support})
 list(FILTER support EXCLUDE REGEX "/test_[^/]*$")
 list(FILTER top INCLUDE REGEX "/test_[^/]*$")
-if(support)
-  add_library(tandem_test_support STATIC ${support})
-  target_link_libraries(tandem_test_support PUBLIC tandem GTest::gtest)
-  tandem_flags(tandem_test_support)
-endif()
+add_library(tandem_test_support STATIC ${support})
+target_link_libraries(tandem_test_support PUBLIC tandem GTest::gtest)
+tandem_flags(tandem_test_support)
 
+# tandem_test(NAME [ARGS ARGUMENT...] SOURCES FILE...): the program test_NAME, run with ARGS.
 function(tandem_test name)
-  add_executable(test_${name} ${ARGN})
-  target_link_libraries(test_${name} PRIVATE $<TARGET_NAME_IF_EXISTS:tandem_ladder> tandem
-                        GTest::gtest GTest::gtest_main nlohmann_json::nlohmann_json)
-  if(TARGET tandem_test_support)
-    target_link_libraries(test_${name} PRIVATE tandem_test_support)
-  endif()
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "" "ARGS;SOURCES")
+  add_executable(test_${name} ${test_SOURCES})
+  target_link_libraries(test_${name} PRIVATE $<TARGET_NAME_IF_EXISTS:tandem_ladder>
+                        tandem_test_support nlohmann_json::nlohmann_json)
   set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   tandem_flags(test_${name})
-  add_test(NAME ${name} COMMAND test_${name})
+  add_test(NAME ${name} COMMAND test_${name} ${test_ARGS})
   # Several tests share the cores: waiting threads must sleep, not spin.
   set_tests_properties(${name} PROPERTIES TIMEOUT 1500 LABELS unit
     ENVIRONMENT "OMP_WAIT_POLICY=passive;ASAN_OPTIONS=detect_stack_use_after_return=1;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
 
 if(top)
-  tandem_test(tandem ${top})
+  tandem_test(tandem SOURCES ${top})
 endif()
-foreach(folder core ops cpu cuda autograd graph nn data io apps benchmarks)
+foreach(folder core ops cpu autograd graph nn data io apps benchmarks)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS tests/${folder}/*.cpp)
   if(sources)
-    tandem_test(${folder} ${sources})
+    tandem_test(${folder} SOURCES ${sources})
   endif()
 endforeach()
+
+# What is said of every device is tested on each: these programs take --device.
+set(tandem_device_tests ops autograd graph nn)
+
+# On a GPU. Skipped where there is none.
+if(tandem_have_cuda)
+  file(GLOB sources CONFIGURE_DEPENDS tests/cuda/test_*.cpp tests/cuda/*.cu)
+  list(FILTER sources EXCLUDE REGEX "/emulation_[^/]*$")
+  tandem_test(cuda SOURCES ${sources})
+  target_compile_options(test_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${tandem_cuda_flags}>")
+  target_include_directories(test_cuda SYSTEM PRIVATE ${TANDEM_cudart_INCLUDE_DIR})
+  foreach(folder ${tandem_device_tests})
+    add_test(NAME ${folder}_cuda COMMAND test_${folder} --device cuda)
+    set_tests_properties(${folder}_cuda PROPERTIES TIMEOUT 1500 LABELS gpu SKIP_RETURN_CODE 77)
+  endforeach()
+endif()
+
+# On an emulated one: cuda/emulation/device.h. Needs the toolkit's headers, but neither nvcc nor a
+# GPU.
+if(TANDEM_cudart_INCLUDE_DIR)
+  add_subdirectory(cuda/emulation)
+  foreach(folder ${tandem_device_tests})
+    tandem_test(${folder}_emulated ARGS --device cuda
+      SOURCES $<TARGET_OBJECTS:test_${folder}> $<TARGET_OBJECTS:tandem_cuda_emulated>)
+  endforeach()
+endif()
 
 # --- scripts
 set(arrows ${CMAKE_CURRENT_SOURCE_DIR}/cmake/check_arrows.sh)

@@ -25,7 +25,9 @@ struct HostMemory {
 #endif
     return std::aligned_alloc(kAlignment, size);
   }
-  static void free(void* p) { std::free(p); }
+  static void free(void* p) {
+    std::free(p);
+  }
 };
 
 }  // namespace

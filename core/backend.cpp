@@ -32,7 +32,11 @@ Backend& backend(DeviceType type) {
   // Looked up once: this is on the path of every call.
   static Backend* const cpu = cpu_backend();
   if (type == DeviceType::cpu) return *cpu;
-  static Backend* const cuda = cuda_backend();
+  static Backend* const cuda = [] {
+    Backend* b = cuda_backend();
+    if (b && b->device_count() == 0) b->stream(0);  // throws, and says why there is none
+    return b;
+  }();
   if (!cuda) {
     fail<DeviceError>("device",
                       fmt::format("this build of Tandem has no CUDA backend ({})", cuda_missing()),

@@ -7,7 +7,7 @@ namespace tandem {
 
 class Generator {
  public:
-  explicit Generator(std::uint64_t seed, Device device = kCPU);
+  explicit Generator(std::uint64_t seed, Device device = default_device());
   /// Starts over from `seed`, offset 0. Not allowed inside a capture.
   void seed(std::uint64_t seed);
   /// i64[2]: seed, and the number of Philox blocks (of four words) used so far.
@@ -19,7 +19,7 @@ class Generator {
 };
 
 /// The device's default generator, shared by all threads. Seed 0 until `manual_seed`.
-Generator& default_generator(Device device = kCPU);
+Generator& default_generator(Device device = default_device());
 /// Seeds the default generator of every device.
 void manual_seed(std::uint64_t seed);
 

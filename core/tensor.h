@@ -44,17 +44,20 @@ class Tensor {
 
   /// Uninitialised memory. Not an operation: never recorded.
   static Tensor empty(const TensorDesc& desc);
-  /// Copies host values. Inside a capture this is a constant of the program.
+  /// Copies host values to the device. Inside a capture this is a constant of the program.
   template <class T>
-  static Tensor from(std::span<const T> values, const Shape& shape, Device device = kCPU) {
+  static Tensor from(std::span<const T> values, const Shape& shape,
+                     Device device = default_device()) {
     return from_host(values.data(), values.size(), dtype_of<T>::value, shape, device);
   }
   template <class T>
-  static Tensor from(std::initializer_list<T> values, const Shape& shape, Device device = kCPU) {
+  static Tensor from(std::initializer_list<T> values, const Shape& shape,
+                     Device device = default_device()) {
     return from_host(values.begin(), values.size(), dtype_of<T>::value, shape, device);
   }
   template <class T>
-  static Tensor from(const std::vector<T>& values, const Shape& shape, Device device = kCPU) {
+  static Tensor from(const std::vector<T>& values, const Shape& shape,
+                     Device device = default_device()) {
     return from_host(values.data(), values.size(), dtype_of<T>::value, shape, device);
   }
 

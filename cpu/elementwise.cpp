@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <limits>
 #include <map>
 #include <utility>
 
@@ -32,30 +31,6 @@ Constant constants(const std::array<Scalar, N>& s, DType t) {
     }
   });
   return c;
-}
-
-// The parameters a step's functor reads. An absent bound of a clamp is the type's own, and so is a
-// bound the type cannot hold.
-std::array<Scalar, 2> step_params(const FusedStep& s, DType t) {
-  std::array<Scalar, 2> p = s.params;
-  if (s.op != OpId::clamp_ && s.op != OpId::clamp_grad_) {
-    if (!p[0].defined()) p[0] = 0;
-    if (!p[1].defined()) p[1] = 0;
-    return p;
-  }
-  visit_dtype(t, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    using L = std::numeric_limits<T>;
-    if constexpr (std::is_floating_point_v<T>) {
-      if (!p[0].defined()) p[0] = -L::infinity();
-      if (!p[1].defined()) p[1] = L::infinity();
-    } else if constexpr (std::is_integral_v<T>) {
-      constexpr std::int64_t lo = L::lowest(), hi = L::max();
-      p[0] = p[0].defined() ? std::clamp(p[0].to_int(), lo, hi) : lo;
-      p[1] = p[1].defined() ? std::clamp(p[1].to_int(), lo, hi) : hi;
-    }
-  });
-  return p;
 }
 
 enum class InstrKind : std::uint8_t { compute, gather, scatter };
@@ -259,8 +234,6 @@ class Compiler {
     if (auto it = converted_.find(key); it != converted_.end()) return it->second;
     return converted_[key] = run_unary(convert_tile(reg(r).dtype, t), r, t);
   }
-  /// In the type an op computes `t` in; by way of `t` itself, as a separate cast would go.
-  int operand(int r, DType t) { return convert(convert(r, t), tile_type(t)); }
 
   int spread(int r) {
     if (!reg(r).splat) return r;
@@ -284,31 +257,27 @@ class Compiler {
     }
 
     const ElementwiseRule rule = elementwise_rule(s.op);
-    const bool scalar = s.operands.size() == 1 && rule.arity == 2;
     DType types[3];
     for (std::size_t i = 0; i < s.operands.size(); ++i) types[i] = type_of(s.operands[i]);
-    DType t =
-        elementwise_compute_type(s.op, {types, s.operands.size()}, scalar ? s.params[0] : Scalar());
-    if (rule.types != TypeRule::test) t = s.dtype;
-    const DType tile = tile_type(t);
+    const StepTypes t = step_types(s, {types, s.operands.size()});
 
     Instr k;
-    k.fn = op_tile(s.op, tile);
+    k.fn = op_tile(s.op, t.compute);
     if (!k.fn) {
       fail<TypeError>(all_ops()[static_cast<std::size_t>(s.op)]->name,
-                      "no CPU kernel for this type", name_of(t));
+                      "no CPU kernel for this type", name_of(t.promoted));
     }
     int src[3];
     int n = 0;
     for (int o : s.operands) {
       const bool condition = rule.types == TypeRule::select && n == 0;
-      src[n++] = condition ? value(o) : operand(value(o), t);
+      src[n++] = condition ? value(o) : convert(convert(value(o), t.promoted), t.compute);
     }
-    if (scalar) {
-      src[n++] = constant(constants(std::array{s.params[0]}, tile), tile);
+    if (t.scalar) {
+      src[n++] = constant(constants(std::array{s.params[0]}, t.compute), t.compute);
       if (s.reversed) std::swap(src[0], src[1]);
     } else {
-      k.params = constants(step_params(s, tile), tile);
+      k.params = constants(step_params(s, t.compute), t.compute);
     }
     unsigned splat = 0;
     for (int i = 0; i < n; ++i) splat |= static_cast<unsigned>(reg(src[i]).splat) << i;
@@ -322,7 +291,7 @@ class Compiler {
       }
     }
     k.splat = static_cast<std::uint8_t>(splat);
-    const DType result = rule.types == TypeRule::test ? DType::boolean : tile;
+    const DType result = rule.types == TypeRule::test ? DType::boolean : t.compute;
     const int dst = new_reg(RegKind::temp, result, k.once, 0);
     if (n == 1) emit(k, {src[0]}, dst);
     if (n == 2) emit(k, {src[0], src[1]}, dst);

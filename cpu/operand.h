@@ -3,21 +3,11 @@
 // every other one to this.
 #pragma once
 #include <optional>
-#include <utility>
 
-#include "core/allocator.h"
+#include "core/workspace.h"
 #include "cpu/strided.h"
 
 namespace tandem::cpu {
-
-/// Whether two layouts of one shape put every element at the same place.
-inline bool same_layout(const Shape& shape, const Strides& a, const Strides& b) {
-  for (int i = 0; i < shape.size(); ++i) {
-    if (shape[i] == 0) return true;
-    if (shape[i] != 1 && a[i] != b[i]) return false;
-  }
-  return true;
-}
 
 /// A tensor seen in the dense layout `want`: the tensor's own memory where it has that layout,
 /// otherwise a copy in the workspace. Made in `plan`, where it reserves its part of the workspace.
@@ -29,8 +19,8 @@ class Operand {
     const TensorDesc dense(d.dtype, d.device, d.shape, want);
     in_ = copy_of(dense, d);
     out_ = copy_of(d, dense);
-    offset_ = static_cast<std::int64_t>(workspace_bytes);
-    workspace_bytes += align_up(static_cast<std::size_t>(d.numel()) * size_of(d.dtype));
+    offset_ = static_cast<std::int64_t>(
+        reserve(workspace_bytes, static_cast<std::size_t>(d.numel()) * size_of(d.dtype)));
   }
 
   bool packed() const { return offset_ >= 0; }
@@ -55,10 +45,5 @@ class Operand {
   std::optional<BlockCopy> in_, out_;
   std::int64_t offset_ = -1;  // -1: no copy needed
 };
-
-/// Reserves `bytes` of the workspace: its offset.
-inline std::size_t reserve(std::size_t& workspace_bytes, std::size_t bytes) {
-  return std::exchange(workspace_bytes, workspace_bytes + align_up(bytes));
-}
 
 }  // namespace tandem::cpu

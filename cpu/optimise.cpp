@@ -1,7 +1,6 @@
 #include "ops/optimise.h"
 
-#include <cmath>
-
+#include "core/update_rules.h"
 #include "cpu/operand.h"
 
 namespace tandem::cpu {
@@ -96,53 +95,31 @@ Scaling read_scaling(bool scaled, const void* p) {
   return {s[0], s[1] != 0};
 }
 
-// Multiplying by a scaling of 1 changes no gradient, so scaled and unscaled steps share one loop.
 template <class T, class A>
-void sgd(T* __restrict p, const T* __restrict g, i64 n, A lr, A decay, A scale) {
+void sgd(T* __restrict p, const T* __restrict g, i64 n, SgdFactors<A> f) {
   for (i64 i = 0; i < n; ++i) {
-    const A v = static_cast<A>(p[i]);
-    p[i] = static_cast<T>(v - lr * (static_cast<A>(g[i]) * scale + decay * v));
+    p[i] = static_cast<T>(f.plain(static_cast<A>(p[i]), static_cast<A>(g[i])));
   }
 }
 
 template <bool Nesterov, class T, class A>
-void sgd_momentum(T* __restrict p, const T* __restrict g, A* __restrict u, i64 n, A lr, A decay,
-                  A scale, A momentum, A share) {
+void sgd_momentum(T* __restrict p, const T* __restrict g, A* __restrict u, i64 n, SgdFactors<A> f) {
   for (i64 i = 0; i < n; ++i) {
-    const A v = static_cast<A>(p[i]);
-    const A d = static_cast<A>(g[i]) * scale + decay * v;
-    const A b = momentum * u[i] + share * d;
+    A b = u[i];
+    p[i] = static_cast<T>(
+        f.template with_momentum<Nesterov>(static_cast<A>(p[i]), static_cast<A>(g[i]), b));
     u[i] = b;
-    p[i] = static_cast<T>(v - lr * (Nesterov ? d + momentum * b : b));
   }
 }
 
-struct AdamFactors {
-  double keep;   // of the parameter: 1 - lr weight_decay when decoupled
-  double decay;  // added to the gradient otherwise
-  double m, v;   // 1 - beta1, 1 - beta2
-  double beta2;
-  double rate;  // the step is rate m / (sqrt(v) root + eps)
-  double root;
-  double eps;
-  double scale;  // of the gradient
-};
-
 template <class T, class A>
 void adam(T* __restrict p, const T* __restrict g, A* __restrict m, A* __restrict v, i64 n,
-          const AdamFactors& f) {
-  const A keep = static_cast<A>(f.keep), decay = static_cast<A>(f.decay), fm = static_cast<A>(f.m),
-          fv = static_cast<A>(f.v), beta2 = static_cast<A>(f.beta2), rate = static_cast<A>(f.rate),
-          root = static_cast<A>(f.root), eps = static_cast<A>(f.eps),
-          scale = static_cast<A>(f.scale);
+          AdamFactors<A> f) {
   for (i64 i = 0; i < n; ++i) {
-    const A x = static_cast<A>(p[i]);
-    const A d = static_cast<A>(g[i]) * scale + decay * x;
-    const A mi = m[i] + fm * (d - m[i]);
-    const A vi = beta2 * v[i] + fv * (d * d);
+    A mi = m[i], vi = v[i];
+    p[i] = static_cast<T>(f(static_cast<A>(p[i]), static_cast<A>(g[i]), mi, vi));
     m[i] = mi;
     v[i] = vi;
-    p[i] = static_cast<T>(x * keep - rate * mi / (std::sqrt(vi) * root + eps));
   }
 }
 
@@ -172,15 +149,15 @@ RefPtr<Plan> plan_sgd_step(const PlanRequest& r) {
           using T = typename decltype(tag)::type;
           using A = compute_t<T>;
           T *p = static_cast<T*>(t[0]) + b, *g = static_cast<T*>(t[1]) + b;
-          const A rate = static_cast<A>(lr), decay = static_cast<A>(attrs.weight_decay);
-          const A scale = static_cast<A>(scaling.factor);
-          if (!attrs.has_momentum()) return sgd(p, g, e - b, rate, decay, scale);
+          const SgdFactors<A> f{static_cast<A>(lr), static_cast<A>(attrs.weight_decay),
+                                static_cast<A>(scaling.factor), static_cast<A>(attrs.momentum),
+                                static_cast<A>(share)};
+          if (!attrs.has_momentum()) return sgd(p, g, e - b, f);
           A* u = static_cast<A*>(t[2]) + b;
-          const A momentum = static_cast<A>(attrs.momentum), part = static_cast<A>(share);
           if (attrs.nesterov) {
-            sgd_momentum<true>(p, g, u, e - b, rate, decay, scale, momentum, part);
+            sgd_momentum<true>(p, g, u, e - b, f);
           } else {
-            sgd_momentum<false>(p, g, u, e - b, rate, decay, scale, momentum, part);
+            sgd_momentum<false>(p, g, u, e - b, f);
           }
         });
       },
@@ -201,23 +178,13 @@ RefPtr<Plan> plan_adam_step(const PlanRequest& r) {
         const Scaling scaling = read_scaling(attrs.scaled, a.in[last]);
         if (scaling.skip) return;
         i64& step = *static_cast<i64*>(a.in[lr_at + 1]);
-        const double t = static_cast<double>(++step);
-        const double c1 = 1 - std::pow(attrs.beta1, t);
-        const double c2 = std::sqrt(1 - std::pow(attrs.beta2, t));
-        const AdamFactors f{.keep = attrs.decoupled ? 1 - lr * attrs.weight_decay : 1,
-                            .decay = attrs.decoupled ? 0 : attrs.weight_decay,
-                            .m = 1 - attrs.beta1,
-                            .v = 1 - attrs.beta2,
-                            .beta2 = attrs.beta2,
-                            .rate = attrs.eps_hat ? lr * c2 / c1 : lr / c1,
-                            .root = attrs.eps_hat ? 1 : 1 / c2,
-                            .eps = attrs.eps,
-                            .scale = scaling.factor};
+        const AdamFactors<double> f =
+            adam_factors(attrs, lr, static_cast<double>(++step), scaling.factor);
         params.each(a, [&](auto tag, i64 b, i64 e, void* const* s) {
           using T = typename decltype(tag)::type;
           using A = compute_t<T>;
           adam(static_cast<T*>(s[0]) + b, static_cast<const T*>(s[1]) + b,
-               static_cast<A*>(s[2]) + b, static_cast<A*>(s[3]) + b, e - b, f);
+               static_cast<A*>(s[2]) + b, static_cast<A*>(s[3]) + b, e - b, f.template as<A>());
         });
       },
       bytes);

@@ -1,9 +1,6 @@
 #include "ops/random.h"
 
-#include <cmath>
-
-#include "core/box_muller.h"
-#include "core/philox.h"
+#include "core/random_values.h"
 #include "cpu/strided.h"
 #include "ops/op_list.h"
 
@@ -51,49 +48,12 @@ void for_words(void* state, std::int64_t n, const F& f) {
   s[1] = offset + static_cast<std::uint64_t>((n + 3) / 4);
 }
 
-// The largest T below `hi`, but no less than `lo`: what would round up to `hi` becomes this.
-template <class T>
-compute_t<T> last_below(compute_t<T> lo, compute_t<T> hi) {
-  using C = compute_t<T>;
-  C step = std::max(std::abs(hi) * std::numeric_limits<C>::epsilon() / 2,
-                    std::numeric_limits<C>::denorm_min());
-  C v = static_cast<C>(convert<T>(hi));
-  for (; !(v < hi); step *= 2) v = static_cast<C>(convert<T>(hi - step));
-  return std::max(v, lo);
-}
-
-template <class T>
-RefPtr<Plan> plan_real(const UniformAttrs& attrs, std::int64_t n) {
-  using C = compute_t<T>;
-  const C lo = static_cast<C>(attrs.lo), span = static_cast<C>(attrs.hi - attrs.lo);
-  const C last = last_below<T>(lo, static_cast<C>(attrs.hi));
-  return make_plan("cpu:philox_uniform", [=](const LaunchArgs& a) {
+template <class T, class Value>
+RefPtr<Plan> plan_uniform(const char* name, const Value& value, std::int64_t n) {
+  return make_plan(name, [=](const LaunchArgs& a) {
     auto* out = static_cast<T*>(a.out[0]);
     for_words(a.in[0], n, [=](std::int64_t i, const unsigned* words, int count) {
-      for (int k = 0; k < count; ++k) {
-        C u;
-        if constexpr (std::is_same_v<C, double>) {
-          u = static_cast<double>(words[k]) * 0x1p-32;
-        } else {
-          u = unit_float(words[k]);
-        }
-        const C v = lo + span * u;
-        out[i + k] = convert<T>(v < last ? v : last);
-      }
-    });
-  });
-}
-
-template <class T>
-RefPtr<Plan> plan_integer(const UniformAttrs& attrs, std::int64_t n) {
-  const auto lo = static_cast<std::int64_t>(attrs.lo);
-  const auto span = static_cast<std::uint64_t>(attrs.hi - attrs.lo);
-  return make_plan("cpu:philox_integer", [=](const LaunchArgs& a) {
-    auto* out = static_cast<T*>(a.out[0]);
-    for_words(a.in[0], n, [=](std::int64_t i, const unsigned* words, int count) {
-      for (int k = 0; k < count; ++k) {
-        out[i + k] = static_cast<T>(lo + static_cast<std::int64_t>(words[k] * span >> 32));
-      }
+      for (int k = 0; k < count; ++k) out[i + k] = value(words[k]);
     });
   });
 }
@@ -106,9 +66,11 @@ RefPtr<Plan> plan_rand_uniform(const PlanRequest& r) {
   return visit_dtype(attrs.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     if constexpr (std::is_integral_v<T>) {
-      return plan_integer<T>(attrs, n);
+      const UniformInteger<T> value{static_cast<std::int64_t>(attrs.lo),
+                                    static_cast<std::uint64_t>(attrs.hi - attrs.lo)};
+      return plan_uniform<T>("cpu:philox_integer", value, n);
     } else {
-      return plan_real<T>(attrs, n);
+      return plan_uniform<T>("cpu:philox_uniform", UniformReal<T>(attrs.lo, attrs.hi), n);
     }
   });
 }
@@ -152,7 +114,7 @@ RefPtr<Plan> plan_dropout(const PlanRequest& r) {
       }
       for_words(a.in[0], n, [=](std::int64_t i, const unsigned* words, int count) {
         for (int k = 0; k < count; ++k) {
-          const bool keep = (words[k] >> 8) >= threshold;
+          const bool keep = dropout_keeps(words[k], threshold);
           const C v = static_cast<C>(in[i + k]) * scale;
           mask[i + k] = keep;
           out[i + k] = convert<T>(keep ? v : C{0});

@@ -16,12 +16,7 @@ namespace tandem::cpu {
 using TileFn = void (*)(const void* const* in, unsigned splat, void* out, std::int64_t n,
                         const void* params);
 
-/// The type a tile of `t` is computed in: f32 for the 16-bit floats.
-constexpr DType tile_type(DType t) {
-  return is_low_precision(t) ? DType::f32 : t;
-}
-
-/// Null where there is none. `compute` must be a tile type.
+/// Null where there is none, as for the 16-bit types: those are computed in f32.
 TileFn unary_tile(OpId op, DType compute);
 TileFn binary_tile(OpId op, DType compute);
 TileFn where_tile(DType compute);

@@ -1,45 +1,128 @@
-# The CUDA side. A build without it links no_cuda.cpp, which says that there is none and why.
+# The CUDA side: cuda/*.cpp and cuda/*.cu where there is nvcc. A build without it has no_cuda.cpp,
+# which says that there is no backend and why.
 #
 # With nvcc there is also the target `tandem_cuda_headers`: the headers that kernels share with the
-# CPU (scalar functors, 16-bit floats, Philox), compiled as device code, so that they stay fit for
-# it also on machines without a GPU.
+# CPU (scalar functors, 16-bit floats, Philox), compiled as device code.
 
+set(TANDEM_CUDA_WIP OFF CACHE BOOL "Link the CUDA backend (until all of its kernels exist)")
 set(tandem_have_cuda OFF)
 set(tandem_cuda_why "")
 if(NOT TANDEM_CUDA)
   set(tandem_cuda_why "it was configured with TANDEM_CUDA=OFF")
 else()
   if(NOT CMAKE_CUDA_COMPILER)
-    find_program(TANDEM_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda
-                 PATH_SUFFIXES bin)
+    find_program(TANDEM_NVCC nvcc HINTS ${TANDEM_CUDA_ROOT} ${TANDEM_CUDA_ROOT}/nvidia/cu13
+                 ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin)
     mark_as_advanced(TANDEM_NVCC)
+    set(tandem_cuda_why "no nvcc was found when it was built")
     if(TANDEM_NVCC)
-      set(CMAKE_CUDA_COMPILER ${TANDEM_NVCC})
+      get_filename_component(root ${TANDEM_NVCC} DIRECTORY)
+      get_filename_component(root ${root} DIRECTORY)
+      if(NOT EXISTS ${root}/lib64 AND EXISTS ${root}/lib/libcudart_static.a)
+        # pip's wheels put the libraries where their own nvcc does not look.
+        set(ENV{CUDAFLAGS} "$ENV{CUDAFLAGS} -L${root}/lib")
+      endif()
+      set(ENV{CUDACXX} ${TANDEM_NVCC})
+      # Also one that does not work (with this host compiler, say) must not stop the build.
+      include(CheckLanguage)
+      check_language(CUDA)
+      set(tandem_cuda_why "${TANDEM_NVCC} did not work when it was built")
     endif()
   endif()
-  if(NOT CMAKE_CUDA_COMPILER)
-    set(tandem_cuda_why "no nvcc was found when it was built")
-    if(NOT TANDEM_CUDA STREQUAL "AUTO")
-      message(FATAL_ERROR "TANDEM_CUDA=ON, but there is no nvcc; put it on PATH or set CUDACXX")
-    endif()
-  else()
+  if(CMAKE_CUDA_COMPILER)
+    set(tandem_cuda_why "")
     # Must be set before the language is enabled: CMake's default is older than new toolkits accept.
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-      set(CMAKE_CUDA_ARCHITECTURES 80 90)
+      # Code for these, and what newer ones can compile for themselves.
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
+    endif()
+    if(CCACHE_PROGRAM AND NOT DEFINED CMAKE_CUDA_COMPILER_LAUNCHER)
+      set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
     endif()
     enable_language(CUDA)
-    add_library(tandem_cuda_headers OBJECT EXCLUDE_FROM_ALL cuda/headers.cu)
-    target_include_directories(tandem_cuda_headers PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
-    target_compile_options(tandem_cuda_headers PRIVATE
-      -std=c++20 --fmad=false -Werror=all-warnings)
-    set(tandem_cuda_why "this version of Tandem has none yet")
+    set(tandem_have_cuda ${TANDEM_CUDA_WIP})
+    if(NOT TANDEM_CUDA_WIP)
+      set(tandem_cuda_why "this version of Tandem has none yet")
+    endif()
   endif()
 endif()
+include(cmake/cuda_libraries.cmake)
+include(cuda/embed.cmake)
+if(tandem_have_cuda AND CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
+  set(tandem_have_cuda OFF)
+  set(tandem_cuda_why "it takes CUDA 12.8, and nvcc was ${CMAKE_CUDA_COMPILER_VERSION}")
+elseif(tandem_have_cuda AND NOT tandem_have_cudart)
+  set(tandem_have_cuda OFF)
+  set(tandem_cuda_why "the CUDA runtime's headers or libcudart_static were not found")
+endif()
+if(NOT tandem_have_cuda AND TANDEM_CUDA AND NOT TANDEM_CUDA STREQUAL "AUTO")
+  message(FATAL_ERROR "TANDEM_CUDA=${TANDEM_CUDA}, but there will be no CUDA backend: "
+                      "${tandem_cuda_why}. Set CUDACXX to nvcc or TANDEM_CUDA_ROOT to the toolkit "
+                      "or to a site-packages folder with NVIDIA's wheels")
+endif()
 
-target_sources(tandem PRIVATE cuda/no_cuda.cpp)
-set_source_files_properties(cuda/no_cuda.cpp PROPERTIES
-  COMPILE_DEFINITIONS "TANDEM_NO_CUDA_WHY=\"${tandem_cuda_why}\"")
-set(tandem_cuda_text "no backend: ${tandem_cuda_why}")
+if(CMAKE_CUDA_COMPILER)
+  # No contraction of a*b+c: the GPU gives the CPU's bits wherever an order of operations is fixed.
+  # The language level by hand: CMake before 3.26 knows of no C++20 in CUDA.
+  # Relaxed: constexpr functions of shared headers are called by kernels, too.
+  set(tandem_cuda_flags -std=c++20 --fmad=false --expt-relaxed-constexpr
+      -Xcompiler=-Wall,-Wextra,-ffp-contract=off
+      # What nvcc makes of core/attrs.h before it hands it on has parentheses around a name.
+      -Xcompiler=-Wno-parentheses)
+  if(TANDEM_WERROR)
+    list(APPEND tandem_cuda_flags -Werror=all-warnings)
+  endif()
+  add_library(tandem_cuda_headers OBJECT EXCLUDE_FROM_ALL cuda/headers.cu)
+  target_include_directories(tandem_cuda_headers PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  target_compile_options(tandem_cuda_headers PRIVATE ${tandem_cuda_flags})
+endif()
+
+if(tandem_have_cuda)
+  file(GLOB sources CONFIGURE_DEPENDS cuda/*.cpp cuda/*.cu)
+  list(FILTER sources EXCLUDE REGEX "/(no_cuda\\.cpp|headers\\.cu)$")
+  foreach(part cudnn cublaslt nvrtc nccl cupti)
+    if(NOT tandem_have_${part})
+      list(FILTER sources EXCLUDE REGEX "/${part}[a-z_]*\\.(cpp|cu)$")
+    endif()
+  endforeach()
+  target_sources(tandem PRIVATE ${sources})
+  tandem_embed_headers(tandem)
+  target_compile_definitions(tandem PRIVATE TANDEM_CUDA_PARTIAL)
+  target_compile_options(tandem PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${tandem_cuda_flags}>")
+  target_include_directories(tandem SYSTEM PRIVATE ${TANDEM_cudart_INCLUDE_DIR})
+  target_link_libraries(tandem PRIVATE ${TANDEM_cudart_LIBRARY} Threads::Threads ${CMAKE_DL_LIBS} rt)
+  foreach(part cudnn cublaslt nvrtc nccl cupti)
+    if(tandem_have_${part})
+      target_include_directories(tandem SYSTEM PRIVATE ${TANDEM_${part}_INCLUDE_DIR})
+      target_link_libraries(tandem PRIVATE ${TANDEM_${part}_LIBRARY})
+      string(TOUPPER ${part} upper)
+      target_compile_definitions(tandem PRIVATE TANDEM_HAS_${upper})
+    endif()
+  endforeach()
+  if(tandem_have_cudnn)
+    target_include_directories(tandem SYSTEM PRIVATE ${TANDEM_cudnn_frontend_INCLUDE_DIR})
+  endif()
+else()
+  target_sources(tandem PRIVATE cuda/no_cuda.cpp)
+  set_source_files_properties(cuda/no_cuda.cpp PROPERTIES
+    COMPILE_DEFINITIONS "TANDEM_NO_CUDA_WHY=\"${tandem_cuda_why}\"")
+endif()
+
+# --- for the summary
+set(tandem_cuda_text "")
 if(CMAKE_CUDA_COMPILER_VERSION)
-  string(APPEND tandem_cuda_text " (nvcc ${CMAKE_CUDA_COMPILER_VERSION})")
+  list(JOIN CMAKE_CUDA_ARCHITECTURES " " archs)
+  set(tandem_cuda_text "nvcc ${CMAKE_CUDA_COMPILER_VERSION} (${archs})")
+  foreach(part ${tandem_cuda_parts})
+    string(APPEND tandem_cuda_text ", ${part}")
+  endforeach()
+  foreach(part ${tandem_cuda_lacking})
+    string(APPEND tandem_cuda_text "; no ${part}")
+  endforeach()
+endif()
+if(NOT tandem_have_cuda)
+  set(tandem_cuda_text "no backend: ${tandem_cuda_why}")
+  if(CMAKE_CUDA_COMPILER_VERSION)
+    string(APPEND tandem_cuda_text " (nvcc ${CMAKE_CUDA_COMPILER_VERSION})")
+  endif()
 endif()

@@ -22,12 +22,20 @@ struct Grid {
   std::size_t shared = 0;  // bytes of dynamic shared memory
 };
 
+/// A launch's arguments and the line that launches, which the emulation names in its errors.
+struct LaunchSite {
+  const LaunchArgs& args;
+  SrcLoc where;
+  LaunchSite(const LaunchArgs& a, SrcLoc w = SrcLoc::current()) : args(a), where(w) {}
+};
+
 /// Puts a kernel into the launch's stream: `launch(args, grid, kernel<T>, a, b, …)`.
 template <class... P, class... A>
-void launch(const LaunchArgs& args, const Grid& g, void (*kernel)(P...), A&&... values) {
-  CudaStream& stream = stream_of(args);
+void launch(const LaunchSite& site, const Grid& g, void (*kernel)(P...), A&&... values) {
+  CudaStream& stream = stream_of(site.args);
 #ifdef TANDEM_CUDA_EMULATED
-  emulation::launch(stream.handle(), g.blocks, g.threads, g.shared,
+  emulation::launch({stream.handle(), g.blocks, g.threads, g.shared,
+                     reinterpret_cast<const void*>(kernel), site.where},
                     [=] { kernel(static_cast<P>(values)...); });
 #else
   cudaLaunchConfig_t c{};
@@ -35,7 +43,9 @@ void launch(const LaunchArgs& args, const Grid& g, void (*kernel)(P...), A&&... 
   c.blockDim = g.threads;
   c.dynamicSmemBytes = g.shared;
   c.stream = stream.handle();
-  check(cudaLaunchKernelEx(&c, kernel, static_cast<P>(values)...), "cudaLaunchKernelEx");
+  const cudaError_t e = cudaLaunchKernelEx(&c, kernel, static_cast<P>(values)...);
+  if (e != cudaSuccess) [[unlikely]]
+    failed(e, "cudaLaunchKernelEx", str(site.where));
 #endif
 }
 
@@ -68,13 +78,16 @@ __device__ inline long long global_size() {
   return static_cast<long long>(gridDim.x) * blockDim.x;
 }
 
-/// Notes the first fault of a stream's work.
+/// Notes the first fault of a device's work.
 __device__ inline void note_fault(Fault* f, FaultKind kind, const char* op, long long value,
                                   long long limit) {
-  if (atomicCAS(&f->kind, 0, static_cast<int>(kind)) == 0) {
+  // The host may look at any time: the kind is last.
+  if (atomicCAS(&f->kind, 0, -1) == 0) {
     f->op = op;
     f->value = value;
     f->limit = limit;
+    __threadfence_system();
+    *static_cast<volatile int*>(&f->kind) = static_cast<int>(kind);
   }
 }
 

@@ -242,8 +242,9 @@ CompiledProgram compile_program(Program captured, const CompileOptions& options)
     verify(p, pass.name);
     c.passes.push_back(std::move(r));
   }
-  c.executor =
-      std::make_unique<Executor>(std::move(p), ExecutorOptions{.memory_plan = options.memory_plan});
+  c.executor = std::make_unique<Executor>(
+      std::move(p),
+      ExecutorOptions{.memory_plan = options.memory_plan, .device_graph = options.device_graph});
   c.ledger.compile_ms = ms_since(t0);
   c.ledger.nodes_captured = static_cast<int>(c.captured.nodes.size());
   c.ledger.launches = static_cast<int>(c.executor->launches());
@@ -499,6 +500,16 @@ std::string CompiledFunction::explain() const {
         m.arena, static_cast<double>(m.arena) / bound, m.lower_bound, m.unplanned);
   } else {
     s += "memory plan: off (buffers from the allocator)\n";
+  }
+  const LaunchRecorder& rec = ex.recorder();
+  if (!rec.usable() || !options_.device_graph || !ex.planned()) {
+    s += fmt::format(
+        "device graph: none ({})\n",
+        !rec.usable() ? rec.why_not() : (ex.planned() ? "switched off" : "needs the memory plan"));
+  } else {
+    s +=
+        fmt::format("device graph: {} recorded, {} given new pointers, {} replayed; {} streams\n",
+                    rec.stats().recorded, rec.stats().updated, rec.stats().replayed, rec.streams());
   }
   s += fmt::format("captures ({} kept, at most {}):\n", entries_.size(), options_.max_signatures);
   for (const auto& l : ledger_) {

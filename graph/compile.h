@@ -22,6 +22,8 @@ struct CompileOptions {
   /// Add the passes that are not exact. Off: compiled equals eager bit for bit.
   bool fast = false;
   bool memory_plan = true;
+  /// On devices that have graphs (CUDA): record the launches and replay them with one call.
+  bool device_graph = true;
   /// Capture twice and compare: a program that differs read a host value that changed.
   bool check_capture = true;
   /// At every call run eagerly beside, and throw at the first node that differs. Slow.

@@ -140,8 +140,7 @@ void Executor::build() {
   for (std::size_t n = 0; n < p.nodes.size(); ++n) {
     if (step_of[n] < 0) continue;
     const Node& node = p.nodes[n];
-    Step s{node.call->plan.get(), node.call.get(), pointers_.size(), 0,
-           static_cast<std::int32_t>(n)};
+    Step s{node.call.get(), pointers_.size(), 0, static_cast<std::int32_t>(n)};
     for (ValueId v : node.inputs) push(v);
     s.out = pointers_.size();
     for (std::size_t i = 0; i < node.call->out.size(); ++i) push(node.outputs[i]);
@@ -156,6 +155,10 @@ void Executor::build() {
     }
     steps_.push_back(s);
   }
+  std::vector<RecordedStep> recorded;
+  for (const Step& s : steps_) recorded.push_back({s.call, s.in, s.out});
+  recorder_ = std::make_unique<LaunchRecorder>(device_, std::move(recorded));
+  record_ = options_.device_graph && options_.memory_plan && recorder_->usable();
   start_.resize(static_cast<std::size_t>(steps) + 1);
   stop_.resize(static_cast<std::size_t>(steps) + 1);
   for (std::size_t d = 0; d < dynamic_.size(); ++d) {
@@ -280,13 +283,8 @@ void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor>
   }
   const std::size_t first_dynamic =
       input_moving_.size() + grad_read_moving_.size() + program_.states.size();
-  const auto take = [&](std::size_t d) {
-    RefPtr<Storage> s = Storage::allocate(dynamic_[d].bytes, device_);
-    bind(dynamic_[d].moving, s->data());
-    storages_[first_dynamic + d] = std::move(s);
-  };
   for (std::size_t d = 0; d < dynamic_.size(); ++d) {
-    if (dynamic_[d].result) take(d);
+    if (dynamic_[d].result) take(first_dynamic, d);
   }
 
   // A run that a kernel ends early (a label out of range) may have written something already.
@@ -303,13 +301,57 @@ void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor>
     }
   } note_writes{*this};
 
-  Backend& be = backend(device_);
-  Stream* stream = &be.stream(device_.index);
+  // The first run is plain: what is made ready on first use cannot be while recording.
+  if (record_ && !observe && runs_++ > 0) {
+    key_.clear();
+    for (const Moving& m : moving_) key_.push_back(m.address);
+    recorder_->run(pointers_, key_, backend(device_).stream(device_.index));
+  } else {
+    launch_all(first_dynamic, observe);
+  }
+
+  for (std::size_t i = 0; i < grad_results_.size(); ++i) {
+    TensorImpl* leaf = program_.grad_writes[i].leaf.get();
+    Tensor& slot = static_cast<GradMeta*>(leaf->grad_meta.get())->grad;
+    slot =
+        grad_results_[i].storage == SIZE_MAX ? Tensor() : make_result(grad_results_[i], storages_);
+  }
+  for (std::size_t i = 0; i < results_.size(); ++i) {
+    results[i] = make_result(results_[i], storages_);
+  }
+}
+
+// Allocates dynamic buffer d. A storage of its own for every run, also around used memory: versions
+// and views belong to the result, not to the bytes.
+void Executor::take(std::size_t first_dynamic, std::size_t d) {
+  Dynamic& buffer = dynamic_[d];
+  RefPtr<Storage> s;
+  if (record_ && buffer.result) {
+    const auto idle = std::find_if(buffer.blocks.begin(), buffer.blocks.end(),
+                                   [](const auto& b) { return b->use_count() == 1; });
+    if (idle == buffer.blocks.end()) {
+      // What is held for long leaves the pool; it lives as long as the result does.
+      if (buffer.blocks.size() == kMostBlocks) buffer.blocks.erase(buffer.blocks.begin());
+      buffer.blocks.push_back(Storage::allocate(buffer.bytes, device_));
+    } else {
+      std::iter_swap(idle, buffer.blocks.end() - 1);
+    }
+    const RefPtr<Storage>& block = buffer.blocks.back();
+    s = Storage::borrow(block->data(), buffer.bytes, device_, RefPtr<RefCounted>(block.get()));
+  } else {
+    s = Storage::allocate(buffer.bytes, device_);
+  }
+  bind(buffer.moving, s->data());
+  storages_[first_dynamic + d] = std::move(s);
+}
+
+void Executor::launch_all(std::size_t first_dynamic, const Observer* observe) {
+  Stream* stream = &backend(device_).stream(device_.index);
   const bool moving = !options_.memory_plan;
   for (std::size_t k = 0; k < steps_.size(); ++k) {
     const Step& s = steps_[k];
     if (moving) {
-      for (std::size_t d : start_[k]) take(d);
+      for (std::size_t d : start_[k]) take(first_dynamic, d);
     }
     const std::size_t n_out = s.call->out.size();
     profiler::launch(*s.call, {pointers_.data() + s.in, pointers_.data() + s.out,
@@ -332,16 +374,6 @@ void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor>
     if (moving) {
       for (std::size_t d : stop_[k]) storages_[first_dynamic + d] = nullptr;
     }
-  }
-
-  for (std::size_t i = 0; i < grad_results_.size(); ++i) {
-    TensorImpl* leaf = program_.grad_writes[i].leaf.get();
-    Tensor& slot = static_cast<GradMeta*>(leaf->grad_meta.get())->grad;
-    slot =
-        grad_results_[i].storage == SIZE_MAX ? Tensor() : make_result(grad_results_[i], storages_);
-  }
-  for (std::size_t i = 0; i < results_.size(); ++i) {
-    results[i] = make_result(results_[i], storages_);
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "graph/memory_plan.h"
 #include "graph/program.h"
+#include "graph/recorder.h"
 
 namespace tandem::graph {
 
@@ -14,6 +15,9 @@ struct ExecutorOptions {
   /// One arena laid out beforehand. Off: each buffer is taken from the allocator when it is first
   /// written and given back after its last use, as eager does.
   bool memory_plan = true;
+  /// On devices that have graphs, record the launches and replay them with one call. Needs the
+  /// memory plan.
+  bool device_graph = true;
 };
 
 class Executor {
@@ -36,6 +40,8 @@ class Executor {
   const MemoryPlan& memory_plan() const { return plan_; }
   bool planned() const { return options_.memory_plan; }
   std::size_t launches() const { return steps_.size(); }
+  /// Recordings made for device graphs, and why there are none.
+  const LaunchRecorder& recorder() const { return *recorder_; }
   std::size_t arena_bytes() const { return options_.memory_plan ? plan_.arena : 0; }
 
  private:
@@ -49,7 +55,6 @@ class Executor {
     std::vector<Patch> patches;
   };
   struct Step {
-    const Plan* plan;
     const PreparedOp* call;
     std::size_t in, out;  // indices into pointers_
     std::int32_t node;
@@ -60,7 +65,11 @@ class Executor {
     std::size_t bytes;
     int first, last;
     bool result;
+    // Memory of earlier runs' results. What nobody holds any more is used again, so that addresses
+    // recur and with them recordings.
+    std::vector<RefPtr<Storage>> blocks = {};
   };
+  static constexpr std::size_t kMostBlocks = 4;
   struct Result {
     TensorDesc desc;
     std::size_t storage;  // index into the run's storages
@@ -69,6 +78,8 @@ class Executor {
 
   void build();
   void bind(std::size_t moving, void* address);
+  void launch_all(std::size_t first_dynamic, const Observer* observe);
+  void take(std::size_t first_dynamic, std::size_t d);
   void run_locked(std::span<const Tensor* const> args, std::span<Tensor> results,
                   const Observer* observe);
   Tensor make_result(const Result& r, std::span<const RefPtr<Storage>> storages) const;
@@ -80,6 +91,10 @@ class Executor {
   Device device_;
   std::vector<void*> pointers_;
   std::vector<Step> steps_;
+  std::unique_ptr<LaunchRecorder> recorder_;
+  bool record_ = false;  // whether runs go through it
+  std::uint64_t runs_ = 0;
+  std::vector<void*> key_;  // addresses of the moving buffers, for the recorder
   std::vector<Moving> moving_;
   std::vector<Dynamic> dynamic_;
   std::vector<std::size_t> input_moving_;      // of each argument

@@ -20,8 +20,7 @@ void write(const Tensor& t, const Tensor& values) {
 }
 
 void write(const Tensor& t, const std::vector<double>& values) {
-  const Tensor host = Tensor::from(values, t.shape());
-  write(t, t.device().is_cpu() ? host : host.to(t.device()));
+  write(t, Tensor::from(values, t.shape(), t.device()));
 }
 
 /// Numbers are drawn in f32 (f64 for f64), so that a 16-bit parameter starts as the rounded f32

@@ -1,5 +1,8 @@
 #include "ops/fused.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "ops/elementwise.h"
 
 namespace tandem {
@@ -175,6 +178,43 @@ FusedStep fused_step(const PreparedOp& call) {
   }
   return fused_step(static_cast<OpId>(call.op->id), call.attrs.ref().data, call.out[0].dtype,
                     static_cast<int>(call.in.size()));
+}
+
+// ---------------------------------------------------------------------------------- what kernels
+// do
+
+StepTypes step_types(const FusedStep& s, std::span<const DType> operands) {
+  const ElementwiseRule rule = elementwise_rule(s.op);
+  StepTypes t{};
+  t.scalar = operands.size() == 1 && rule.arity == 2;
+  t.promoted = s.dtype;
+  if (rule.types == TypeRule::test) {
+    t.promoted = elementwise_compute_type(s.op, operands, t.scalar ? s.params[0] : Scalar());
+  }
+  t.compute = is_low_precision(t.promoted) ? DType::f32 : t.promoted;
+  return t;
+}
+
+std::array<Scalar, 2> step_params(const FusedStep& s, DType compute) {
+  std::array<Scalar, 2> p = s.params;
+  if (s.op != OpId::clamp_ && s.op != OpId::clamp_grad_) {
+    if (!p[0].defined()) p[0] = 0;
+    if (!p[1].defined()) p[1] = 0;
+    return p;
+  }
+  visit_dtype(compute, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using L = std::numeric_limits<T>;
+    if constexpr (std::is_floating_point_v<T>) {
+      if (!p[0].defined()) p[0] = -L::infinity();
+      if (!p[1].defined()) p[1] = L::infinity();
+    } else if constexpr (std::is_integral_v<T>) {
+      constexpr std::int64_t lo = L::lowest(), hi = L::max();
+      p[0] = p[0].defined() ? std::clamp(p[0].to_int(), lo, hi) : lo;
+      p[1] = p[1].defined() ? std::clamp(p[1].to_int(), lo, hi) : hi;
+    }
+  });
+  return p;
 }
 
 // ---------------------------------------------------------------------------------------- the op

@@ -42,6 +42,18 @@ struct FusedAttrs {
   static constexpr auto fields() { return std::tuple{Field{"code", &FusedAttrs::code}}; }
 };
 
+/// How a step computes, the same on every device: its operands are converted to `promoted`, then to
+/// `compute` (f32 for the 16-bit types), in which the op's functor works; the result is converted
+/// to the step's dtype. `where` takes its condition as it is, `cast` and `copy` only convert.
+struct StepTypes {
+  DType promoted, compute;
+  bool scalar;  // the one operand meets a number, params[0] converted to `compute`
+};
+StepTypes step_types(const FusedStep& s, std::span<const DType> operands);
+/// What the step's functor reads as its parameters in type `compute`. An absent bound of a clamp is
+/// the type's own, and so is a bound the type cannot hold; other absent parameters are 0.
+std::array<Scalar, 2> step_params(const FusedStep& s, DType compute);
+
 /// The step of one elementwise op; `attrs` is its attribute struct. Operands are inputs 0, 1, ….
 FusedStep fused_step(OpId op, const void* attrs, DType result, int num_inputs);
 /// The same for a resolved call. InternalError unless its kind is elementwise.

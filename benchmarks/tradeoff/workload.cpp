@@ -83,7 +83,7 @@ Workload make_workload(const WorkloadOptions& o) {
   };
 
   // Only for what its images look like; dropped at once.
-  Generator draws(o.seed + 1);
+  Generator draws(o.seed + 1, default_device());
   const models::Model m = models::make_model(recipe.model, mo);
   Shape images = {n};
   for (const std::int64_t d : m.input) images.push_back(d);

@@ -18,7 +18,7 @@ Program capture(const std::vector<Shape>& shapes,
                 const std::function<std::vector<Tensor>(std::vector<Tensor>&)>& f) {
   RefPtr<Tracer> tracer(new Tracer);
   std::vector<Tensor> in;
-  for (const Shape& s : shapes) in.push_back(tracer->input(TensorDesc(DType::f32, kCPU, s)));
+  for (const Shape& s : shapes) in.push_back(tracer->input({DType::f32, default_device(), s}));
   const CaptureScope scope(*tracer);
   return tracer->finish(f(in));
 }

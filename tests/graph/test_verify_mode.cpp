@@ -44,7 +44,7 @@ Planted plant(const std::function<void(Program&)>& damage) {
     return std::vector{b - 1};
   };
   RefPtr<Tracer> tracer(new Tracer);
-  const std::vector<Tensor> in = {tracer->input(TensorDesc(DType::f32, kCPU, {3}))};
+  const std::vector<Tensor> in = {tracer->input(TensorDesc(DType::f32, default_device(), {3}))};
   Program p;
   {
     const CaptureScope scope(*tracer);

@@ -331,8 +331,8 @@ const std::vector<Bad>& table() {
                      },
                      {"[sgd_step]", "learning rate"}),
       // devices
-      bad<DeviceError>("cuda", [] { zeros({2}, {.device = Device::parse("cuda")}); }, {"CUDA"}),
-      bad<DeviceError>("to_cuda", [] { f({2}).to(Device::parse("cuda:1")); }, {"CUDA"}),
+      bad<DeviceError>("cuda", [] { zeros({2}, {.device = Device::parse("cuda:15")}); }, {"cuda"}),
+      bad<DeviceError>("to_cuda", [] { f({2}).to(Device::parse("cuda:15")); }, {"cuda"}),
       bad<DeviceError>("parse", [] { Device::parse("tpu"); }, {"[device]", "'tpu'"}),
       // values and indices
       bad<IndexError>("label",
@@ -496,6 +496,8 @@ TEST_P(Errors, SaysWhatIsWrong) {
   const Bad& b = table()[GetParam()];
   try {
     b.call();
+    // What is wrong with values a device can report only now.
+    backend(default_device()).stream(default_device().index).synchronize();
     FAIL() << "nothing was thrown";
   } catch (const std::exception& e) {
     const std::string m = e.what();

@@ -1,0 +1,364 @@
+// Batch norm. Sums of a channel are formed in f64, in an order that the shape alone decides: a
+// block for each piece of a few channels, then one thread a channel for what is left and for the
+// statistics. Values are taken relative to one of the channel's own, so that the variance of values
+// far from zero does not cancel.
+#include "ops/norm.h"
+
+#include "cuda/block.h"
+
+namespace tandem::cuda {
+namespace {
+
+using i64 = long long;
+
+struct Pair {
+  double a, b;
+};
+
+/// The values of each channel, in two tensors walked together.
+struct ChannelWalk {
+  Walk<2> values;
+  i64 channels = 0, step[2] = {};
+  int parts = 1, across = 1;
+  bool column = false;  // neighbouring threads take neighbouring channels
+  i64 chunk = 1, chunks = 1;
+
+  i64 groups() const { return (channels + across - 1) / across; }
+  std::size_t partial_bytes() const {
+    return align_up(static_cast<std::size_t>(channels * chunks) * sizeof(Pair));
+  }
+};
+
+ChannelWalk channels_of(const TensorDesc& a, const TensorDesc& b) {
+  ChannelWalk w;
+  w.channels = a.dim(1);
+  w.step[0] = a.strides[1];
+  w.step[1] = b.strides[1];
+  Axes<2> axes;
+  Dims order;  // of b's memory
+  for (int d = 0; d < a.rank(); ++d) {
+    if (d == 1) continue;
+    int at = order.size();
+    while (at > 0 && b.strides[static_cast<int>(order[at - 1])] < b.strides[d]) --at;
+    order.insert(at, d);
+  }
+  for (auto d : order) {
+    const int i = static_cast<int>(d);
+    axes.add(a.dim(i), {a.strides[i], b.strides[i]});
+  }
+  w.values = walk_of(axes);
+  const i64 count = std::max<i64>(1, w.values.count);
+  w.column = b.strides[1] == 1 && w.channels > 1 && b.rank() > 1;
+  if (w.column) {
+    w.across = power_of_two(w.channels, 64);
+    w.parts = power_of_two(count, kBlockThreads / w.across);
+  } else {
+    w.parts = power_of_two(count, kBlockThreads);
+  }
+  w.across = kBlockThreads / w.parts;
+  w.chunk = count;
+  if (w.groups() > 0 && w.groups() < 512) {
+    const i64 wanted = (512 + w.groups() - 1) / w.groups();
+    w.chunk = std::max(i64{32} * w.parts, (count + wanted - 1) / wanted);
+    w.chunks = (count + w.chunk - 1) / w.chunk;
+  }
+  return w;
+}
+
+// x - shift and its square, for the statistics of x (both tensors of the walk).
+template <class T>
+struct Moments {
+  const T *x, *unused;
+  __device__ double shift(i64 first, i64, i64) const {
+    return static_cast<double>(static_cast<compute_t<T>>(x[first]));
+  }
+  __device__ Pair operator()(i64 i, i64, double shift) const {
+    const double d = static_cast<double>(static_cast<compute_t<T>>(x[i])) - shift;
+    return {d, d * d};
+  }
+};
+// g and g (x - mean), for the gradient.
+template <class T>
+struct GradMoments {
+  const T *g, *x;
+  const compute_t<T>* mean;
+  i64 mean_step;
+  __device__ double shift(i64, i64, i64 c) const {
+    return static_cast<double>(mean[c * mean_step]);
+  }
+  __device__ Pair operator()(i64 i, i64 j, double shift) const {
+    const double d = static_cast<double>(static_cast<compute_t<T>>(g[i]));
+    return {d, d * (static_cast<double>(static_cast<compute_t<T>>(x[j])) - shift)};
+  }
+};
+
+template <class F>
+__global__ void channel_sums(ChannelWalk w, F f, Pair* partial) {
+  __shared__ Pair shared[kBlockThreads];
+  const int t = static_cast<int>(threadIdx.x);
+  const int part = w.column ? t / w.across : t % w.parts;
+  const int lane = w.column ? t % w.across : t / w.parts;
+  const i64 groups = (w.channels + w.across - 1) / w.across;
+  for (i64 g = blockIdx.x; g < groups * w.chunks; g += gridDim.x) {
+    const i64 c = g % groups * w.across + lane, k = g / groups;
+    Pair sum{0, 0};
+    if (c < w.channels) {
+      const i64 first[2] = {c * w.step[0], c * w.step[1]};
+      const double shift = f.shift(first[0], first[1], c);
+      const i64 end = w.chunk * (k + 1) < w.values.count ? w.chunk * (k + 1) : w.values.count;
+      for (i64 i = w.chunk * k + part; i < end; i += w.parts) {
+        i64 at[2];
+        w.values.offsets(i, at);
+        const Pair p = f(first[0] + at[0], first[1] + at[1], shift);
+        sum.a += p.a;
+        sum.b += p.b;
+      }
+    }
+    sum = combine_threads(sum, shared, t, w.parts, w.column ? w.across : 1, part,
+                          [](const Pair& p, const Pair& q) {
+                            return Pair{p.a + q.a, p.b + q.b};
+                          });
+    if (part == 0 && c < w.channels) partial[c * w.chunks + k] = sum;
+  }
+}
+
+__device__ inline Pair total(const Pair* partial, i64 c, i64 chunks) {
+  Pair s{0, 0};
+  for (i64 k = 0; k < chunks; ++k) {
+    s.a += partial[c * chunks + k].a;
+    s.b += partial[c * chunks + k].b;
+  }
+  return s;
+}
+
+/// Small tensors, one value a channel.
+template <class P>
+struct Vectors {
+  const P* in[5];
+  i64 step[5];
+  __device__ P at(int k, i64 c) const { return in[k][c * step[k]]; }
+};
+
+struct TrainNumbers {
+  double momentum, eps;
+  bool running;
+};
+
+template <class T, class P>
+__global__ void train_statistics(ChannelWalk w, const T* x, const Pair* partial, Vectors<P> v,
+                                 TrainNumbers n, P* running_mean, P* running_var, P* mean,
+                                 P* invstd, P* scale) {
+  const double count = static_cast<double>(w.values.count);
+  for (i64 c = global_index(); c < w.channels; c += global_size()) {
+    if (w.values.count == 0) {
+      mean[c] = 0;
+      invstd[c] = static_cast<P>(1 / ::sqrt(n.eps));
+      continue;
+    }
+    const double shift = static_cast<double>(static_cast<P>(x[c * w.step[0]]));
+    const Pair s = total(partial, c, w.chunks);
+    const double off = s.a / count;
+    double squares = s.b - s.a * off;  // about the mean
+    if (squares < 0) squares = 0;
+    const double is = 1 / ::sqrt(squares / count + n.eps);
+    mean[c] = static_cast<P>(shift + off);
+    invstd[c] = static_cast<P>(is);
+    scale[c] = static_cast<P>(static_cast<double>(v.at(1, c)) * is);
+    if (n.running) {
+      const double m = n.momentum;
+      P &rm = running_mean[c * v.step[3]], &rv = running_var[c * v.step[4]];
+      rm = static_cast<P>((1 - m) * static_cast<double>(rm) + m * (shift + off));
+      rv = static_cast<P>((1 - m) * static_cast<double>(rv) + m * (squares / (count - 1)));
+    }
+  }
+}
+
+template <class P>
+__global__ void eval_scale(i64 channels, Vectors<P> v, double eps, P* scale) {
+  for (i64 c = global_index(); c < channels; c += global_size()) {
+    scale[c] = static_cast<P>(static_cast<double>(v.at(1, c)) /
+                              ::sqrt(static_cast<double>(v.at(4, c)) + eps));
+  }
+}
+
+// y = (x - mean) scale + bias. Tensors of the walk: x, y, and the channel's number.
+template <class T, class P>
+__global__ void normalise(Walk<3> w, const T* x, const P* mean, i64 mean_step, const P* scale,
+                          const P* bias, i64 bias_step, T* y) {
+  for (i64 i = global_index(); i < w.count; i += global_size()) {
+    i64 at[3];
+    w.offsets(i, at);
+    const i64 c = at[2];
+    y[at[1]] = static_cast<T>((static_cast<P>(x[at[0]]) - mean[c * mean_step]) * scale[c] +
+                              bias[c * bias_step]);
+  }
+}
+
+template <class P>
+__global__ void grad_factors(ChannelWalk w, const Pair* partial, Vectors<P> v, P* gw, P* gb,
+                             P* factors) {
+  const double count = static_cast<double>(w.values.count > 0 ? w.values.count : 1);
+  for (i64 c = global_index(); c < w.channels; c += global_size()) {
+    const Pair s = w.values.count > 0 ? total(partial, c, w.chunks) : Pair{0, 0};
+    const double is = static_cast<double>(v.at(4, c));
+    gb[c] = static_cast<P>(s.a);
+    gw[c] = static_cast<P>(s.b * is);
+    factors[c] = static_cast<P>(static_cast<double>(v.at(2, c)) * is);
+    factors[w.channels + c] = static_cast<P>(s.a / count);
+    factors[2 * w.channels + c] = static_cast<P>(s.b * is * is / count);
+  }
+}
+
+// Tensors of the walk: gy, x, gx, and the channel's number.
+template <class T, class P>
+__global__ void grad_input(Walk<4> w, i64 channels, const T* gy, const T* x, const P* mean,
+                           i64 mean_step, const P* factors, T* gx) {
+  for (i64 i = global_index(); i < w.count; i += global_size()) {
+    i64 at[4];
+    w.offsets(i, at);
+    const i64 c = at[3];
+    const P v = static_cast<P>(gy[at[0]]) - factors[channels + c];
+    const P d = (static_cast<P>(x[at[1]]) - mean[c * mean_step]) * factors[2 * channels + c];
+    gx[at[2]] = static_cast<T>((v - d) * factors[c]);
+  }
+}
+
+/// All elements of tensors of one shape, in the order of the last one's memory, and their channels.
+template <int K>
+Walk<K + 1> elements_of(const std::array<const TensorDesc*, K>& t) {
+  const TensorDesc& last = *t[K - 1];
+  Dims order;
+  for (int d = 0; d < last.rank(); ++d) {
+    int at = order.size();
+    while (at > 0 && last.strides[static_cast<int>(order[at - 1])] < last.strides[d]) --at;
+    order.insert(at, d);
+  }
+  Axes<K + 1> axes;
+  for (auto d64 : order) {
+    const int d = static_cast<int>(d64);
+    std::array<std::int64_t, K + 1> s;
+    for (int k = 0; k < K; ++k) s[k] = t[k]->strides[d];
+    s[K] = d == 1 ? 1 : 0;
+    axes.add(last.dim(d), s);
+  }
+  return walk_of(axes);
+}
+
+template <class P>
+Vectors<P> vectors(const PlanRequest& r) {
+  Vectors<P> v{};
+  for (std::size_t i = 1; i < r.in.size(); ++i) {
+    v.step[i] = r.in[i].rank() == 1 && r.in[i].dim(0) != 1 ? r.in[i].strides[0] : 0;
+  }
+  return v;
+}
+template <class P>
+Vectors<P> bind(Vectors<P> v, const LaunchArgs& a, std::size_t inputs) {
+  for (std::size_t i = 1; i < inputs; ++i) v.in[i] = static_cast<const P*>(a.in[i]);
+  return v;
+}
+
+Grid grid_of(const ChannelWalk& w) {
+  return {.blocks = dim3(static_cast<unsigned>(std::min<i64>(w.groups() * w.chunks, 1 << 20))),
+          .threads = dim3(kBlockThreads)};
+}
+
+template <class T>
+RefPtr<Plan> train_plan(const PlanRequest& r) {
+  using P = compute_t<T>;
+  const auto attrs = r.attrs<BatchNormAttrs>();
+  const ChannelWalk w = channels_of(r.in[0], r.in[0]);
+  const Walk<3> all = elements_of<2>({&r.in[0], &r.out[0]});
+  const Vectors<P> vec = vectors<P>(r);
+  const std::size_t inputs = r.in.size();
+  const TrainNumbers numbers{attrs.momentum, attrs.eps, inputs == 5};
+  if (w.channels == 0) return make_plan("cuda:batch_norm_train", [](const LaunchArgs&) {});
+  return make_plan(
+      "cuda:batch_norm_train",
+      [=](const LaunchArgs& a) {
+        const T* x = static_cast<const T*>(a.in[0]);
+        Pair* partial = static_cast<Pair*>(a.workspace);
+        P* scale = reinterpret_cast<P*>(static_cast<char*>(a.workspace) + w.partial_bytes());
+        P *mean = static_cast<P*>(a.out[1]), *invstd = static_cast<P*>(a.out[2]);
+        const Vectors<P> v = bind(vec, a, inputs);
+        const bool any = w.values.count > 0;
+        if (any) launch(a, grid_of(w), channel_sums<Moments<T>>, w, Moments<T>{x, x}, partial);
+        launch(a, grid_for(w.channels), train_statistics<T, P>, w, x,
+               static_cast<const Pair*>(partial), v, numbers,
+               numbers.running ? static_cast<P*>(a.in[3]) : nullptr,
+               numbers.running ? static_cast<P*>(a.in[4]) : nullptr, mean, invstd, scale);
+        if (any) {
+          launch(a, grid_for(all.count, 4), normalise<T, P>, all, x, static_cast<const P*>(mean),
+                 i64{1}, static_cast<const P*>(scale), v.in[2], v.step[2],
+                 static_cast<T*>(a.out[0]));
+        }
+      },
+      w.partial_bytes() + align_up(static_cast<std::size_t>(w.channels) * sizeof(P)));
+}
+
+template <class T>
+RefPtr<Plan> eval_plan(const PlanRequest& r) {
+  using P = compute_t<T>;
+  const double eps = r.attrs<BatchNormAttrs>().eps;
+  const Walk<3> all = elements_of<2>({&r.in[0], &r.out[0]});
+  const i64 channels = r.in[0].dim(1);
+  const Vectors<P> vec = vectors<P>(r);
+  if (all.count == 0) return make_plan("cuda:batch_norm_eval", [](const LaunchArgs&) {});
+  return make_plan(
+      "cuda:batch_norm_eval",
+      [=](const LaunchArgs& a) {
+        P* scale = static_cast<P*>(a.workspace);
+        const Vectors<P> v = bind(vec, a, 5);
+        launch(a, grid_for(channels), eval_scale<P>, channels, v, eps, scale);
+        launch(a, grid_for(all.count, 4), normalise<T, P>, all, static_cast<const T*>(a.in[0]),
+               v.in[3], v.step[3], static_cast<const P*>(scale), v.in[2], v.step[2],
+               static_cast<T*>(a.out[0]));
+      },
+      align_up(static_cast<std::size_t>(channels) * sizeof(P)));
+}
+
+template <class T>
+RefPtr<Plan> grad_plan(const PlanRequest& r) {
+  using P = compute_t<T>;
+  const ChannelWalk w = channels_of(r.in[0], r.in[1]);
+  const Walk<4> all = elements_of<3>({&r.in[0], &r.in[1], &r.out[0]});
+  const Vectors<P> vec = vectors<P>(r);
+  if (w.channels == 0) return make_plan("cuda:batch_norm_grad", [](const LaunchArgs&) {});
+  return make_plan(
+      "cuda:batch_norm_grad",
+      [=](const LaunchArgs& a) {
+        const T *gy = static_cast<const T*>(a.in[0]), *x = static_cast<const T*>(a.in[1]);
+        Pair* partial = static_cast<Pair*>(a.workspace);
+        P* factors = reinterpret_cast<P*>(static_cast<char*>(a.workspace) + w.partial_bytes());
+        const Vectors<P> v = bind(vec, a, 5);
+        const bool any = w.values.count > 0;
+        if (any) {
+          launch(a, grid_of(w), channel_sums<GradMoments<T>>, w,
+                 GradMoments<T>{gy, x, v.in[3], v.step[3]}, partial);
+        }
+        launch(a, grid_for(w.channels), grad_factors<P>, w, static_cast<const Pair*>(partial), v,
+               static_cast<P*>(a.out[1]), static_cast<P*>(a.out[2]), factors);
+        if (any) {
+          launch(a, grid_for(all.count, 4), grad_input<T, P>, all, w.channels, gy, x, v.in[3],
+                 v.step[3], static_cast<const P*>(factors), static_cast<T*>(a.out[0]));
+        }
+      },
+      w.partial_bytes() + align_up(static_cast<std::size_t>(3 * w.channels) * sizeof(P)));
+}
+
+}  // namespace
+
+RefPtr<Plan> plan_batch_norm_train(const PlanRequest& r) {
+  return visit_floating(r.in[0].dtype,
+                        [&](auto tag) { return train_plan<typename decltype(tag)::type>(r); });
+}
+RefPtr<Plan> plan_batch_norm_eval(const PlanRequest& r) {
+  return visit_floating(r.in[0].dtype,
+                        [&](auto tag) { return eval_plan<typename decltype(tag)::type>(r); });
+}
+RefPtr<Plan> plan_batch_norm_grad(const PlanRequest& r) {
+  return visit_floating(r.in[0].dtype,
+                        [&](auto tag) { return grad_plan<typename decltype(tag)::type>(r); });
+}
+
+}  // namespace tandem::cuda

@@ -1,0 +1,127 @@
+#include "graph/recorder.h"
+
+#include <algorithm>
+
+#include "core/profiler.h"
+
+namespace tandem::graph {
+
+LaunchRecorder::LaunchRecorder(Device device, std::vector<RecordedStep> steps)
+    : device_(device), steps_(std::move(steps)) {
+  if (!backend(device).has_graphs()) {
+    why_not_ = device.str() + " has no graphs of launches";
+    return;
+  }
+  if (steps_.empty()) why_not_ = "there is nothing to launch";
+  for (const RecordedStep& s : steps_) {
+    if (s.call->plan->capturable) continue;
+    why_not_ =
+        fmt::format("the kernel {} of {} cannot be recorded", s.call->plan->name, s.call->op->name);
+    return;
+  }
+}
+
+// What each launch touches, from its pointers and descriptions. Where buffers lie to each other is
+// the same in every run, or they could not be told apart, so one schedule serves all.
+void LaunchRecorder::plan_streams(std::span<void* const> pointers) {
+  std::vector<MemoryAccess> accesses;
+  for (const RecordedStep& s : steps_) {
+    MemoryAccess a;
+    const auto range = [&](std::size_t at, std::size_t bytes) {
+      const auto p = reinterpret_cast<std::uintptr_t>(pointers[at]);
+      return MemoryRange{p, p + bytes};
+    };
+    const PreparedOp& c = *s.call;
+    for (std::size_t i = 0; i < c.in.size(); ++i) {
+      const bool written =
+          std::find(c.mutated.begin(), c.mutated.end(), static_cast<int>(i)) != c.mutated.end();
+      (written ? a.writes : a.reads).push_back(range(s.in + i, c.in[i].bytes()));
+    }
+    for (std::size_t i = 0; i < c.out.size(); ++i) {
+      a.writes.push_back(range(s.out + i, c.out_bytes[i]));
+    }
+    if (c.plan->workspace_bytes > 0) {
+      a.writes.push_back(range(s.out + c.out.size(), c.plan->workspace_bytes));
+    }
+    accesses.push_back(std::move(a));
+  }
+  schedule_ = schedule_streams(dependencies(accesses), kStreams);
+  Backend& b = backend(device_);
+  for (int k = 1; k < schedule_.streams; ++k) side_.push_back(b.make_stream(device_.index));
+  fork_ = b.make_event(device_.index);
+  for (const auto& s : schedule_.steps) {
+    events_.push_back(s.signals ? b.make_event(device_.index) : nullptr);
+  }
+}
+
+void LaunchRecorder::launch_all(std::span<void* const> pointers, Stream& stream) {
+  const auto stream_at = [&](int k) -> Stream& {
+    return k == 0 ? stream : *side_[static_cast<std::size_t>(k - 1)];
+  };
+  // The other streams begin where the caller's is now.
+  if (!side_.empty()) {
+    fork_->record(stream);
+    for (const auto& s : side_) fork_->block(*s);
+  }
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    const auto& plan = schedule_.steps[i];
+    Stream& at = stream_at(plan.stream);
+    for (int w : plan.waits) events_[static_cast<std::size_t>(w)]->block(at);
+    const RecordedStep& s = steps_[i];
+    profiler::launch(*s.call, {pointers.data() + s.in, pointers.data() + s.out,
+                               pointers[s.out + s.call->out.size()], &at});
+    if (plan.signals) events_[i]->record(at);
+  }
+  for (int end : schedule_.ends) events_[static_cast<std::size_t>(end)]->block(stream);
+}
+
+std::unique_ptr<DeviceGraph> LaunchRecorder::record(std::span<void* const> pointers,
+                                                    Stream& stream) {
+  if (schedule_.steps.empty()) plan_streams(pointers);
+  Backend& b = backend(device_);
+  b.begin_capture(stream);
+  try {
+    launch_all(pointers, stream);
+  } catch (...) {
+    try {
+      b.end_capture(stream);
+    } catch (const Error&) {
+      // The recording was broken; what broke it is thrown on.
+    }
+    throw;
+  }
+  return b.end_capture(stream);
+}
+
+void LaunchRecorder::run(std::span<void* const> pointers, std::span<void* const> key,
+                         Stream& stream) {
+  ++runs_;
+  const auto replay = [&](Recording& r) {
+    r.last = runs_;
+    ++stats_.replayed;
+    r.graph->launch(stream);
+  };
+  for (Recording& r : recordings_) {
+    if (std::equal(key.begin(), key.end(), r.key.begin(), r.key.end())) return replay(r);
+  }
+  std::unique_ptr<DeviceGraph> graph = record(pointers, stream);
+  if (recordings_.size() < kMost) {
+    recordings_.push_back({{key.begin(), key.end()}, std::move(graph)});
+    ++stats_.recorded;
+    return replay(recordings_.back());
+  }
+  Recording& oldest =
+      *std::min_element(recordings_.begin(), recordings_.end(),
+                        [](const Recording& a, const Recording& b) { return a.last < b.last; });
+  oldest.key.clear();  // matches nothing should the update throw
+  if (oldest.graph->update(*graph)) {
+    ++stats_.updated;
+  } else {
+    oldest.graph = std::move(graph);
+    ++stats_.recorded;
+  }
+  oldest.key.assign(key.begin(), key.end());
+  replay(oldest);
+}
+
+}  // namespace tandem::graph

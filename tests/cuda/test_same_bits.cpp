@@ -1,0 +1,170 @@
+// What the GPU must give to the last bit: elementwise ops, copies, random numbers and optimiser
+// steps run the same scalar code as on the CPU (core/functors.h, core/update_rules.h, …).
+#include "core/generator.h"
+#include "tests/ops/cases_fixture.h"
+
+namespace tandem::cases {
+namespace {
+
+class OnDevice {
+ public:
+  explicit OnDevice(Device d) : before_(default_device()) { set_default_device(d); }
+  ~OnDevice() { set_default_device(before_); }
+
+ private:
+  Device before_;
+};
+
+std::vector<Tensor> run_on(Device d, const OpCase& c, DType t, const Shapes& shapes, Layout l) {
+  const OnDevice scope(d);
+  const NoGrad no_grad;
+  std::vector<Tensor> args = make_args(c, t, shapes);
+  if (c.strided) {
+    for (Tensor& a : args) a = in_layout(a, l);
+  }
+  return run(c, args);
+}
+
+// "" or what differs. A copy to the host is compact, whatever the layout was.
+std::string difference(const Tensor& got, const Tensor& want) {
+  if (got.device().str() != "cuda:0") return "on " + got.device().str();
+  if (!(got.desc().strides == want.desc().strides)) {
+    return got.desc().str() + " and " + want.desc().str();
+  }
+  return compare_bits(got.to(kCPU).contiguous(), want.contiguous());
+}
+
+// Their last bits are the platform's.
+bool platform_dependent(const OpCase& c, DType t) {
+#ifdef TANDEM_CUDA_EMULATED
+  (void)c, (void)t;
+  return false;
+#else
+  if (t == DType::f64) return true;
+  for (const char* name : {"sin", "cos", "pow"}) {
+    if (c.name.find(name) != c.name.npos) return true;
+  }
+  return false;
+#endif
+}
+
+void compare_devices(const std::vector<OpCase>& all) {
+  for (const OpCase& c : all) {
+    std::vector<Shapes> shapes = {shapes_of(c)};
+    shapes.insert(shapes.end(), c.more.begin(), c.more.end());
+    for (const DType t : c.dtypes) {
+      if (platform_dependent(c, t)) continue;
+      for (const Shapes& s : shapes) {
+        for (int l = 0; l < static_cast<int>(Layout::count); ++l) {
+          SCOPED_TRACE(c.name + " " + name_of(t) + " " + str(s) + " " +
+                       name_of(static_cast<Layout>(l)));
+          const auto want = run_on(kCPU, c, t, s, static_cast<Layout>(l));
+          const auto got = run_on({DeviceType::cuda, 0}, c, t, s, static_cast<Layout>(l));
+          ASSERT_EQ(got.size(), want.size());
+          for (std::size_t i = 0; i < got.size(); ++i) {
+            ASSERT_EQ(difference(got[i], want[i]), "");
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(SameBitsAsOnTheCpu, ElementwiseOps) {
+  std::vector<OpCase> c;
+  elementwise_cases(c);
+  compare_devices(c);
+}
+
+TEST(SameBitsAsOnTheCpu, ViewsCopiesAndConstants) {
+  std::vector<OpCase> c;
+  view_cases(c);
+  compare_devices(c);
+}
+
+TEST(SameBitsAsOnTheCpu, RandomNumbersAndOptimiserSteps) {
+  std::vector<OpCase> c;
+  random_cases(c);
+  compare_devices(c);
+}
+
+// More elements than one block, thread or batch takes; sizes that leave a rest.
+TEST(SameBitsAsOnTheCpu, ManyElements) {
+  const auto program = [](Device d) {
+    const OnDevice scope(d);
+    const NoGrad no_grad;
+    Generator g(7, d);
+    std::vector<Tensor> r;
+    for (const DType t : {DType::f32, DType::f16, DType::bf16}) {
+      for (const std::int64_t n : {1, 3, 4, 5, 1023, 4097, 70001}) {
+        const TensorOptions o{.dtype = t};
+        Tensor x = randn({n + 1}, o, &g).slice(0, 1, n + 1);  // not aligned
+        Tensor y = uniform({n}, -2, 3, o, &g);
+        r.push_back(x);
+        r.push_back(dropout(x, 0.3, true, &g));
+        r.push_back(dropout(y, 0.3, true, &g));
+        r.push_back(add(x, y));
+        r.push_back(mul(y, y));
+        r.push_back(gelu(y));
+        r.push_back(gt(y, x));
+        r.push_back(where(gt(y, x), x, y));
+        x.add_(y);
+        r.push_back(x);
+      }
+    }
+    return r;
+  };
+  const auto want = program(kCPU), got = program({DeviceType::cuda, 0});
+  ASSERT_EQ(got.size(), want.size());
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    EXPECT_EQ(difference(got[i], want[i]), "") << "result " << i;
+  }
+}
+
+TEST(SameBitsAsOnTheCpu, StepsOfManyParameters) {
+  const auto program = [](Device d, bool adam) {
+    const OnDevice scope(d);
+    const NoGrad no_grad;
+    Generator g(11, d);
+    std::vector<Tensor> p, grad, m, v;
+    for (int i = 0; i < 150; ++i) {
+      const DType t = i % 7 == 3 ? DType::bf16 : i % 7 == 5 ? DType::f16 : DType::f32;
+      const DType wide = DType::f32;
+      const std::int64_t n = i == 20 ? 40000 : i == 21 ? 0 : 1 + i * 37 % 91;
+      const auto make = [&](DType type) {
+        Tensor x = randn({n, 3}, {.dtype = type}, &g);
+        return i % 5 == 4
+                   ? randn({3, n + 1}, {.dtype = type}, &g).slice(1, 1, n + 1).permute({1, 0})
+                   : x;
+      };
+      p.push_back(make(t));
+      grad.push_back(randn({n, 3}, {.dtype = t}, &g));
+      m.push_back(zeros({n, 3}, {.dtype = wide}));
+      v.push_back(zeros({n, 3}, {.dtype = wide}));
+    }
+    const Tensor lr = full({}, 0.01), step = zeros({}, {.dtype = DType::i64});
+    for (int k = 0; k < 3; ++k) {
+      const Tensor scaling = Tensor::from<float>({0.5f, k == 1 ? 1.0f : 0.0f}, {2});
+      if (adam) {
+        adam_step(p, grad, m, v, lr, step, {.weight_decay = 0.1}, scaling);
+      } else {
+        sgd_step(p, grad, m, lr, {.momentum = 0.9, .dampening = 0.5, .weight_decay = 0.1}, step,
+                 scaling);
+      }
+    }
+    std::vector<Tensor> r = p;
+    r.insert(r.end(), m.begin(), m.end());
+    r.insert(r.end(), v.begin(), v.end());
+    r.push_back(step);
+    return r;
+  };
+  for (const bool adam : {false, true}) {
+    const auto want = program(kCPU, adam), got = program({DeviceType::cuda, 0}, adam);
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(difference(got[i], want[i]), "") << "result " << i << " adam " << adam;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tandem::cases
