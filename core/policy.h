@@ -12,11 +12,13 @@ struct Policy {
   bool deterministic = true;
   /// Tensor-core TF32 for f32 matrix products and convolutions (CUDA only).
   bool tf32 = false;
-  /// bf16 arithmetic for f32 products where the library offers it.
+  /// f32 products and convolutions may round their operands to bf16 (CPU; tf32 is CUDA's), where
+  /// the library and the processor gain by it. Sums stay f32.
   bool fast_math = false;
   /// Use the vendor library (oneDNN, cuDNN) where there is one; off: the plain reference kernels.
   bool vendor = true;
-  /// Candidates an algorithm search may time; 0: take the library's heuristic.
+  /// How many ways to compute a convolution may be timed when its plan is made; 0: one, chosen by
+  /// rule. Both modes use what was chosen, another run of the program may choose otherwise.
   std::uint8_t search = 0;
 
   std::uint32_t key() const {

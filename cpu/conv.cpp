@@ -192,7 +192,8 @@ RefPtr<Plan> plan(const PlanRequest& r, ConvPass pass, const TensorDesc& x, cons
                 .stride = a.stride,
                 .padding = a.padding,
                 .dilation = a.dilation,
-                .groups = a.groups};
+                .groups = a.groups,
+                .policy = r.policy};
   if (r.in.size() == 3) p.bias = r.in[2];
 #ifdef TANDEM_HAS_ONEDNN
   if (r.policy.vendor && x.numel() > 0 && w.numel() > 0 && y.numel() > 0) {

@@ -7,43 +7,16 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "core/dtype.h"
+#include "core/matrix_product.h"
 #include "core/parallel.h"
 #include "cpu/simd.h"
 
 namespace tandem::cpu {
 
 namespace detail {
-
-template <class E>
-struct accumulator {
-  using type = compute_t<E>;
-};
-// Signed overflow is undefined, and integer products wrap.
-template <>
-struct accumulator<std::int32_t> {
-  using type = std::uint32_t;
-};
-template <>
-struct accumulator<std::int64_t> {
-  using type = std::uint64_t;
-};
-template <>
-struct accumulator<std::uint8_t> {
-  using type = std::uint32_t;
-};
-template <>
-struct accumulator<bool> {
-  using type = std::uint32_t;
-};
-
 inline constexpr int kMicroRows = kVectorBytes == 64 ? 8 : 4;
 
 }  // namespace detail
-
-/// What products of E are summed in.
-template <class E>
-using acc_t = typename detail::accumulator<E>::type;
 
 template <class T>
 struct Tile {

@@ -2,71 +2,17 @@
 
 #include <optional>
 
+#include "core/matrix_product.h"
 #include "cpu/gemm.h"
 #include "cpu/onednn.h"
 
 namespace tandem::cpu {
 namespace {
 
-/// c = a b + bias with every operand spelled [batch..., rows, columns], all of one rank. Strides of
-/// repeated batch axes are 0. c is row-major.
-struct Product {
-  DType dtype;
-  Shape batch;
-  Strides a_batch, b_batch;
-  std::int64_t m = 1, n = 1, k = 1;
-  std::int64_t a_row = 0, a_col = 0, b_row = 0, b_col = 0;
+/// With a bias to be added to every row.
+struct Product : MatrixProduct {
   std::optional<TensorDesc> bias = {};
-
-  std::int64_t count() const { return numel(batch); }
 };
-
-/// Appends a batch axis, or makes the last one longer when both operands step on evenly.
-void add_batch(Product& p, std::int64_t size, std::int64_t a, std::int64_t b) {
-  if (size == 1) return;
-  const int last = p.batch.size() - 1;
-  if (last >= 0 && p.a_batch[last] == a * size && p.b_batch[last] == b * size) {
-    p.batch[last] *= size;
-    p.a_batch[last] = a;
-    p.b_batch[last] = b;
-    return;
-  }
-  p.batch.push_back(size);
-  p.a_batch.push_back(a);
-  p.b_batch.push_back(b);
-}
-
-/// One right operand for all of a batch: its rows are rows of one larger product.
-void fold_batch(Product& p) {
-  while (p.batch.size() > 0) {
-    const int last = p.batch.size() - 1;
-    const bool even = p.m == 1 || p.a_batch[last] == p.a_row * p.m;
-    if (p.b_batch[last] != 0 || !even) return;
-    if (p.m == 1) p.a_row = p.a_batch[last];
-    p.m *= p.batch[last];
-    p.batch.erase(last);
-    p.a_batch.erase(last);
-    p.b_batch.erase(last);
-  }
-}
-
-Product product_of(const TensorDesc& a, const TensorDesc& b) {
-  Product p{.dtype = a.dtype, .batch = {}, .a_batch = {}, .b_batch = {}};
-  const int ra = a.rank(), rb = b.rank();
-  p.k = a.shape.back();
-  p.a_col = a.strides.back();
-  if (ra > 1) p.m = a.dim(ra - 2), p.a_row = a.strides[ra - 2];
-  p.b_row = b.strides[rb > 1 ? rb - 2 : 0];
-  if (rb > 1) p.n = b.dim(rb - 1), p.b_col = b.strides[rb - 1];
-  const int rank = std::max(ra, rb) - 2;
-  for (int i = 0; i < rank; ++i) {
-    const int ia = i - rank + ra - 2, ib = i - rank + rb - 2;
-    const std::int64_t na = ia < 0 ? 1 : a.dim(ia), nb = ib < 0 ? 1 : b.dim(ib);
-    add_batch(p, na == 1 ? nb : na, na == 1 ? 0 : a.strides[ia], nb == 1 ? 0 : b.strides[ib]);
-  }
-  fold_batch(p);
-  return p;
-}
 
 // -------------------------------------------------------------------------------- plain kernel
 
@@ -77,7 +23,7 @@ template <class E>
 RefPtr<Plan> plan_plain(const Product& p) {
   using T = acc_t<E>;
   // Batch axes for the offset of product s; the innermost is the last.
-  const auto offset = [](const Shape& sizes, const Strides& strides, std::int64_t s) {
+  const auto offset = [](const Dims& sizes, const Dims& strides, std::int64_t s) {
     std::int64_t at = 0;
     for (int i = sizes.size() - 1; i >= 0; --i) {
       at += s % sizes[i] * strides[i];
@@ -96,8 +42,8 @@ RefPtr<Plan> plan_plain(const Product& p) {
   return make_plan("cpu:gemm", [p, offset, turned, in_place, stream](const LaunchArgs& args) {
     const StridedOperand<E> a{static_cast<const E*>(args.in[0]), p.a_row, Nested::axis(p.a_col)};
     const StridedOperand<E> b{static_cast<const E*>(args.in[1]), p.b_col, Nested::axis(p.b_row)};
-    const auto a_base = [&](std::int64_t s) { return offset(p.batch, p.a_batch, s); };
-    const auto b_base = [&](std::int64_t s) { return offset(p.batch, p.b_batch, s); };
+    const auto a_base = [&](std::int64_t s) { return offset(p.batch.size, p.batch.stride[0], s); };
+    const auto b_base = [&](std::int64_t s) { return offset(p.batch.size, p.batch.stride[1], s); };
     const E* bias = p.bias ? static_cast<const E*>(args.in[2]) : nullptr;
     const std::int64_t bias_step = p.bias ? p.bias->strides[0] : 0;
     E* c = static_cast<E*>(args.out[0]);
@@ -129,13 +75,13 @@ RefPtr<Plan> plan_plain(const Product& p) {
 
 // -------------------------------------------------------------------------------- oneDNN
 
-TensorDesc matrices(const Product& p, const Strides& batch_strides, std::int64_t rows,
-                    std::int64_t columns, std::int64_t row, std::int64_t column) {
+TensorDesc matrices(const Product& p, int operand, std::int64_t rows, std::int64_t columns,
+                    std::int64_t row, std::int64_t column) {
   TensorDesc d(p.dtype, kCPU, {});
-  for (int i = 0; i < p.batch.size(); ++i) {
-    const bool repeated = batch_strides[i] == 0;
-    d.shape.push_back(repeated ? 1 : p.batch[i]);
-    d.strides.push_back(repeated ? rows * columns : batch_strides[i]);
+  for (int i = 0; i < p.batch.rank(); ++i) {
+    const std::int64_t step = p.batch.stride[static_cast<std::size_t>(operand)][i];
+    d.shape.push_back(step == 0 ? 1 : p.batch.size[i]);
+    d.strides.push_back(step == 0 ? rows * columns : step);
   }
   d.shape.push_back(rows);
   d.shape.push_back(columns);
@@ -144,19 +90,20 @@ TensorDesc matrices(const Product& p, const Strides& batch_strides, std::int64_t
   return d;
 }
 
-RefPtr<Plan> plan_vendor([[maybe_unused]] Product p) {
+RefPtr<Plan> plan_vendor([[maybe_unused]] const Product& p, [[maybe_unused]] const Policy& policy) {
 #ifdef TANDEM_HAS_ONEDNN
-  if (p.count() == 0 || p.m == 0 || p.n == 0 || p.k == 0) return {};
-  const onednn::MatmulProblem problem{.a = matrices(p, p.a_batch, p.m, p.k, p.a_row, p.a_col),
-                                      .b = matrices(p, p.b_batch, p.k, p.n, p.b_row, p.b_col),
+  if (p.empty() || p.k == 0) return {};
+  const onednn::MatmulProblem problem{.a = matrices(p, 0, p.m, p.k, p.a_row, p.a_col),
+                                      .b = matrices(p, 1, p.k, p.n, p.b_row, p.b_col),
                                       .c =
                                           [&] {
-                                            Shape s = p.batch;
+                                            Shape s = p.batch.size;
                                             s.push_back(p.m);
                                             s.push_back(p.n);
                                             return TensorDesc(p.dtype, kCPU, s);
                                           }(),
-                                      .bias = p.bias};
+                                      .bias = p.bias,
+                                      .policy = policy};
   return onednn::plan_matmul(problem);
 #else
   return {};
@@ -183,7 +130,7 @@ bool bound_by_memory(const Product& p) {
 
 RefPtr<Plan> plan(const PlanRequest& r, const Product& p) {
   if (r.policy.vendor && !bound_by_memory(p) && p.count() * p.m * p.n * p.k > kTiny) {
-    if (RefPtr<Plan> v = plan_vendor(p)) return v;
+    if (RefPtr<Plan> v = plan_vendor(p, r.policy)) return v;
   }
   return visit_dtype(p.dtype,
                      [&](auto tag) { return plan_plain<typename decltype(tag)::type>(p); });
@@ -192,14 +139,11 @@ RefPtr<Plan> plan(const PlanRequest& r, const Product& p) {
 }  // namespace
 
 RefPtr<Plan> plan_matmul(const PlanRequest& r) {
-  return plan(r, product_of(r.in[0], r.in[1]));
+  return plan(r, {matrix_product(r.in[0], r.in[1])});
 }
 
 RefPtr<Plan> plan_linear(const PlanRequest& r) {
-  TensorDesc wt = r.in[1];  // [in, out]
-  std::swap(wt.shape[0], wt.shape[1]);
-  std::swap(wt.strides[0], wt.strides[1]);
-  Product p = product_of(r.in[0], wt);
+  Product p{linear_product(r.in[0], r.in[1])};
   if (r.in.size() == 3) p.bias = r.in[2];
   return plan(r, p);
 }

@@ -1,8 +1,11 @@
 #include "cpu/onednn.h"
 
 #ifdef TANDEM_HAS_ONEDNN
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <cmath>
 #include <cstring>
 #include <dnnl.hpp>
 #include <memory>
@@ -52,9 +55,10 @@ typename P::primitive_desc describe_backward(const dnnl::primitive_attr& attr, c
 #endif
 }
 
-dnnl::primitive_attr attributes() {
+dnnl::primitive_attr attributes(const Policy& policy = {}) {
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (policy.fast_math) attr.set_fpmath_mode(dnnl::fpmath_mode::bf16);
   return attr;
 }
 
@@ -245,13 +249,13 @@ RefPtr<Plan> plan_sgemm(const MatmulProblem& p, const TensorDesc& a, const Tenso
 RefPtr<Plan> plan_matmul(const MatmulProblem& p) try {
   if (!known(p.c.dtype)) return {};
   agree_on_threads();
-  const dnnl::primitive_attr attr = attributes();
+  const dnnl::primitive_attr attr = attributes(p.policy);
   const TensorDesc read_a = readable(p.a), read_b = readable(p.b);
   const auto direct = [](const TensorDesc& d, const TensorDesc& read) {
     return d.rank() == 2 && read.strides[1] == 1 && same_layout(d.shape, d.strides, read.strides);
   };
-  if (p.c.dtype == DType::f32 && !p.bias && direct(p.a, read_a) && direct(p.b, read_b) &&
-      p.c.numel() * p.a.dim(1) >= (1 << 22)) {
+  if (p.c.dtype == DType::f32 && !p.policy.fast_math && !p.bias && direct(p.a, read_a) &&
+      direct(p.b, read_b) && p.c.numel() * p.a.dim(1) >= (1 << 22)) {
     return plan_sgemm(p, read_a, read_b);
   }
   const Memory a = memory_of(read_a), b = memory_of(read_b), c = memory_of(p.c);
@@ -344,7 +348,7 @@ bool wants_channels_last(const ConvProblem& p) {
 /// A plan that computes in `inner`, or null if only the library's reference code does.
 RefPtr<Plan> plan_conv_in(const ConvProblem& p, Inner inner) {
   const auto direct = dnnl::algorithm::convolution_direct;
-  const dnnl::primitive_attr attr = attributes();
+  const dnnl::primitive_attr attr = attributes(p.policy);
   const Layout stride = p.stride.vec(), pad = p.padding.vec();
   Layout dilation = p.dilation.vec();
   for (auto& d : dilation) --d;  // here 0 means dense
@@ -421,19 +425,122 @@ RefPtr<Plan> plan_conv_in(const ConvProblem& p, Inner inner) {
   return plan;
 }
 
+/// The plan that took least time in a few runs, in turn, on memory of its own.
+RefPtr<Plan> fastest(const std::vector<RefPtr<Plan>>& plans, const ConvProblem& p) {
+  std::size_t workspace = 1;
+  for (const auto& plan : plans) workspace = std::max(workspace, plan->workspace_bytes);
+  const auto memory = [](std::size_t bytes) {
+    return std::unique_ptr<float[], void (*)(float*)>(
+        new (std::align_val_t(64)) float[bytes / 4 + 1](),
+        [](float* m) { ::operator delete[](m, std::align_val_t(64)); });
+  };
+  const auto extent = [](const TensorDesc& d) {
+    std::int64_t n = 1;
+    for (int i = 0; i < d.rank(); ++i) n += (d.dim(i) - 1) * d.strides[i];
+    return static_cast<std::size_t>(n) * size_of(d.dtype);
+  };
+  const bool forward = p.pass == ConvPass::forward, weight = p.pass == ConvPass::grad_weight;
+  const auto x = memory(extent(p.x)), w = memory(extent(p.w)), y = memory(extent(p.y));
+  const auto bias = memory(p.bias ? extent(*p.bias) : 0), scratch = memory(workspace);
+  void* in[] = {forward || weight ? x.get() : y.get(), weight ? y.get() : w.get(), bias.get()};
+  void* out[] = {forward ? y.get() : weight ? w.get() : x.get()};
+  std::vector<double> best(plans.size(), HUGE_VAL);
+  for (int round = 0; round < 4; ++round) {
+    for (std::size_t i = 0; i < plans.size(); ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      plans[i]->launch({in, out, scratch.get(), nullptr});
+      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+      if (round > 0) best[i] = std::min(best[i], took.count());
+    }
+  }
+  const auto first = std::min_element(best.begin(), best.end());
+  return plans[static_cast<std::size_t>(first - best.begin())];
+}
+
+/// The input's gradient of a convolution without strides is the convolution of gy with the turned
+/// kernel: w'[c, o, i, j] = w[o, c, kh - 1 - i, kw - 1 - j].
+struct TurnedKernel final : Plan {
+  RefPtr<Plan> forward;
+  std::size_t at = 0, forward_at = 0;  // in the workspace
+  std::int64_t filters, channels, height, width;
+  Strides from;  // of w
+
+  void launch(const LaunchArgs& a) const override {
+    auto* turned = reinterpret_cast<float*>(static_cast<char*>(a.workspace) + at);
+    turn(static_cast<const float*>(a.in[1]), turned);
+    void* in[] = {a.in[0], turned};
+    forward->launch({in, a.out, static_cast<char*>(a.workspace) + forward_at, a.stream});
+  }
+
+  void turn(const float* w, float* turned) const {
+    parallel_for(channels, 1024 / (filters * height * width) + 1,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t c = begin; c < end; ++c) {
+                     float* to = turned + c * filters * height * width;
+                     for (std::int64_t o = 0; o < filters; ++o) {
+                       const float* p = w + o * from[0] + c * from[1];
+                       for (std::int64_t i = height; i-- > 0;) {
+                         for (std::int64_t j = width; j-- > 0;)
+                           *to++ = p[i * from[2] + j * from[3]];
+                       }
+                     }
+                   }
+                 });
+  }
+};
+
+// The library's kernels for input gradients are slower than those for the way forward where the
+// latter fit (no strides), up to the size of a kernel whose turning costs what is gained.
+RefPtr<Plan> plan_turned(const ConvProblem& p) {
+  const Dims one = {1, 1};
+  const std::int64_t kh = p.w.dim(2), kw = p.w.dim(3);
+  const Dims padding = {p.dilation[0] * (kh - 1) - p.padding[0],
+                        p.dilation[1] * (kw - 1) - p.padding[1]};
+  if (p.groups != 1 || !(p.stride == one) || kh * kw == 1 || p.w.dim(1) < 16 ||
+      p.w.numel() > (1 << 18) || padding[0] < 0 || padding[1] < 0 || p.x.dtype != DType::f32) {
+    return {};
+  }
+  const Shape turned = {p.w.dim(1), p.w.dim(0), kh, kw};
+  const TensorDesc w(p.w.dtype, p.w.device, turned, contiguous_strides(turned));
+  const RefPtr<Plan> forward = plan_conv({.pass = ConvPass::forward,
+                                          .x = p.y,
+                                          .w = w,
+                                          .y = p.x,
+                                          .stride = p.stride,
+                                          .padding = padding,
+                                          .dilation = p.dilation,
+                                          .policy = p.policy});
+  if (!forward) return {};
+  auto plan = make_ref<TurnedKernel>();
+  plan->forward = forward;
+  plan->name = forward->name + " (turned kernel)";
+  plan->filters = p.w.dim(0), plan->channels = p.w.dim(1), plan->height = kh, plan->width = kw;
+  plan->from = p.w.strides;
+  plan->at = reserve(plan->workspace_bytes, w.bytes());
+  plan->forward_at = reserve(plan->workspace_bytes, forward->workspace_bytes);
+  return plan;
+}
+
 }  // namespace
 
 RefPtr<Plan> plan_conv(const ConvProblem& p) {
   if (!known(p.x.dtype)) return {};
   agree_on_threads();
+  const std::size_t most = std::max<std::size_t>(p.policy.search, 1);
+  std::vector<RefPtr<Plan>> found;
+  const auto consider = [&](RefPtr<Plan> plan) {
+    if (plan) found.push_back(std::move(plan));
+  };
+  if (p.pass == ConvPass::grad_input) consider(plan_turned(p));
   for (const Inner inner : preferred(p, wants_channels_last(p))) {
+    if (found.size() >= most) break;
     try {
-      if (RefPtr<Plan> plan = plan_conv_in(p, inner)) return plan;
+      consider(plan_conv_in(p, inner));
     } catch (const dnnl::error&) {
       // No kernel of this layout, type and shape on this processor: try the next.
     }
   }
-  return {};
+  return found.size() < 2 ? found.empty() ? RefPtr<Plan>() : found[0] : fastest(found, p);
 }
 
 // ---------------------------------------------------------------------------------- pooling

@@ -15,6 +15,7 @@ std::string version();  // "oneDNN 2.6.3"
 struct MatmulProblem {
   TensorDesc a, b, c;
   std::optional<TensorDesc> bias = {};
+  Policy policy = {};
 };
 RefPtr<Plan> plan_matmul(const MatmulProblem& p);
 
@@ -28,7 +29,9 @@ struct ConvProblem {
   std::optional<TensorDesc> bias = {};
   Dims stride, padding, dilation;
   std::int64_t groups = 1;
+  Policy policy = {};
 };
+/// With Policy::search, the fastest of so many ways as measured now.
 RefPtr<Plan> plan_conv(const ConvProblem& p);
 
 /// Average pooling of `large` [N, C, H, W] into `small`, or (`grad`) the gradient of `large` from

@@ -1,53 +1,16 @@
 #include "ops/sort.h"
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 #include <new>
-#include <type_traits>
 
+#include "core/sort_items.h"
 #include "cpu/strided.h"
 #include "ops/op_list.h"
 
 namespace tandem::cpu {
 
 namespace {
-
-// An integer that orders as the value does. A NaN comes last (first, descending), the zeros are
-// one.
-template <class T>
-auto order_key(T v, bool descending) {
-  using C = compute_t<T>;
-  using Key = std::conditional_t<sizeof(C) == 8, std::uint64_t, std::uint32_t>;
-  constexpr Key sign = Key{1} << (8 * sizeof(Key) - 1);
-  const C c = static_cast<C>(v);
-  Key key;
-  if constexpr (std::is_floating_point_v<C>) {
-    key = std::bit_cast<Key>(c + C{0});
-    key = key & sign ? ~key : key | sign;
-    if (c != c) key = ~Key{0};
-  } else {
-    key = static_cast<Key>(static_cast<std::int64_t>(c)) ^ (std::is_signed_v<C> ? sign : 0);
-  }
-  return descending ? static_cast<Key>(~key) : key;
-}
-
-// What is sorted: keys with their positions, so that any sort is stable and one that needs no
-// memory will do. Two 32-bit halves compare as one number.
-struct Narrow {
-  std::uint64_t v;
-  Narrow(std::uint32_t key, std::int64_t i)
-      : v(std::uint64_t{key} << 32 | static_cast<std::uint64_t>(i)) {}
-  std::int64_t index() const { return static_cast<std::int64_t>(v & 0xffffffffu); }
-  bool operator<(const Narrow& o) const { return v < o.v; }
-};
-struct Wide {
-  std::uint64_t key;
-  std::int64_t i;
-  Wide(std::uint64_t k, std::int64_t at) : key(k), i(at) {}
-  std::int64_t index() const { return i; }
-  bool operator<(const Wide& o) const { return key != o.key ? key < o.key : i < o.i; }
-};
 
 // Writes the first `k` of each line along `axis`.
 template <class T, class Item>
@@ -106,10 +69,10 @@ RefPtr<Plan> plan_order(const PlanRequest& r, std::int64_t axis_attr, bool desce
     using T = typename decltype(tag)::type;
     if constexpr (sizeof(compute_t<T>) < 8) {
       if (r.in[0].shape[axis] <= std::numeric_limits<std::uint32_t>::max()) {
-        return plan_lines<T, Narrow>(r, axis, descending);
+        return plan_lines<T, NarrowItem>(r, axis, descending);
       }
     }
-    return plan_lines<T, Wide>(r, axis, descending);
+    return plan_lines<T, WideItem>(r, axis, descending);
   });
 }
 

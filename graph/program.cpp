@@ -98,28 +98,29 @@ std::string label(const Program& p, std::size_t n) {
 
 void verify(const Program& p, const char* after) {
   const std::size_t n = p.values.size();
+  const auto exists = [n](ValueId v) { return v >= 0 && static_cast<std::size_t>(v) < n; };
+  const auto value = [&p](ValueId v) -> const Value& {
+    return p.values[static_cast<std::size_t>(v)];
+  };
+
+  // First what everything else relies on: that all ids exist, and are defined before use.
   std::vector<std::uint8_t> defined(n, 0);
   const auto define = [&](ValueId v, const std::string& by) {
-    if (v < 0 || static_cast<std::size_t>(v) >= n) broken(after, "value out of range", by);
+    if (!exists(v)) broken(after, "value out of range", by);
     if (defined[static_cast<std::size_t>(v)]++) broken(after, "a value is defined twice", by);
+  };
+  const auto is_defined = [&](ValueId v) {
+    return exists(v) && defined[static_cast<std::size_t>(v)];
   };
   for (ValueId v : p.inputs) define(v, "input");
   for (const auto& s : p.states) define(s.value, "state");
   for (const auto& c : p.constants) {
     define(c.value, "constant");
-    if (!(c.tensor.desc() == p.values[static_cast<std::size_t>(c.value)].desc)) {
+    if (!(c.tensor.desc() == value(c.value).desc)) {
       broken(after, "a constant does not match its description");
     }
   }
   for (const auto& g : p.grad_reads) define(g.value, "gradient");
-
-  const Buffers b = buffers_of(p, true);
-  // The value each buffer holds now, as the id of the last write; a value remembers which write
-  // it saw when it was made.
-  std::vector<std::int32_t> writes(n, 0), seen(n, 0);
-  const auto root = [&](ValueId v) {
-    return static_cast<std::size_t>(b.root[static_cast<std::size_t>(v)]);
-  };
   for (std::size_t i = 0; i < p.nodes.size(); ++i) {
     const Node& node = p.nodes[i];
     const PreparedOp& c = *node.call;
@@ -128,40 +129,49 @@ void verify(const Program& p, const char* after) {
       broken(after, "wrong number of outputs", label(p, i));
     }
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
-      const auto v = static_cast<std::size_t>(node.inputs[k]);
-      if (v >= n || !defined[v]) broken(after, "a value is used before it is defined", label(p, i));
-      if (!(p.values[v].desc == c.in[k])) {
-        broken(after, "an input does not match its op", label(p, i));
-      }
-      if (seen[v] != writes[root(node.inputs[k])]) {
-        broken(after, "a value is read after its buffer was written over",
-               fmt::format("{} input {}", label(p, i), k));
-      }
+      const ValueId v = node.inputs[k];
+      if (!is_defined(v)) broken(after, "a value is used before it is defined", label(p, i));
+      if (!(value(v).desc == c.in[k])) broken(after, "an input does not match its op", label(p, i));
     }
-    if (node.inplace) ++writes[root(node.inputs[0])];
-    for (int m : c.mutated) ++writes[root(node.inputs[static_cast<std::size_t>(m)])];
-    if (node.reuse >= 0) {
-      const ValueId in = node.inputs[static_cast<std::size_t>(node.reuse)];
-      if (!(p.values[static_cast<std::size_t>(in)].desc == c.out[0])) {
-        broken(after, "a reused buffer does not fit", label(p, i));
-      }
-      ++writes[root(in)];
+    if (node.reuse >= 0 && (static_cast<std::size_t>(node.reuse) >= node.inputs.size() ||
+                            !(c.in[static_cast<std::size_t>(node.reuse)] == c.out[0]))) {
+      broken(after, "a reused buffer does not fit", label(p, i));
     }
     for (std::size_t k = 0; k < node.outputs.size(); ++k) {
       define(node.outputs[k], label(p, i));
       const TensorDesc& want =
           k < c.out.size() ? c.out[k] : c.in[static_cast<std::size_t>(c.mutated[k - c.out.size()])];
-      const auto v = static_cast<std::size_t>(node.outputs[k]);
-      if (!(p.values[v].desc == want))
+      if (!(value(node.outputs[k]).desc == want)) {
         broken(after, "an output does not match its op", label(p, i));
-      seen[v] = writes[root(node.outputs[k])];
+      }
     }
   }
   for (ValueId v : p.results()) {
-    if (v < 0 || static_cast<std::size_t>(v) >= n || !defined[static_cast<std::size_t>(v)]) {
-      broken(after, "a result is not defined");
+    if (!is_defined(v)) broken(after, "a result is not defined");
+  }
+
+  // Then who writes over what. The value each buffer holds now, as the id of the last write; a
+  // value remembers which write it saw when it was made.
+  const Buffers b = buffers_of(p, true);
+  std::vector<std::int32_t> writes(n, 0), seen(n, 0);
+  const auto last_write = [&](ValueId v) -> std::int32_t& {
+    return writes[static_cast<std::size_t>(b.root[static_cast<std::size_t>(v)])];
+  };
+  for (std::size_t i = 0; i < p.nodes.size(); ++i) {
+    const Node& node = p.nodes[i];
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      if (seen[static_cast<std::size_t>(node.inputs[k])] != last_write(node.inputs[k])) {
+        broken(after, "a value is read after its buffer was written over",
+               fmt::format("{} input {}", label(p, i), k));
+      }
     }
-    if (seen[static_cast<std::size_t>(v)] != writes[root(v)]) {
+    if (node.inplace) ++last_write(node.inputs[0]);
+    for (int m : node.call->mutated) ++last_write(node.inputs[static_cast<std::size_t>(m)]);
+    if (node.reuse >= 0) ++last_write(node.inputs[static_cast<std::size_t>(node.reuse)]);
+    for (ValueId v : node.outputs) seen[static_cast<std::size_t>(v)] = last_write(v);
+  }
+  for (ValueId v : p.results()) {
+    if (seen[static_cast<std::size_t>(v)] != last_write(v)) {
       broken(after, "a result was written over before the end");
     }
   }

@@ -334,7 +334,15 @@ TEST(Verifier, FindsEachKindOfDamage) {
 
   p = sample();
   p.nodes[1].inputs[0] = 1000;
-  expect_broken(p, "");
+  expect_broken(p, "before it is defined");
+
+  p = sample();
+  p.nodes[1].outputs[0] = -1;
+  expect_broken(p, "out of range");
+
+  p = sample();
+  p.nodes[1].reuse = 5;
+  expect_broken(p, "does not fit");
 
   p = sample();
   p.nodes[1].reuse = 0;  // exp over a, which is written and read afterwards
