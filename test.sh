@@ -38,7 +38,11 @@ esac
 
 need "${build_packages[@]}" "${test_packages[@]}"
 # Named, because run.sh may have made this folder without them.
-[[ $dir == "$root/build" ]] && options=(-DTANDEM_BUILD_TESTS=ON -DTANDEM_BUILD_BENCHMARKS=ON)
+if [[ $dir == "$root/build" ]]; then
+  python=$(python_environment "$dir")
+  options=(-DTANDEM_BUILD_TESTS=ON -DTANDEM_BUILD_BENCHMARKS=ON -DTANDEM_PYTHON=ON
+    "-DPython_EXECUTABLE=$python")
+fi
 read -ra extra <<<"${TANDEM_CMAKE_ARGS:-}"
 configure "$dir" "${options[@]}" "${extra[@]}"
 build "$dir"

@@ -8,6 +8,7 @@
 
 namespace tandem {
 
+/// Options of grad.
 struct GradOptions {
   bool retain_graph = false;  // keep the tape for another pass
   bool create_graph = false;  // put the gradient itself on the tape (implies retain_graph)

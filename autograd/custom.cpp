@@ -230,7 +230,7 @@ std::vector<Tensor> CustomFunction::operator()(const std::vector<Tensor>& in, Sr
   }
   if (!grad_enabled() || !any_requires_grad(in)) return out;
   detach_inputs(out, in);
-  RefPtr<Node> node(new CustomNode(*this, in, out, saved, CallSite::blame(loc)));
+  RefPtr<Node> node(new CustomNode(*this, in, out, saved, resolved(CallSite::blame(loc))));
   adopt_all(node, out);
   return out;
 }
@@ -252,7 +252,8 @@ std::vector<Tensor> checkpoint(std::function<std::vector<Tensor>(const std::vect
     out = f(in);
     drawn = std::move(watch.drawn);
   }
-  RefPtr<Node> node(new CheckpointNode(std::move(f), in, std::move(drawn), CallSite::blame(loc)));
+  RefPtr<Node> node(
+      new CheckpointNode(std::move(f), in, std::move(drawn), resolved(CallSite::blame(loc))));
   node->num_outputs = out.size();
   detach_inputs(out, in);
   adopt_all(node, out);

@@ -7,6 +7,7 @@
 
 namespace tandem::autograd {
 
+/// Options of gradcheck and gradgradcheck. Right for f64.
 struct GradcheckOptions {
   double eps = 1e-6;  // step of the central difference
   double atol = 1e-5, rtol = 1e-3;

@@ -149,8 +149,16 @@ namespace tandem::hooks {
 
 using autograd::OpNode;
 
+namespace {
+// Only anomaly mode pays for looking up a line of another language at every operation.
+SrcLoc line_of(const SrcLoc& loc) {
+  const SrcLoc at = CallSite::blame(loc);
+  return dispatch::anomaly_mode() ? resolved(at) : at;
+}
+}  // namespace
+
 void record(const PreparedOp& op, Inputs in, Outputs& out, const SrcLoc& loc) {
-  RefPtr<OpNode> node(new OpNode(op, in, CallSite::blame(loc)));
+  RefPtr<OpNode> node(new OpNode(op, in, line_of(loc)));
   const std::uint32_t keep = op.op->traits.saves_outputs;
   for (int i = 0; i < out.size(); ++i) {
     if (keep >> i & 1) node->save_output(i, out[i], out[i].impl()->storage->version());
@@ -178,7 +186,7 @@ void record_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
                         "over a value that wants one",
                         dst.desc().str());
   }
-  RefPtr<OpNode> node(new OpNode(op, in, CallSite::blame(loc)));
+  RefPtr<OpNode> node(new OpNode(op, in, line_of(loc)));
   // `dst` is about to get this node as its history: kept as it is, the node would hold itself.
   for (autograd::Saved& s : node->inputs) {
     if (s.tensor.defined() && s.tensor.same_as(dst)) s.tensor = autograd::without_history(dst);

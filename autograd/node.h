@@ -26,6 +26,7 @@ struct Edge {
 /// The edge for a tensor about to be used as an input.
 Edge edge_of(const Tensor& t);
 
+/// A call on the tape: what gradients of its inputs are made from.
 class Node : public RefCounted {
  public:
   Node(std::size_t inputs, std::size_t outputs, const SrcLoc& where);

@@ -142,6 +142,7 @@ if(tandem_have_cudnn)
     VERSION_HEADER cudnn_frontend_version.h MAJOR CUDNN_FRONTEND_MAJOR_VERSION
     MINOR CUDNN_FRONTEND_MINOR_VERSION PATCH CUDNN_FRONTEND_PATCH_VERSION)
 endif()
-if(tandem_have_cudnn AND (NOT tandem_have_cudnn_frontend OR tandem_cudnn_version VERSION_LESS 9))
-  set(tandem_have_cudnn OFF)  # nothing here uses it without
+# Nothing here uses cuDNN without these. cudnn-frontend calls NVRTC.
+if(NOT tandem_have_cudnn_frontend OR NOT tandem_have_nvrtc OR tandem_cudnn_version VERSION_LESS 9)
+  set(tandem_have_cudnn OFF)
 endif()

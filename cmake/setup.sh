@@ -31,6 +31,7 @@ as_root() {
 build_packages=(g++ cmake ninja-build libdnnl-dev libfmt-dev libcli11-dev nlohmann-json3-dev
   zlib1g-dev)
 test_packages=(libgtest-dev libbenchmark-dev)
+python_packages=("pybind11>=2.12" "numpy>=1.22" pytest mypy)
 
 # need PACKAGE…: installs those that are missing (Debian, Ubuntu); elsewhere says what to install.
 need() {
@@ -108,4 +109,22 @@ build() {
   (($#)) && targets=(--target "$@")
   say "Building ${dir#"$root"/}"
   cmake --build "$dir" -j "$(parallel_jobs)" "${targets[@]}" >&2
+}
+
+# python_environment DIR: a virtual environment of the build's own, with what the Python package and
+# its tests take. Prints its interpreter.
+python_environment() {
+  local env=$1/venv
+  local python=$env/bin/python
+  if [[ ! -e $env/.ready ]]; then
+    if ! command -v python3 >/dev/null; then need python3; fi
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
+    python3 -c 'import os, sysconfig as s; exit(not os.path.exists(s.get_path("include") + "/Python.h"))' ||
+      need python3-dev
+    say "Making a virtual environment in ${env#"$root"/}"
+    python3 -m venv "$env" >&2
+    "$python" -m pip install --quiet --disable-pip-version-check "${python_packages[@]}" >&2
+    touch "$env/.ready"
+  fi
+  echo "$python"
 }

@@ -12,6 +12,7 @@ constexpr std::size_t align_up(std::size_t n, std::size_t a = kAlignment) {
   return (n + a - 1) / a * a;
 }
 
+/// What an allocator did since it was made; sizes in bytes.
 struct AllocatorStats {
   std::uint64_t allocations = 0;         // calls to allocate()
   std::uint64_t system_allocations = 0;  // of these, how many went to the operating system
@@ -20,6 +21,7 @@ struct AllocatorStats {
   std::size_t cached = 0;                // bytes held but not handed out
 };
 
+/// Memory of one device. Thread-safe.
 class Allocator {
  public:
   virtual ~Allocator() = default;

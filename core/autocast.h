@@ -17,6 +17,7 @@ namespace tandem {
 /// What an op wants of its floating inputs while autocasting.
 enum class AutocastClass : std::uint8_t { none, low, f32 };
 
+/// What autocast does on this thread: nothing, or casts to `dtype` (f16 or bf16).
 struct AutocastMode {
   bool on = false;
   DType dtype = DType::bf16;  // bf16 or f16

@@ -40,6 +40,7 @@ class DeviceGraph {
   virtual bool update(DeviceGraph& newer) = 0;
 };
 
+/// A device type: its kernels, memory, streams and copies. One object per type, never destroyed.
 class Backend {
  public:
   virtual ~Backend() = default;

@@ -44,6 +44,7 @@ class SpinLock {
   std::atomic_flag flag_ = ATOMIC_FLAG_INIT;
 };
 
+/// Holds a spin lock for a scope.
 class SpinGuard {
  public:
   explicit SpinGuard(SpinLock& l) : l_(l) { l_.lock(); }

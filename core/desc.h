@@ -6,6 +6,7 @@
 
 namespace tandem {
 
+/// Type, device, shape and strides of a tensor.
 struct TensorDesc {
   DType dtype = DType::f32;
   Device device;
@@ -28,6 +29,12 @@ struct TensorDesc {
   // Sizes of 1 are skipped: their stride never moves the pointer. So a tensor can be both.
   bool is_contiguous() const;
   bool is_channels_last() const;  // rank 4 only
+  /// The format in which results go on; `both` for a tensor that is both. Channels-last then keeps
+  /// a network whose input has one channel in one format.
+  MemoryFormat format(MemoryFormat both = MemoryFormat::channels_last) const {
+    if (!is_channels_last()) return MemoryFormat::contiguous;
+    return is_contiguous() ? both : MemoryFormat::channels_last;
+  }
   /// No gaps, no overlap: some permutation of row-major.
   bool is_dense() const;
 

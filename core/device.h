@@ -6,8 +6,10 @@
 
 namespace tandem {
 
+/// Where a tensor lies and its ops run.
 enum class DeviceType : std::uint8_t { cpu, cuda };
 
+/// A device type and which of them: `cpu`, `cuda:1`.
 struct Device {
   DeviceType type = DeviceType::cpu;
   std::uint8_t index = 0;

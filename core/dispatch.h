@@ -64,6 +64,7 @@ void execute_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc);
 /// This thread's interceptor, or null.
 Interceptor* interceptor();
 
+/// Makes `i` this thread's interceptor until the end of the scope; null: none.
 class InterceptorScope {
  public:
   explicit InterceptorScope(Interceptor* i);
@@ -75,6 +76,7 @@ class InterceptorScope {
   Interceptor* saved_;
 };
 
+/// What the plan cache holds and did.
 struct PlanCacheStats {
   std::uint64_t entries = 0, misses = 0;
 };
@@ -92,6 +94,7 @@ void set_anomaly_mode(bool on);
 bool grad_enabled();
 void set_grad_enabled(bool on);
 
+/// No op of this thread is put on the tape until the end of the scope.
 class NoGrad {
  public:
   NoGrad() : saved_(grad_enabled()) { set_grad_enabled(false); }
@@ -103,6 +106,7 @@ class NoGrad {
   bool saved_;
 };
 
+/// Ops are put on the tape again, inside of a NoGrad scope.
 class EnableGrad {
  public:
   EnableGrad() : saved_(grad_enabled()) { set_grad_enabled(true); }

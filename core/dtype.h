@@ -7,6 +7,7 @@
 
 namespace tandem {
 
+/// The element types, in the order of docs/types.md.
 enum class DType : std::uint8_t { f32, f64, f16, bf16, i32, i64, u8, boolean };
 inline constexpr int kNumDTypes = 8;
 

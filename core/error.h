@@ -10,6 +10,7 @@
 
 namespace tandem {
 
+/// Base of all errors. `what()` reads `[op] rule; got …; expected … (at file:line)`.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -5,6 +5,9 @@
 
 namespace tandem {
 
+/// A stream of random numbers (Philox4x32-10, Salmon et al., "Parallel random numbers: as easy as
+/// 1, 2, 3", SC 2011). Its state is a tensor, so that compiled programs advance it as eager ones
+/// do. Copies share it.
 class Generator {
  public:
   explicit Generator(std::uint64_t seed, Device device = default_device());

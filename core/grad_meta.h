@@ -7,6 +7,7 @@
 
 namespace tandem {
 
+/// What the tape keeps of a tensor: its gradient, and where it came from.
 struct GradMeta final : public RefCounted, public Pooled<GradMeta> {
   bool requires_grad = false;
   std::int32_t output_index = 0;  // which output of `node` this tensor is

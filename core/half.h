@@ -36,6 +36,7 @@ TANDEM_HD inline float bits_float(unsigned u) {
 }
 }  // namespace detail
 
+/// bfloat16: the upper half of an IEEE 754 binary32. Rounds to nearest even.
 struct BFloat16 {
   unsigned short bits = 0;
   BFloat16() = default;
@@ -51,6 +52,7 @@ struct BFloat16 {
   }
 };
 
+/// IEEE 754 binary16. Rounds to nearest even.
 struct Half {
   unsigned short bits = 0;
   Half() = default;

@@ -69,16 +69,20 @@ const Tensor& VjpContext::saved(std::span<const Tensor> s, int i, bool is_input)
 }
 
 Cost cost_of(const PreparedOp& call) {
-  if (call.op->cost) return call.op->cost(call);
+  const OpDef& op = *call.op;
   Cost c;
-  if (call.op->traits.kind == OpKind::view) return c;
-  for (const auto& d : call.in) c.bytes += static_cast<double>(d.numel()) * size_of(d.dtype);
-  for (const auto& d : call.out) c.bytes += static_cast<double>(d.numel()) * size_of(d.dtype);
-  for (int i : call.mutated) {
-    c.bytes += static_cast<double>(call.in[i].numel()) * size_of(call.in[i].dtype);
+  if (op.traits.kind == OpKind::view) return c;
+  if (op.bytes) {
+    c.bytes = op.bytes(call);
+  } else {
+    for (const auto& d : call.in) c.bytes += static_cast<double>(d.bytes());
+    for (const auto& d : call.out) c.bytes += static_cast<double>(d.bytes());
+    for (int i : call.mutated) c.bytes += static_cast<double>(call.in[i].bytes());
   }
-  if (call.op->traits.kind == OpKind::elementwise && !call.out.empty()) {
-    c.flops = static_cast<double>(call.out[0].numel());
+  if (op.flops) {
+    c.flops = op.flops(call);
+  } else if (op.traits.kind == OpKind::elementwise) {
+    for (const auto& d : call.out) c.flops += static_cast<double>(d.numel());
   }
   return c;
 }

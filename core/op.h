@@ -22,6 +22,7 @@ class Stream;
 enum class Exactness : std::uint8_t { exact, reassociating, approximate };
 const char* name_of(Exactness e);
 
+/// What a launch gets: addresses of inputs, outputs and the workspace, and the stream.
 struct LaunchArgs {
   void* const* in;
   void* const* out;
@@ -55,6 +56,7 @@ RefPtr<Plan> make_plan(std::string name, F f, std::size_t workspace_bytes = 0) {
   return p;
 }
 
+/// What a plan is made for.
 struct PlanRequest {
   const OpDef& op;
   std::span<const TensorDesc> in;
@@ -170,11 +172,13 @@ class VjpContext {
   const Tensor& saved(std::span<const Tensor> s, int i, bool is_input) const;
 };
 
+/// What a call costs: floating-point operations, and bytes read and written.
 struct Cost {
   double flops = 0;
   double bytes = 0;
 };
 
+/// How the frame treats an op.
 enum class OpKind : std::uint8_t {
   compute,      // any kernel
   elementwise,  // output element i depends on input elements i only (after broadcasting)
@@ -183,6 +187,7 @@ enum class OpKind : std::uint8_t {
 
 inline constexpr std::uint32_t kAll = ~0u;
 
+/// What passes and autocast may assume of an op.
 struct OpTraits {
   OpKind kind = OpKind::compute;
   /// Bit i: the gradient rule reads input (output) i. What is not asked for is not kept alive.
@@ -203,7 +208,9 @@ struct OpDef {
   void (*infer)(InferContext&) = nullptr;
   void (*vjp)(VjpContext&) = nullptr;  // null: not differentiable
   OpTraits traits = {};
-  Cost (*cost)(const PreparedOp&) = nullptr;  // null: no flops; bytes read + written
+  double (*flops)(const PreparedOp&) = nullptr;  // null: none; of elementwise ops one per element
+  double (*bytes)(const PreparedOp&) =
+      nullptr;  // null: all of each input, output and mutated input
   /// Where what the gradient rule reads depends on the call (a scalar operand, say): the inputs to
   /// keep, at most those of traits.saves_inputs. Null: all of those.
   std::uint32_t (*saves)(const PreparedOp&) = nullptr;

@@ -5,6 +5,7 @@
 
 namespace tandem {
 
+/// Four random words.
 struct Philox4 {
   unsigned v[4];
 };

@@ -5,6 +5,8 @@
 
 namespace tandem::detail {
 
+/// Prepared calls by op, attributes and descriptions of the inputs. Thread-safe; holds no more than
+/// two generations of entries.
 class PlanCache {
  public:
   static PlanCache& local();  // this thread's

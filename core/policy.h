@@ -6,6 +6,7 @@
 
 namespace tandem {
 
+/// What kernels may be chosen.
 struct Policy {
   /// Only kernels that give the same bits at every run. On the CPU all do, for one number of
   /// threads; the plain kernels (vendor = false) also for any number.

@@ -12,6 +12,7 @@ namespace tandem::profiler {
 std::uint64_t launches();
 void count_launch();
 
+/// One launch: times in nanoseconds of the steady clock.
 struct Event {
   const char* op;
   std::string kernel;

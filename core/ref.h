@@ -9,6 +9,7 @@
 
 namespace tandem {
 
+/// Base of what RefPtr holds.
 class RefCounted {
  public:
   RefCounted() = default;

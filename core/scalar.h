@@ -8,6 +8,8 @@
 
 namespace tandem {
 
+/// A number that remembers whether it is bool, integral or floating (for type promotion); or
+/// nothing.
 class Scalar {
  public:
   enum class Kind : std::uint8_t { none, boolean, integer, real };

@@ -93,6 +93,7 @@ int wrap_axis(std::int64_t axis, int rank, std::string_view op);
 /// NumPy broadcasting of two shapes. Throws ShapeError naming `op`.
 Shape broadcast_shapes(const Shape& a, const Shape& b, std::string_view op);
 
+/// Order of the elements of a new [N, C, H, W] tensor in memory; other ranks are row-major.
 enum class MemoryFormat : std::uint8_t {
   contiguous,     // row-major
   channels_last,  // logical NCHW, the channel varies fastest in memory (rank 4)

@@ -1,11 +1,37 @@
 // Where in the user's program a call was made.
 #pragma once
-#include <source_location>
+#include <cstdint>
 #include <string>
 
 namespace tandem {
 
-using SrcLoc = std::source_location;
+/// A line of a program, like std::source_location, which can only name lines of C++.
+class SrcLoc {
+ public:
+  static constexpr SrcLoc current(const char* file = __builtin_FILE(),
+                                  std::uint32_t line = __builtin_LINE()) {
+    return {file, line};
+  }
+  /// The line of the caller in another language. Finding it takes longer than a small operation, so
+  /// it is looked up where somebody wants to know: by `resolved`, before the call returns.
+  static constexpr SrcLoc foreign() { return {nullptr, 0}; }
+  constexpr SrcLoc() = default;  // no line at all
+  /// `file` must outlive everything.
+  constexpr SrcLoc(const char* file, std::uint32_t line) : file_(file), line_(line) {}
+
+  constexpr const char* file_name() const { return file_; }
+  constexpr std::uint32_t line() const { return line_; }
+  constexpr bool is_foreign() const { return file_ == nullptr; }
+
+ private:
+  const char* file_ = "";
+  std::uint32_t line_ = 0;
+};
+
+/// Sets who finds the caller's line (or foreign(), if there is none) for SrcLoc::foreign().
+void set_foreign_locator(SrcLoc (*locate)());
+/// The line itself, if `loc` is foreign and its call still running.
+SrcLoc resolved(const SrcLoc& loc);
 
 /// "train.cpp:41" (file name without its folders).
 std::string str(const SrcLoc& loc);
@@ -20,7 +46,7 @@ class CallSite {
   CallSite& operator=(const CallSite&) = delete;
 
   /// The line to blame for an operation written at `loc`: the outermost open site, or `loc`.
-  static const SrcLoc& blame(const SrcLoc& loc);
+  static SrcLoc blame(const SrcLoc& loc);
   /// Path of the innermost module being run ("features.0"), or "".
   static std::string path();
 

@@ -10,6 +10,8 @@
 
 namespace tandem {
 
+/// A block of memory that tensors share, or, inside a capture, a name for one. Counts its changes,
+/// so that autograd notices when a saved tensor was written over.
 class Storage final : public RefCounted, public Pooled<Storage> {
  public:
   /// Takes `bytes` from `device`'s allocator.

@@ -17,6 +17,7 @@ class Tensor;
 /// What autograd hangs on a tensor (core/grad_meta.h).
 struct GradMeta;
 
+/// What a Tensor points to.
 struct TensorImpl final : public RefCounted, public Pooled<TensorImpl> {
   TensorImpl(RefPtr<Storage> s, const TensorDesc& d, std::int64_t off);
   ~TensorImpl() override;
@@ -31,11 +32,13 @@ struct TensorImpl final : public RefCounted, public Pooled<TensorImpl> {
   std::uint32_t trace_version = 0;
 };
 
+/// Of what type a new tensor is, and where.
 struct TensorOptions {
   DType dtype = DType::f32;
   Device device = default_device();
 };
 
+/// A handle: copies are the same tensor. Views (slice, permute, …) share memory.
 class Tensor {
  public:
   /// Undefined: no impl. Only defined() may be asked.

@@ -93,8 +93,20 @@ void set_anomaly_mode(bool on) {
 
 // ------------------------------------------------------------------------------ call sites
 
+namespace {
+SrcLoc (*locate_foreign)() = nullptr;
+}
+
+void set_foreign_locator(SrcLoc (*locate)()) {
+  locate_foreign = locate;
+}
+SrcLoc resolved(const SrcLoc& loc) {
+  return loc.is_foreign() && locate_foreign ? locate_foreign() : loc;
+}
+
 std::string str(const SrcLoc& loc) {
-  std::string_view f = loc.file_name();
+  if (loc.is_foreign()) return "a line that was not noted";
+  const std::string_view f = loc.file_name();
   if (f.empty()) return {};
   return fmt::format("{}:{}", f.substr(f.find_last_of('/') + 1), loc.line());
 }
@@ -108,7 +120,7 @@ CallSite::~CallSite() {
   thread_state.call_site = outer_;
 }
 
-const SrcLoc& CallSite::blame(const SrcLoc& loc) {
+SrcLoc CallSite::blame(const SrcLoc& loc) {
   return thread_state.call_site ? thread_state.call_site->loc_ : loc;
 }
 std::string CallSite::path() {
@@ -133,7 +145,8 @@ std::string detail::error_message(std::string_view op, std::string_view rule, st
 
 std::string detail::where() {
   if (!thread_state.loc) return {};
-  return fmt::format(" (at {})", str(CallSite::blame(*thread_state.loc)));
+  const SrcLoc at = resolved(CallSite::blame(*thread_state.loc));
+  return at.is_foreign() ? std::string() : fmt::format(" (at {})", str(at));
 }
 
 }  // namespace tandem

@@ -7,6 +7,7 @@
 
 namespace tandem::detail {
 
+/// What scopes change, per thread.
 struct ThreadState {
   Interceptor* interceptor = nullptr;
   const SrcLoc* loc = nullptr;          // the call in progress, for error messages

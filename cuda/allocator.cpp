@@ -80,19 +80,6 @@ struct Pending {
   EventPtr event;
 };
 
-// Calls that may not be made while a stream of this thread is captured, made all the same: the
-// memory they get is none of the graph's business.
-class RelaxedCapture {
- public:
-  RelaxedCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  ~RelaxedCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  RelaxedCapture(const RelaxedCapture&) = delete;
-  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
-
 std::string readable(std::size_t bytes) {
   if (bytes < 10000) return fmt::format("{} bytes", bytes);
   const auto b = static_cast<double>(bytes);

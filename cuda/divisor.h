@@ -18,6 +18,11 @@ struct Divisor {
            shift;
 #endif
   }
+  /// The same for any n.
+  TANDEM_HD unsigned quotient_of_any(unsigned n) const {
+    return static_cast<unsigned>(((static_cast<unsigned long long>(n) * factor >> 32) + n) >>
+                                 shift);
+  }
 };
 
 /// 1 <= n <= 2^31.

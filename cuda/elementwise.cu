@@ -8,6 +8,8 @@
 
 #include "core/functors.h"
 #include "cuda/kernel.h"
+#include "cuda/loops.h"
+#include "cuda/pack.h"
 #include "ops/create.h"
 #include "ops/elementwise.h"
 #include "ops/fused.h"
@@ -142,14 +144,11 @@ __global__ void strided(Arguments<T> a, Walk<N + 1> walk) {
 
 // Contiguous floats of one storage type S, 16 bytes an access.
 template <class S>
-struct alignas(16) Pack {
-  static constexpr int size = 16 / static_cast<int>(sizeof(S));
-  S v[size];
-};
+using Wide = Pack<S, 16 / static_cast<int>(sizeof(S))>;
 
 template <OpId Op, class S, int N>
 __global__ void packed(Arguments<float> a, i64 packs, i64 n) {
-  using P = Pack<S>;
+  using P = Wide<S>;
   S* out = static_cast<S*>(a.out);
   const auto value = [&](int k, const S* x) {
     return a.in[k].data == nullptr ? a.scalar : convert<float>(*x);
@@ -197,29 +196,12 @@ RefPtr<Plan> plan_as(const PlanRequest& r, const Prepared<T>& p) {
   constexpr int N = elementwise_rule(Op).arity;
   const TensorDesc& out = r.out[0];
   const i64 n = out.numel();
-  // Walk everything in the order of the output's memory.
-  std::array<const TensorDesc*, 4> operand = {};
+  std::array<const TensorDesc*, N + 1> operand = {};
   for (int k = 0; k < N; ++k) {
     if (p.input[k] >= 0) operand[k] = &r.in[static_cast<std::size_t>(p.input[k])];
   }
-  Axes<N + 1> axes;
-  Dims order;  // axes of the output, largest stride first
-  for (int d = 0; d < out.rank(); ++d) {
-    int at = order.size();
-    while (at > 0 && out.strides[static_cast<int>(order[at - 1])] < out.strides[d]) --at;
-    order.insert(at, d);
-  }
-  for (auto d64 : order) {
-    const int d = static_cast<int>(d64);
-    std::array<std::int64_t, N + 1> s = {};
-    for (int k = 0; k < N; ++k) {
-      if (!operand[k]) continue;
-      const int lead = out.rank() - operand[k]->rank();
-      if (d >= lead && operand[k]->dim(d - lead) != 1) s[k] = operand[k]->strides[d - lead];
-    }
-    s[N] = out.strides[d];
-    axes.add(out.shape[d], s);
-  }
+  operand[N] = &out;
+  const Axes<N + 1> axes = axes_of<N + 1>(out, operand);
   const bool flat = axes.rank() <= 1 && (axes.rank() == 0 || axes.stride[N][0] == 1);
   if (!flat) {
     return make_plan("cuda:elementwise_strided", [p, w = walk_of(axes)](const LaunchArgs& l) {
@@ -242,7 +224,7 @@ RefPtr<Plan> plan_as(const PlanRequest& r, const Prepared<T>& p) {
         // A view may begin anywhere.
         std::uintptr_t low = reinterpret_cast<std::uintptr_t>(a.out);
         for (int k = 0; k < N; ++k) low |= reinterpret_cast<std::uintptr_t>(a.in[k].data);
-        const i64 packs = low % 16 == 0 ? n / Pack<S>::size : 0;
+        const i64 packs = low % 16 == 0 ? n / Wide<S>::size : 0;
         launch(l, grid_for(packs ? packs : n, packs ? 2 : 1), packed<Op, S, N>, a, packs, n);
       });
     };
@@ -343,34 +325,6 @@ __global__ void cast_kernel(To* to, const From* from, Walk<2> w, bool flat) {
   }
 }
 
-Axes<2> copy_axes(const TensorDesc& to, const TensorDesc& from) {
-  Axes<2> axes;
-  Dims order;
-  for (int d = 0; d < to.rank(); ++d) {
-    int at = order.size();
-    while (at > 0 && to.strides[static_cast<int>(order[at - 1])] < to.strides[d]) --at;
-    order.insert(at, d);
-  }
-  const int lead = to.rank() - from.rank();
-  for (auto d64 : order) {
-    const int d = static_cast<int>(d64);
-    const bool repeat = d < lead || (from.dim(d - lead) == 1 && to.dim(d) != 1);
-    axes.add(to.dim(d), {to.strides[d], repeat ? 0 : from.strides[d - lead]});
-  }
-  return axes;
-}
-
-/// Unsigned integers of an element's size stand for it where it is only moved.
-template <class F>
-decltype(auto) visit_size(std::size_t bytes, F&& f) {
-  switch (bytes) {
-    case 1: return f(type_tag<std::uint8_t>{});
-    case 2: return f(type_tag<unsigned short>{});
-    case 4: return f(type_tag<unsigned>{});
-    default: return f(type_tag<unsigned long long>{});
-  }
-}
-
 struct CopyTo {
   enum class Place { output, input } to = Place::output;
   int from = 0;
@@ -389,7 +343,7 @@ RefPtr<Plan> plan_convert(const Axes<2>& axes, CopyTo where, const char* name) {
 
 RefPtr<Plan> plan_copy(const TensorDesc& to, const TensorDesc& from, CopyTo where,
                        const char* name) {
-  const Axes<2> axes = copy_axes(to, from);
+  const Axes<2> axes = axes_of<2>(to, std::array{&to, &from});
   if (to.dtype == from.dtype) {
     return visit_size(size_of(to.dtype), [&](auto tag) {
       using U = typename decltype(tag)::type;
@@ -404,10 +358,6 @@ RefPtr<Plan> plan_copy(const TensorDesc& to, const TensorDesc& from, CopyTo wher
   });
 }
 
-RefPtr<Plan> nothing(const char* name) {
-  return make_plan(name, [](const LaunchArgs&) {});
-}
-
 // ----------------------------------------------------------------------------------- constants
 
 template <class U>
@@ -420,9 +370,8 @@ __global__ void fill_kernel(U* to, U value, Walk<1> w) {
 }
 
 RefPtr<Plan> plan_constant(const TensorDesc& d, const Scalar& value, bool output) {
-  if (d.numel() == 0) return nothing("cuda:fill");
-  Axes<1> axes;
-  for (int i = 0; i < d.rank(); ++i) axes.add(d.dim(i), {d.strides[i]});
+  if (d.numel() == 0) return empty_plan("cuda:fill");
+  const Axes<1> axes = axes_of<1>(d, std::array{&d});
   return visit_dtype(d.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T v = convert<T>(value.to<compute_t<T>>());
@@ -448,7 +397,7 @@ __global__ void arange_kernel(T* out, S begin, S step, i64 n) {
 }  // namespace
 
 RefPtr<Plan> plan_elementwise(const PlanRequest& r) {
-  if (r.out[0].numel() == 0) return nothing("cuda:elementwise");
+  if (r.out[0].numel() == 0) return empty_plan("cuda:elementwise");
   switch (static_cast<OpId>(r.op.id)) {
     case OpId::copy_:
     case OpId::cast_: return plan_copy(r.out[0], r.in[0], {}, "cuda:copy");
@@ -467,14 +416,14 @@ RefPtr<Plan> plan_fill(const PlanRequest& r) {
   return plan_constant(r.in[0], r.attrs<FillAttrs>().value, false);
 }
 RefPtr<Plan> plan_assign(const PlanRequest& r) {
-  if (r.in[0].numel() == 0) return nothing("cuda:assign");
+  if (r.in[0].numel() == 0) return empty_plan("cuda:assign");
   return plan_copy(r.in[0], r.in[1], {.to = CopyTo::Place::input, .from = 1}, "cuda:assign");
 }
 RefPtr<Plan> plan_arange(const PlanRequest& r) {
   const auto& a = r.attrs<ArangeAttrs>();
   const bool real = a.begin.kind() == Scalar::Kind::real || a.step.kind() == Scalar::Kind::real;
   const i64 n = a.count;
-  if (n == 0) return nothing("cuda:arange");
+  if (n == 0) return empty_plan("cuda:arange");
   return visit_dtype(a.dtype, [&](auto tag) -> RefPtr<Plan> {
     using T = typename decltype(tag)::type;
     if (real) {
@@ -491,7 +440,7 @@ RefPtr<Plan> plan_arange(const PlanRequest& r) {
 }
 
 StridedCopy::StridedCopy(const TensorDesc& to, const TensorDesc& from)
-    : plan_(to.numel() == 0 ? nothing("cuda:copy") : plan_copy(to, from, {}, "cuda:copy")) {}
+    : plan_(to.numel() == 0 ? empty_plan("cuda:copy") : plan_copy(to, from, {}, "cuda:copy")) {}
 
 void StridedCopy::run(const LaunchArgs& args, void* to, const void* from) const {
   void* in[1] = {const_cast<void*>(from)};

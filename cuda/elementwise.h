@@ -4,6 +4,17 @@
 
 namespace tandem::cuda {
 
+/// Unsigned integers of an element's size stand for it where it is only moved.
+template <class F>
+decltype(auto) visit_size(std::size_t bytes, F&& f) {
+  switch (bytes) {
+    case 1: return f(type_tag<std::uint8_t>{});
+    case 2: return f(type_tag<unsigned short>{});
+    case 4: return f(type_tag<unsigned>{});
+    default: return f(type_tag<unsigned long long>{});
+  }
+}
+
 /// Puts a copy of the elements of `from` into `to` (equal shapes; `from` may repeat elements),
 /// converted to its type. Plain function, for plans that make operands dense.
 class StridedCopy {

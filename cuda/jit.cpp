@@ -38,7 +38,7 @@ struct LoadedKernel final : JitKernel {
   void launch(const LaunchArgs& a, unsigned blocks, unsigned threads,
               std::span<const std::uint64_t> args) const override {
     emulation::launch({stream_of(a).handle(), dim3(blocks), dim3(threads), 0,
-                       reinterpret_cast<void*>(run), std::source_location::current()},
+                       reinterpret_cast<void*>(run), SrcLoc::current()},
                       [f = run, words = std::vector<std::uint64_t>(args.begin(), args.end())] {
                         f(words.data(), blockIdx.x, threadIdx.x);
                       });

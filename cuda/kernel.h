@@ -8,6 +8,7 @@
 #include "core/axes.h"
 #include "core/dtype.h"
 #include "core/op.h"
+#include "cuda/divisor.h"
 #include "cuda/runtime.h"
 #ifdef TANDEM_CUDA_EMULATED
 #include "cuda/emulation/device.h"
@@ -59,6 +60,20 @@ inline Grid grid_for(std::int64_t n, int each = 1, int threads = 256, std::int64
           .threads = dim3(static_cast<unsigned>(threads))};
 }
 
+/// For what one thread does.
+inline const Grid kOneThread{.blocks = 1, .threads = 1};
+
+/// What lies at an offset of the launch's workspace.
+template <class T>
+T* workspace(const LaunchArgs& a, std::size_t at) {
+  return reinterpret_cast<T*>(static_cast<char*>(a.workspace) + at);
+}
+
+/// Of an op that has nothing to do: without elements.
+inline RefPtr<Plan> empty_plan(const char* name) {
+  return make_plan(name, [](const LaunchArgs&) {});
+}
+
 /// The launch's dynamic shared memory.
 template <class T>
 __device__ T* dynamic_shared() {
@@ -94,24 +109,41 @@ __device__ inline void note_fault(Fault* f, FaultKind kind, const char* op, long
 // ------------------------------------------------------------------------ strided tensors
 
 /// Where the elements of N tensors lie, walked in row-major order of their common shape. Made from
-/// core/axes.h on the host, passed to kernels by value.
+/// core/axes.h on the host (walk_of), passed to kernels by value.
 template <int N>
 struct Walk {
   int rank = 0;
+  bool small = false;  // element numbers are below 2^31: `by` divides them
   long long count = 1;
   long long size[kMaxRank];
   long long stride[N][kMaxRank];
+  Divisor by[kMaxRank];
 
+  /// Calls `f(axis, position)` for each axis, from the innermost.
+  template <class F>
+  __device__ void positions(long long i, F&& f) const {
+    if (small) {
+      unsigned u = static_cast<unsigned>(i);
+      for (int d = rank - 1; d > 0; --d) {
+        const unsigned q = by[d].quotient(u);
+        f(d, static_cast<long long>(u - q * by[d].by));
+        u = q;
+      }
+      i = u;
+    } else {
+      for (int d = rank - 1; d > 0; --d) {
+        const long long q = i / size[d];
+        f(d, i - q * size[d]);
+        i = q;
+      }
+    }
+    if (rank > 0) f(0, i);
+  }
   __device__ void offsets(long long i, long long (&at)[N]) const {
     for (int k = 0; k < N; ++k) at[k] = 0;
-    for (int d = rank - 1; d > 0; --d) {
-      const long long q = i / size[d], r = i - q * size[d];
-      for (int k = 0; k < N; ++k) at[k] += r * stride[k][d];
-      i = q;
-    }
-    if (rank > 0) {
-      for (int k = 0; k < N; ++k) at[k] += i * stride[k][0];
-    }
+    positions(i, [&](int d, long long p) {
+      for (int k = 0; k < N; ++k) at[k] += p * stride[k][d];
+    });
   }
 };
 
@@ -121,9 +153,11 @@ Walk<N> walk_of(const Axes<N>& axes) {
   Walk<N> w;
   w.rank = axes.rank();
   w.count = axes.count;
+  w.small = 0 < w.count && w.count <= std::int64_t{1} << 31;
   for (int d = 0; d < w.rank; ++d) {
     w.size[d] = axes.size[d];
     for (int k = 0; k < N; ++k) w.stride[k][d] = axes.stride[k][d];
+    if (w.small) w.by[d] = divisor(static_cast<unsigned>(w.size[d]));
   }
   return w;
 }

@@ -28,8 +28,8 @@ inline std::int64_t broadcast_stride(const TensorDesc& d, int i, int rank) {
   return own < 0 || d.dim(own) == 1 ? 0 : d.strides[own];
 }
 
-/// Tensors walked together in the memory order of `leader`, broadcast to its shape. What is left of
-/// N is not there (all strides 0).
+/// Tensors walked together in the memory order of `leader`, broadcast to its shape. Those that are
+/// null, or left of N, are not there (all strides 0).
 template <int N>
 Axes<N> axes_of(const TensorDesc& leader, std::span<const TensorDesc* const> tensors) {
   Axes<N> axes;
@@ -37,7 +37,7 @@ Axes<N> axes_of(const TensorDesc& leader, std::span<const TensorDesc* const> ten
     const int i = static_cast<int>(d);
     std::array<std::int64_t, N> stride{};
     for (std::size_t k = 0; k < tensors.size(); ++k) {
-      stride[k] = broadcast_stride(*tensors[k], i, leader.rank());
+      if (tensors[k]) stride[k] = broadcast_stride(*tensors[k], i, leader.rank());
     }
     axes.add(leader.dim(i), stride);
   }

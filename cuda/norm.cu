@@ -5,6 +5,7 @@
 #include "ops/norm.h"
 
 #include "cuda/block.h"
+#include "cuda/loops.h"
 
 namespace tandem::cuda {
 namespace {
@@ -19,13 +20,10 @@ struct Pair {
 struct ChannelWalk {
   Walk<2> values;
   i64 channels = 0, step[2] = {};
-  int parts = 1, across = 1;
-  bool column = false;  // neighbouring threads take neighbouring channels
-  i64 chunk = 1, chunks = 1;
+  Sharing share;
 
-  i64 groups() const { return (channels + across - 1) / across; }
   std::size_t partial_bytes() const {
-    return align_up(static_cast<std::size_t>(channels * chunks) * sizeof(Pair));
+    return align_up(static_cast<std::size_t>(channels * share.chunks) * sizeof(Pair));
   }
 };
 
@@ -35,33 +33,12 @@ ChannelWalk channels_of(const TensorDesc& a, const TensorDesc& b) {
   w.step[0] = a.strides[1];
   w.step[1] = b.strides[1];
   Axes<2> axes;
-  Dims order;  // of b's memory
-  for (int d = 0; d < a.rank(); ++d) {
-    if (d == 1) continue;
-    int at = order.size();
-    while (at > 0 && b.strides[static_cast<int>(order[at - 1])] < b.strides[d]) --at;
-    order.insert(at, d);
-  }
-  for (auto d : order) {
+  for (const auto d : memory_order(b)) {
     const int i = static_cast<int>(d);
-    axes.add(a.dim(i), {a.strides[i], b.strides[i]});
+    if (i != 1) axes.add(a.dim(i), {a.strides[i], b.strides[i]});
   }
   w.values = walk_of(axes);
-  const i64 count = std::max<i64>(1, w.values.count);
-  w.column = b.strides[1] == 1 && w.channels > 1 && b.rank() > 1;
-  if (w.column) {
-    w.across = power_of_two(w.channels, 64);
-    w.parts = power_of_two(count, kBlockThreads / w.across);
-  } else {
-    w.parts = power_of_two(count, kBlockThreads);
-  }
-  w.across = kBlockThreads / w.parts;
-  w.chunk = count;
-  if (w.groups() > 0 && w.groups() < 512) {
-    const i64 wanted = (512 + w.groups() - 1) / w.groups();
-    w.chunk = std::max(i64{32} * w.parts, (count + wanted - 1) / wanted);
-    w.chunks = (count + w.chunk - 1) / w.chunk;
-  }
+  w.share = share(w.channels, w.values.count, b.strides[1] == 1 && w.channels > 1, 32);
   return w;
 }
 
@@ -95,31 +72,24 @@ struct GradMoments {
 template <class F>
 __global__ void channel_sums(ChannelWalk w, F f, Pair* partial) {
   __shared__ Pair shared[kBlockThreads];
-  const int t = static_cast<int>(threadIdx.x);
-  const int part = w.column ? t / w.across : t % w.parts;
-  const int lane = w.column ? t % w.across : t / w.parts;
-  const i64 groups = (w.channels + w.across - 1) / w.across;
-  for (i64 g = blockIdx.x; g < groups * w.chunks; g += gridDim.x) {
-    const i64 c = g % groups * w.across + lane, k = g / groups;
+  w.share.each([&](i64 c, i64 chunk) {
     Pair sum{0, 0};
     if (c < w.channels) {
       const i64 first[2] = {c * w.step[0], c * w.step[1]};
       const double shift = f.shift(first[0], first[1], c);
-      const i64 end = w.chunk * (k + 1) < w.values.count ? w.chunk * (k + 1) : w.values.count;
-      for (i64 i = w.chunk * k + part; i < end; i += w.parts) {
+      w.share.each_element(chunk, [&](i64 i) {
         i64 at[2];
         w.values.offsets(i, at);
         const Pair p = f(first[0] + at[0], first[1] + at[1], shift);
         sum.a += p.a;
         sum.b += p.b;
-      }
+      });
     }
-    sum = combine_threads(sum, shared, t, w.parts, w.column ? w.across : 1, part,
-                          [](const Pair& p, const Pair& q) {
-                            return Pair{p.a + q.a, p.b + q.b};
-                          });
-    if (part == 0 && c < w.channels) partial[c * w.chunks + k] = sum;
-  }
+    sum = w.share.combine(sum, shared, [](const Pair& p, const Pair& q) {
+      return Pair{p.a + q.a, p.b + q.b};
+    });
+    if (w.share.part() == 0 && c < w.channels) partial[c * w.share.chunks + chunk] = sum;
+  });
 }
 
 __device__ inline Pair total(const Pair* partial, i64 c, i64 chunks) {
@@ -156,7 +126,7 @@ __global__ void train_statistics(ChannelWalk w, const T* x, const Pair* partial,
       continue;
     }
     const double shift = static_cast<double>(static_cast<P>(x[c * w.step[0]]));
-    const Pair s = total(partial, c, w.chunks);
+    const Pair s = total(partial, c, w.share.chunks);
     const double off = s.a / count;
     double squares = s.b - s.a * off;  // about the mean
     if (squares < 0) squares = 0;
@@ -199,7 +169,7 @@ __global__ void grad_factors(ChannelWalk w, const Pair* partial, Vectors<P> v, P
                              P* factors) {
   const double count = static_cast<double>(w.values.count > 0 ? w.values.count : 1);
   for (i64 c = global_index(); c < w.channels; c += global_size()) {
-    const Pair s = w.values.count > 0 ? total(partial, c, w.chunks) : Pair{0, 0};
+    const Pair s = w.values.count > 0 ? total(partial, c, w.share.chunks) : Pair{0, 0};
     const double is = static_cast<double>(v.at(4, c));
     gb[c] = static_cast<P>(s.a);
     gw[c] = static_cast<P>(s.b * is);
@@ -227,14 +197,8 @@ __global__ void grad_input(Walk<4> w, i64 channels, const T* gy, const T* x, con
 template <int K>
 Walk<K + 1> elements_of(const std::array<const TensorDesc*, K>& t) {
   const TensorDesc& last = *t[K - 1];
-  Dims order;
-  for (int d = 0; d < last.rank(); ++d) {
-    int at = order.size();
-    while (at > 0 && last.strides[static_cast<int>(order[at - 1])] < last.strides[d]) --at;
-    order.insert(at, d);
-  }
   Axes<K + 1> axes;
-  for (auto d64 : order) {
+  for (const auto d64 : memory_order(last)) {
     const int d = static_cast<int>(d64);
     std::array<std::int64_t, K + 1> s;
     for (int k = 0; k < K; ++k) s[k] = t[k]->strides[d];
@@ -258,11 +222,6 @@ Vectors<P> bind(Vectors<P> v, const LaunchArgs& a, std::size_t inputs) {
   return v;
 }
 
-Grid grid_of(const ChannelWalk& w) {
-  return {.blocks = dim3(static_cast<unsigned>(std::min<i64>(w.groups() * w.chunks, 1 << 20))),
-          .threads = dim3(kBlockThreads)};
-}
-
 template <class T>
 RefPtr<Plan> train_plan(const PlanRequest& r) {
   using P = compute_t<T>;
@@ -272,17 +231,17 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
   const Vectors<P> vec = vectors<P>(r);
   const std::size_t inputs = r.in.size();
   const TrainNumbers numbers{attrs.momentum, attrs.eps, inputs == 5};
-  if (w.channels == 0) return make_plan("cuda:batch_norm_train", [](const LaunchArgs&) {});
+  if (w.channels == 0) return empty_plan("cuda:batch_norm_train");
   return make_plan(
       "cuda:batch_norm_train",
       [=](const LaunchArgs& a) {
         const T* x = static_cast<const T*>(a.in[0]);
         Pair* partial = static_cast<Pair*>(a.workspace);
-        P* scale = reinterpret_cast<P*>(static_cast<char*>(a.workspace) + w.partial_bytes());
+        P* scale = workspace<P>(a, w.partial_bytes());
         P *mean = static_cast<P*>(a.out[1]), *invstd = static_cast<P*>(a.out[2]);
         const Vectors<P> v = bind(vec, a, inputs);
         const bool any = w.values.count > 0;
-        if (any) launch(a, grid_of(w), channel_sums<Moments<T>>, w, Moments<T>{x, x}, partial);
+        if (any) launch(a, w.share.grid(), channel_sums<Moments<T>>, w, Moments<T>{x, x}, partial);
         launch(a, grid_for(w.channels), train_statistics<T, P>, w, x,
                static_cast<const Pair*>(partial), v, numbers,
                numbers.running ? static_cast<P*>(a.in[3]) : nullptr,
@@ -303,7 +262,7 @@ RefPtr<Plan> eval_plan(const PlanRequest& r) {
   const Walk<3> all = elements_of<2>({&r.in[0], &r.out[0]});
   const i64 channels = r.in[0].dim(1);
   const Vectors<P> vec = vectors<P>(r);
-  if (all.count == 0) return make_plan("cuda:batch_norm_eval", [](const LaunchArgs&) {});
+  if (all.count == 0) return empty_plan("cuda:batch_norm_eval");
   return make_plan(
       "cuda:batch_norm_eval",
       [=](const LaunchArgs& a) {
@@ -323,17 +282,17 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
   const ChannelWalk w = channels_of(r.in[0], r.in[1]);
   const Walk<4> all = elements_of<3>({&r.in[0], &r.in[1], &r.out[0]});
   const Vectors<P> vec = vectors<P>(r);
-  if (w.channels == 0) return make_plan("cuda:batch_norm_grad", [](const LaunchArgs&) {});
+  if (w.channels == 0) return empty_plan("cuda:batch_norm_grad");
   return make_plan(
       "cuda:batch_norm_grad",
       [=](const LaunchArgs& a) {
         const T *gy = static_cast<const T*>(a.in[0]), *x = static_cast<const T*>(a.in[1]);
         Pair* partial = static_cast<Pair*>(a.workspace);
-        P* factors = reinterpret_cast<P*>(static_cast<char*>(a.workspace) + w.partial_bytes());
+        P* factors = workspace<P>(a, w.partial_bytes());
         const Vectors<P> v = bind(vec, a, 5);
         const bool any = w.values.count > 0;
         if (any) {
-          launch(a, grid_of(w), channel_sums<GradMoments<T>>, w,
+          launch(a, w.share.grid(), channel_sums<GradMoments<T>>, w,
                  GradMoments<T>{gy, x, v.in[3], v.step[3]}, partial);
         }
         launch(a, grid_for(w.channels), grad_factors<P>, w, static_cast<const Pair*>(partial), v,

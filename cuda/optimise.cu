@@ -253,9 +253,9 @@ RefPtr<Plan> plan_sgd_step(const PlanRequest& r) {
         const Inputs in = inputs(a, lr_at, lr_type, scaling_at);
         double* share = nullptr;
         if (attrs.counts_steps()) {
-          share = reinterpret_cast<double*>(static_cast<char*>(a.workspace) + share_at);
-          launch(a, {.blocks = 1, .threads = 1}, begin_sgd, in, static_cast<i64*>(a.in[lr_at + 1]),
-                 attrs.dampening, share);
+          share = workspace<double>(a, share_at);
+          launch(a, kOneThread, begin_sgd, in, static_cast<i64*>(a.in[lr_at + 1]), attrs.dampening,
+                 share);
         }
         const auto with = [&]<Momentum M>(std::integral_constant<Momentum, M>) {
           params.run(a, [&](auto tag) {
@@ -286,10 +286,8 @@ RefPtr<Plan> plan_adam_step(const PlanRequest& r) {
       "cuda:adam_step",
       [=](const LaunchArgs& a) {
         const Inputs in = inputs(a, lr_at, lr_type, scaling_at);
-        auto* factors =
-            reinterpret_cast<AdamFactors<double>*>(static_cast<char*>(a.workspace) + factors_at);
-        launch(a, {.blocks = 1, .threads = 1}, begin_adam, in, static_cast<i64*>(a.in[lr_at + 1]),
-               attrs, factors);
+        auto* factors = workspace<AdamFactors<double>>(a, factors_at);
+        launch(a, kOneThread, begin_adam, in, static_cast<i64*>(a.in[lr_at + 1]), attrs, factors);
         params.run(a, [&](auto tag) {
           return Adam<compute_t<typename decltype(tag)::type>>{in, factors};
         });

@@ -63,7 +63,7 @@ RefPtr<Plan> plan_draw(const char* name, const PlanRequest& r, const Value& valu
     if (n == 0) return;
     auto* state = static_cast<u64*>(a.in[0]);
     launch(a, grid_for(blocks_for(n)), draw<T, Value>, state, static_cast<T*>(a.out[0]), n, value);
-    launch(a, {.blocks = 1, .threads = 1}, advance, state, blocks_for(n));
+    launch(a, kOneThread, advance, state, blocks_for(n));
   });
 }
 
@@ -137,7 +137,7 @@ RefPtr<Plan> plan_dropout(const PlanRequest& r) {
       }
       launch(a, grid_for(blocks_for(n)), drop<T>, state, in, out, static_cast<bool*>(a.out[1]), n,
              threshold, scale);
-      launch(a, {.blocks = 1, .threads = 1}, advance, state, blocks_for(n));
+      launch(a, kOneThread, advance, state, blocks_for(n));
     });
   });
 }

@@ -1,16 +1,15 @@
 // Reductions over any axes, and the running sum.
 //
-// A block makes a few results: its threads are `across` results times `parts` positions. Where the
-// innermost axis is reduced, neighbouring threads take neighbouring elements of one result; where
-// it is kept, neighbouring results. Few results of many elements are cut into chunks, whose partial
-// results a second kernel combines in order.
+// Where the innermost axis is reduced, neighbouring threads take neighbouring elements of one
+// result; where it is kept, neighbouring results. Few results of many elements are cut into chunks
+// (Sharing), whose partial results a second kernel combines in order.
 #include "ops/reduce.h"
 
 #include <limits>
 #include <type_traits>
 
 #include "core/half.h"
-#include "cuda/block.h"
+#include "cuda/slices.h"
 
 namespace tandem::cuda {
 namespace {
@@ -162,57 +161,54 @@ struct StorePosition {
 struct Layout {
   Walk<2> kept;     // input, output
   Walk<1> reduced;  // `count` elements for each result
-  int parts = 1, across = kBlockThreads;
-  bool column = false;
-  i64 chunk = 0, chunks = 1;
-
-  unsigned groups() const { return static_cast<unsigned>((kept.count + across - 1) / across); }
+  Sharing share;
 };
 
-// Positions of a reduced axis in order, without a division each where there is one axis.
-__device__ inline i64 reduced_offset(const Walk<1>& w, i64 i) {
-  if (w.rank == 0) return 0;
-  if (w.rank == 1) return i * w.stride[0][0];
-  i64 at[1];
-  w.offsets(i, at);
-  return at[0];
-}
+// So many elements are combined as lanes before they are widened, which bounds rounding errors.
+constexpr int kBatch = 8;
 
 template <class Op, class Finish>
 __global__ void reduce_kernel(Layout l, const typename Op::In* in, const typename Op::Ctx* ctx,
                               typename Op::Wide* partial, Finish finish) {
   using Wide = typename Op::Wide;
   __shared__ Wide shared[kBlockThreads];
-  const int t = static_cast<int>(threadIdx.x);
-  const int part = l.column ? t / l.across : t % l.parts;
-  const int lane = l.column ? t % l.across : t / l.parts;
-  const i64 groups = (l.kept.count + l.across - 1) / l.across;
-  for (i64 g = blockIdx.x; g < groups * l.chunks; g += gridDim.x) {
-    const i64 result = g % groups * l.across + lane, c = g / groups;
+  l.share.each([&](i64 result, i64 chunk) {
     Wide w = Op::first();
     i64 at[2] = {0, 0};
     if (result < l.kept.count) {
       l.kept.offsets(result, at);
-      const i64 end = l.chunk * (c + 1) < l.reduced.count ? l.chunk * (c + 1) : l.reduced.count;
-      // Sums of a few elements are widened, which bounds rounding errors.
-      for (i64 i = l.chunk * c + part; i < end;) {
-        auto lanes = Op::lane_first();
-        for (int k = 0; k < 16 && i < end; ++k, i += l.parts) {
-          const auto v = in[at[0] + reduced_offset(l.reduced, i)];
-          lanes = Op::combine(lanes, Op::load(v, i, ctx, at[1]));
-        }
-        w = Op::merge(w, Op::widen(lanes));
+      if (l.reduced.rank <= 1) {
+        const i64 step = l.reduced.rank == 0 ? 0 : l.reduced.stride[0][0];
+        l.share.each_batch<kBatch>(chunk, [&](const i64(&i)[kBatch], int n) {
+          typename Op::In v[kBatch];
+#pragma unroll  // so that all are on their way at once
+          for (int k = 0; k < kBatch; ++k) {
+            if (k < n) v[k] = in[at[0] + i[k] * step];
+          }
+          auto lanes = Op::lane_first();
+#pragma unroll
+          for (int k = 0; k < kBatch; ++k) {
+            if (k < n) lanes = Op::combine(lanes, Op::load(v[k], i[k], ctx, at[1]));
+          }
+          w = Op::merge(w, Op::widen(lanes));
+        });
+      } else {
+        l.share.each_element(chunk, [&](i64 i) {
+          i64 element[1];
+          l.reduced.offsets(i, element);
+          const auto v = Op::load(in[at[0] + element[0]], i, ctx, at[1]);
+          w = Op::merge(w, Op::widen(Op::combine(Op::lane_first(), v)));
+        });
       }
     }
-    w = combine_threads(w, shared, t, l.parts, l.column ? l.across : 1, part,
-                        [](const Wide& a, const Wide& b) { return Op::merge(a, b); });
-    if (part != 0 || result >= l.kept.count) continue;
-    if (l.chunks == 1) {
+    w = l.share.combine(w, shared, [](const Wide& a, const Wide& b) { return Op::merge(a, b); });
+    if (l.share.part() != 0 || result >= l.kept.count) return;
+    if (l.share.chunks == 1) {
       finish(at[1], w);
     } else {
-      partial[at[1] * l.chunks + c] = w;
+      partial[at[1] * l.share.chunks + chunk] = w;
     }
-  }
+  });
 }
 
 template <class Op, class Finish>
@@ -264,24 +260,7 @@ Layout layout_of(const TensorDesc& in, unsigned mask, bool ordered) {
     std::int64_t& s = mask >> i & 1u ? reduced_step : kept_step;
     s = std::min(s, in.strides[i]);
   }
-  l.column = kept_step < reduced_step;
-  const i64 count = std::max<i64>(l.reduced.count, 1);
-  if (l.column) {
-    l.across = power_of_two(l.kept.count, 64);
-    l.parts = power_of_two(count, kBlockThreads / l.across);
-  } else {
-    l.parts = power_of_two(count, kBlockThreads);
-  }
-  l.across = kBlockThreads / l.parts;
-  // Enough blocks for a large device, each with work for its threads. The numbers decide the order
-  // of additions, so they do not depend on the device.
-  l.chunk = count;
-  const i64 groups = l.groups();
-  if (groups < 1024) {
-    const i64 least = i64{64} * l.parts, wanted = (1024 + groups - 1) / std::max<i64>(groups, 1);
-    l.chunk = std::max(least, (count + wanted - 1) / wanted);
-    l.chunks = (count + l.chunk - 1) / l.chunk;
-  }
+  l.share = share(l.kept.count, l.reduced.count, kept_step < reduced_step, 32);
   return l;
 }
 
@@ -291,8 +270,9 @@ unsigned mask_of(const PlanRequest& r, const Dims& axes) {
 
 template <class Op>
 std::size_t partial_bytes(const Layout& l) {
-  if (l.chunks == 1) return 0;
-  return align_up(static_cast<std::size_t>(l.kept.count * l.chunks) * sizeof(typename Op::Wide));
+  if (l.share.chunks == 1) return 0;
+  return align_up(static_cast<std::size_t>(l.kept.count * l.share.chunks) *
+                  sizeof(typename Op::Wide));
 }
 
 template <class Op, class Finish>
@@ -300,13 +280,11 @@ void run(const LaunchArgs& a, const Layout& l, const typename Op::Ctx* ctx, void
          const Finish& finish) {
   if (l.kept.count == 0) return;
   auto* partial = static_cast<typename Op::Wide*>(workspace);
-  const i64 blocks = std::min<i64>(l.groups() * l.chunks, 1 << 20);
-  launch(a, Grid{.blocks = dim3(static_cast<unsigned>(blocks)), .threads = dim3(kBlockThreads)},
-         reduce_kernel<Op, Finish>, l, static_cast<const typename Op::In*>(a.in[0]), ctx, partial,
-         finish);
-  if (l.chunks > 1) {
-    launch(a, grid_for(l.kept.count), combine_partials<Op, Finish>, l.kept.count, l.chunks, partial,
-           finish);
+  launch(a, l.share.grid(), reduce_kernel<Op, Finish>, l,
+         static_cast<const typename Op::In*>(a.in[0]), ctx, partial, finish);
+  if (l.share.chunks > 1) {
+    launch(a, grid_for(l.kept.count), combine_partials<Op, Finish>, l.kept.count, l.share.chunks,
+           partial, finish);
   }
 }
 
@@ -377,19 +355,19 @@ RefPtr<Plan> plan_arg(const PlanRequest& r) {
 
 // A block takes a row, a tile of as many elements as it has threads after the other.
 template <class T, class Out>
-__global__ void cumsum_kernel(Walk<2> rows, i64 n, i64 in_step, i64 out_step, const T* in,
-                              Out* out) {
+__global__ void cumsum_kernel(Slices<2> s, const T* in, Out* out) {
   using Wide = Total<T>;
   __shared__ Wide shared[kBlockThreads];
   const int t = static_cast<int>(threadIdx.x);
-  for (i64 row = blockIdx.x; row < rows.count; row += gridDim.x) {
+  for (i64 row = blockIdx.x; row < s.kept.count; row += gridDim.x) {
     i64 at[2];
-    rows.offsets(row, at);
+    s.kept.offsets(row, at);
     Wide before = 0;
-    for (i64 i0 = 0; i0 < n; i0 += kBlockThreads) {
+    for (i64 i0 = 0; i0 < s.size; i0 += kBlockThreads) {
       const i64 i = i0 + t;
-      shared[t] =
-          i < n ? static_cast<Wide>(static_cast<compute_t<T>>(in[at[0] + i * in_step])) : Wide(0);
+      shared[t] = i < s.size
+                      ? static_cast<Wide>(static_cast<compute_t<T>>(in[at[0] + i * s.step[0]]))
+                      : Wide(0);
       __syncthreads();
       for (int h = 1; h < kBlockThreads; h *= 2) {
         const Wide add = t >= h ? shared[t - h] : Wide(0);
@@ -397,7 +375,7 @@ __global__ void cumsum_kernel(Walk<2> rows, i64 n, i64 in_step, i64 out_step, co
         shared[t] += add;
         __syncthreads();
       }
-      if (i < n) out[at[1] + i * out_step] = convert<Out>(before + shared[t]);
+      if (i < s.size) out[at[1] + i * s.step[1]] = convert<Out>(before + shared[t]);
       before += shared[kBlockThreads - 1];
       __syncthreads();
     }
@@ -458,7 +436,7 @@ RefPtr<Plan> plan_var(const PlanRequest& r) {
         "cuda:variance",
         [l, means, unbiased](const LaunchArgs& a) {
           C* mean = static_cast<C*>(a.workspace);
-          void* partial = static_cast<char*>(a.workspace) + means;
+          void* partial = workspace<char>(a, means);
           const double n = static_cast<double>(l.reduced.count);
           run<SumOp<T>>(a, l, nullptr, partial, StoreQuotient<C>{mean, n});
           run<SquareSumOp<T>>(a, l, mean, partial,
@@ -470,21 +448,14 @@ RefPtr<Plan> plan_var(const PlanRequest& r) {
 
 RefPtr<Plan> plan_cumsum(const PlanRequest& r) {
   const TensorDesc &in = r.in[0], &out = r.out[0];
-  int axis = static_cast<int>(r.attrs<CumsumAttrs>().axis);
-  if (axis < 0) axis += in.rank();
-  Axes<2> rows;
-  for (int i = 0; i < in.rank(); ++i) {
-    if (i != axis) rows.add(in.dim(i), {in.strides[i], out.strides[i]});
-  }
-  const i64 n = in.dim(axis), in_step = in.strides[axis], out_step = out.strides[axis];
-  if (in.numel() == 0) return make_plan("cuda:cumsum", [](const LaunchArgs&) {});
+  if (in.numel() == 0) return empty_plan("cuda:cumsum");
+  const int axis = wrap_axis(r.attrs<CumsumAttrs>().axis, in.rank(), r.op.name);
+  const auto s = slices_of<2>(in.shape, axis, {in.strides, out.strides});
   return visit_element(in.dtype, [&](auto tag) -> RefPtr<Plan> {
     using T = typename decltype(tag)::type;
-    return make_plan("cuda:cumsum", [=, w = walk_of(rows)](const LaunchArgs& a) {
-      const auto blocks = static_cast<unsigned>(std::min<i64>(w.count, 1 << 20));
-      launch(a, Grid{.blocks = dim3(blocks), .threads = dim3(kBlockThreads)},
-             cumsum_kernel<T, SumOut<T>>, w, n, in_step, out_step, static_cast<const T*>(a.in[0]),
-             static_cast<SumOut<T>*>(a.out[0]));
+    return make_plan("cuda:cumsum", [s](const LaunchArgs& a) {
+      launch(a, block_grid(s.kept.count), cumsum_kernel<T, SumOut<T>>, s,
+             static_cast<const T*>(a.in[0]), static_cast<SumOut<T>*>(a.out[0]));
     });
   });
 }

@@ -64,6 +64,19 @@ struct DeviceInfo {
 };
 const DeviceInfo& device_info(int device);
 
+/// For a scope, calls that may not be made while a stream of this thread is captured: what they
+/// make or ask for is none of the graph's business.
+class RelaxedCapture {
+ public:
+  RelaxedCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  ~RelaxedCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 // ---------------------------------------------------------------------------------- faults
 
 enum class FaultKind : int { none, index_out_of_range, label_out_of_range };

@@ -4,16 +4,10 @@
 
 namespace tandem::cuda {
 
-#ifdef TANDEM_CUDA_PARTIAL  // while kernels are being written
-#define TANDEM_WEAK [[gnu::weak]]
-RefPtr<Plan> plan_stand_in(const PlanRequest& r);
-#else
-#define TANDEM_WEAK
-#endif
-#define TANDEM_DECLARE_PLAN(name) TANDEM_WEAK RefPtr<Plan> plan_##name(const PlanRequest& r);
+#define TANDEM_DECLARE_PLAN(name) RefPtr<Plan> plan_##name(const PlanRequest& r);
 TANDEM_COMPUTE_OPS(TANDEM_DECLARE_PLAN)
 #undef TANDEM_DECLARE_PLAN
-TANDEM_WEAK RefPtr<Plan> plan_elementwise(const PlanRequest& r);
+RefPtr<Plan> plan_elementwise(const PlanRequest& r);
 
 namespace {
 
@@ -32,9 +26,6 @@ constexpr PlanFn kKernels[kNumOps] = {
 }  // namespace
 
 PlanFn kernel(std::uint16_t op_id) {
-#if defined(TANDEM_CUDA_PARTIAL) && defined(TANDEM_CUDA_EMULATED)
-  if (!kKernels[op_id]) return plan_stand_in;
-#endif
   return kKernels[op_id];
 }
 

@@ -8,6 +8,7 @@
 
 namespace tandem::data {
 
+/// What Augment does to images.
 struct AugmentOptions {
   enum class Flip : std::uint8_t {
     none,

@@ -14,6 +14,7 @@
 
 namespace tandem::data {
 
+/// A position on the canvas, in pixels.
 struct Point {
   float x, y;
 };

@@ -12,12 +12,14 @@
 
 namespace tandem::data {
 
+/// An array as an IDX file holds it.
 struct IdxArray {
   DType dtype = DType::u8;
   Shape shape;
   std::vector<std::byte> bytes;  // elements in the machine's byte order, row-major
 };
 
+/// What a file may hold at most, checked before memory is taken.
 struct IdxLimits {
   /// A file that declares more bytes of elements than this is refused.
   std::uint64_t max_bytes = std::uint64_t{4} << 30;

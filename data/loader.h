@@ -10,6 +10,7 @@
 
 namespace tandem::data {
 
+/// Options of a Loader.
 struct LoaderOptions {
   std::int64_t batch_size = 64;
   /// A new order every epoch, or the data set's own.

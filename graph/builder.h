@@ -34,6 +34,7 @@ class Function {
   std::shared_ptr<CompiledProgram> program_;
 };
 
+/// A program declared before it is run: variables, ops on them, compiled functions.
 class Graph {
  public:
   Graph();

@@ -16,6 +16,7 @@
 
 namespace tandem::graph {
 
+/// Options of compile.
 struct CompileOptions {
   /// Passes to leave out, by name (see all_passes()).
   std::vector<std::string> without = {};
@@ -24,7 +25,8 @@ struct CompileOptions {
   bool memory_plan = true;
   /// On devices that have graphs (CUDA): record the launches and replay them with one call.
   bool device_graph = true;
-  /// Capture twice and compare: a program that differs read a host value that changed.
+  /// Capture twice and compare, and again at calls 4, 8, 16, …: a program that differs read a host
+  /// value that changed, or a tensor that a variable no longer names. That is a CaptureError.
   bool check_capture = true;
   /// At every call run eagerly beside, and throw at the first node that differs. Slow.
   bool verify = false;
@@ -33,6 +35,7 @@ struct CompileOptions {
   int max_signatures = 16;
 };
 
+/// What one pass did to a program.
 struct PassReport {
   std::string name;
   Exactness exactness;
@@ -74,6 +77,7 @@ using TensorFunction = std::function<std::vector<Tensor>(std::span<const Tensor>
 /// Runs the passes on a captured program and makes it executable.
 CompiledProgram compile_program(Program captured, const CompileOptions& options);
 
+/// A function with its captured programs, one for each signature it was called with.
 class CompiledFunction {
  public:
   explicit CompiledFunction(CompileOptions options = {});

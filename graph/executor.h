@@ -11,6 +11,7 @@
 
 namespace tandem::graph {
 
+/// Options of an Executor.
 struct ExecutorOptions {
   /// One arena laid out beforehand. Off: each buffer is taken from the allocator when it is first
   /// written and given back after its last use, as eager does.
@@ -20,6 +21,7 @@ struct ExecutorOptions {
   bool device_graph = true;
 };
 
+/// A program ready to run: memory planned, kernels bound. Threads take turns.
 class Executor {
  public:
   Executor(Program program, const ExecutorOptions& options);

@@ -12,6 +12,7 @@ struct Lifetime {
   int first, last;
 };
 
+/// Where in one arena each temporary buffer lies.
 struct MemoryPlan {
   std::vector<std::size_t> offset;  // of each buffer, a multiple of the alignment
   std::size_t arena = 0;            // bytes

@@ -7,6 +7,7 @@
 
 namespace tandem::graph {
 
+/// What a pass counted.
 struct PassStats {
   int nodes_before = 0, nodes_after = 0;
   int changed = 0;     // nodes folded, merged, removed, fused, or given a buffer to reuse
@@ -14,6 +15,7 @@ struct PassStats {
   double ms = 0;
 };
 
+/// A transformation of programs that keeps their meaning to its exactness class.
 struct Pass {
   const char* name;
   Exactness exactness;

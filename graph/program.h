@@ -14,12 +14,14 @@ namespace tandem::graph {
 
 using ValueId = std::int32_t;
 
+/// What a node makes or uses.
 struct Value {
   TensorDesc desc;
   std::int32_t node = -1;   // index of the node that makes it; -1: an input, a state, a constant
   std::int32_t output = 0;  // which of that node's outputs
 };
 
+/// A call with the values it reads and makes.
 struct Node {
   RefPtr<const PreparedOp> call;
   std::vector<ValueId> inputs;
@@ -44,6 +46,7 @@ struct State {
   std::int64_t offset;  // bytes
 };
 
+/// A tensor that is part of the program.
 struct Constant {
   ValueId value;
   Tensor tensor;
@@ -54,16 +57,19 @@ struct GradRead {
   ValueId value;
   Pinned<TensorImpl> leaf;
 };
+/// A leaf's gradient, assigned at the end of a run.
 struct GradWrite {
   ValueId value;  // -1: the slot becomes empty
   Pinned<TensorImpl> leaf;
 };
 
+/// A host value the capture relied on: a replay with another one is another signature.
 struct HostGuard {
   std::string what;
   std::function<bool()> holds;
 };
 
+/// A captured or declared program: straight-line calls in static single assignment.
 struct Program {
   std::vector<Value> values;
   std::vector<Node> nodes;

@@ -16,6 +16,8 @@ struct RecordedStep {
   std::size_t in, out;  // first input, first output; the workspace comes after the outputs
 };
 
+/// A program's launches, recorded by the device at the second run and replayed with one call from
+/// then on.
 class LaunchRecorder {
  public:
   struct Stats {

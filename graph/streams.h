@@ -21,6 +21,7 @@ struct MemoryAccess {
 /// after the other keep their order too. Steps already ordered through others may be left out.
 std::vector<std::vector<int>> dependencies(std::span<const MemoryAccess> steps);
 
+/// On which stream each node runs, and what waits for what.
 struct StreamSchedule {
   struct Step {
     int stream = 0;

@@ -138,7 +138,7 @@ Node& Tracer::add_node(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
   n.call = RefPtr<const PreparedOp>(&op);
   n.inputs.reserve(in.size());
   for (const Tensor* t : in) n.inputs.push_back(value_of(*t));
-  n.loc = CallSite::blame(loc);
+  n.loc = resolved(CallSite::blame(loc));
   n.scope = CallSite::path();
   n.origin = static_cast<std::int32_t>(program_.nodes.size());
   program_.nodes.push_back(std::move(n));

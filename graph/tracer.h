@@ -7,6 +7,7 @@
 
 namespace tandem::graph {
 
+/// Turns the ops of a function into a Program while it runs on symbolic tensors.
 class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
  public:
   /// A new argument of the program.

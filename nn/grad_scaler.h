@@ -6,6 +6,7 @@
 
 namespace tandem::optim {
 
+/// Options of GradScaler.
 struct GradScalerOptions {
   double init_scale = 65536;
   double growth_factor = 2;     // after `growth_interval` steps in a row without overflow

@@ -13,6 +13,8 @@ struct Fans {
 };
 Fans fans(const Tensor& weight);
 
+/// Which number of connections counts: into a unit (keeps the forward variance) or out of it (keeps
+/// that of gradients).
 enum class Fan : std::uint8_t { in, out };
 
 void constant(const Tensor& t, double value);
@@ -23,6 +25,7 @@ void normal(const Tensor& t, double mean, double sd, Generator* generator = null
 /// function, so one word a value, however many would have been rejected.
 void truncated_normal(const Tensor& t, double mean, double sd, Generator* generator = nullptr);
 
+/// Options of kaiming_uniform_ and kaiming_normal_.
 struct KaimingOptions {
   double a = 0;  // slope below zero of the leaky ReLU that follows; 0 for ReLU
   Fan fan = Fan::in;

@@ -18,6 +18,7 @@ struct Pair {
   friend bool operator==(const Pair&, const Pair&) = default;
 };
 
+/// Options of Linear.
 struct LinearOptions {
   bool bias = true;
   TensorOptions tensor = {};
@@ -38,6 +39,7 @@ class Linear final : public Module {
   Tensor weight_, bias_;
 };
 
+/// Options of Conv2d. All lists hold two numbers: height, width.
 struct ConvOptions {
   Pair stride = 1, padding = 0, dilation = 1;
   std::int64_t groups = 1;
@@ -61,6 +63,7 @@ class Conv2d final : public Module {
   Tensor weight_, bias_;
 };
 
+/// Options of ConvTranspose2d. All lists hold two numbers: height, width.
 struct ConvTransposeOptions {
   Pair stride = 1, padding = 0, output_padding = 0, dilation = 1;
   std::int64_t groups = 1;
@@ -85,6 +88,7 @@ class ConvTranspose2d final : public Module {
   Tensor weight_, bias_;
 };
 
+/// Options of BatchNorm2d.
 struct BatchNormOptions {
   double eps = 1e-5, momentum = 0.1;
   bool affine = true;
@@ -127,6 +131,7 @@ class BatchNorm1d final : public BatchNorm {
       : BatchNorm("BatchNorm1d", 2, 3, channels, o) {}
 };
 
+/// Options of LayerNorm.
 struct LayerNormOptions {
   double eps = 1e-5;
   bool affine = true;
@@ -193,6 +198,7 @@ using Tanh = Activation<detail::TanhFunction>;
 using Softplus = Activation<detail::SoftplusFunction>;
 using Identity = Activation<detail::IdentityFunction>;
 
+/// max(x, slope x), for slopes from 0 to 1.
 class LeakyReLU final : public Module {
  public:
   explicit LeakyReLU(double slope = 0.01) : slope_(slope) {}
@@ -203,6 +209,8 @@ class LeakyReLU final : public Module {
   double slope_;
 };
 
+/// Options of MaxPool2d and AvgPool2d. All lists hold two numbers: height, width; an empty stride
+/// is the kernel.
 struct PoolOptions {
   std::optional<Pair> stride = {};  // the kernel's size when not given
   Pair padding = 0;
@@ -210,6 +218,7 @@ struct PoolOptions {
   bool count_include_pad = true;  // average pooling only
 };
 
+/// Maximum of each window of [N, C, H, W]; see max_pool2d.
 class MaxPool2d final : public Module {
  public:
   explicit MaxPool2d(Pair kernel, const PoolOptions& o = {});
@@ -220,6 +229,7 @@ class MaxPool2d final : public Module {
   Pool2dOptions o_;
 };
 
+/// Mean of each window of [N, C, H, W]; see avg_pool2d.
 class AvgPool2d final : public Module {
  public:
   explicit AvgPool2d(Pair kernel, const PoolOptions& o = {});
@@ -252,6 +262,7 @@ class Flatten final : public Module {
   int start_, end_;
 };
 
+/// Options of Embedding.
 struct EmbeddingOptions {
   TensorOptions tensor = {};
   Generator* generator = nullptr;

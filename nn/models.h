@@ -46,6 +46,7 @@ nn::Sequential lenet(const PlainNetOptions& o = {});
 /// 2, dropout 0.25; then 512 units, ReLU, dropout 0.5; then 10. 3,441,592 parameters.
 nn::Sequential vgg_cifar(const PlainNetOptions& o = {});
 
+/// Options of the residual nets.
 struct ResNetOptions {
   std::vector<int> blocks = {2, 2, 2, 2};  // in each group; a group halves the size, but the first
   bool bottleneck = false;  // blocks of 1x1, 3x3, 1x1 (four times as wide at the end)
@@ -71,6 +72,7 @@ nn::Sequential resnet18(std::int64_t classes = 1000, bool small_input = false);
 /// 25,557,032 parameters.
 nn::Sequential resnet50(std::int64_t classes = 1000);
 
+/// Options of vgg16.
 struct Vgg16Options {
   std::int64_t classes = 1000;
   MemoryFormat layout = MemoryFormat::contiguous;
@@ -89,6 +91,7 @@ struct Model {
   std::int64_t classes;
 };
 
+/// Options of make_model.
 struct ModelOptions {
   std::optional<std::int64_t> classes = {};  // ResNets and VGG16 only
   MemoryFormat layout = MemoryFormat::contiguous;

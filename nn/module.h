@@ -39,6 +39,7 @@ using StateDict = std::vector<std::pair<std::string, Tensor>>;
 
 namespace nn {
 
+/// Base of layers and models: parameters, buffers and children by name, train and eval mode.
 class Module {
  public:
   Module(const Module&) = default;

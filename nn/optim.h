@@ -16,6 +16,7 @@
 
 namespace tandem::optim {
 
+/// Base of the optimisers: parameters, learning rate, and one op per step for all parameters.
 class Optimizer {
  public:
   /// Changes every parameter that has a gradient: one operation for each group (and device).
@@ -86,6 +87,7 @@ struct ParameterGroup {
   Options options;
 };
 
+/// Options of SGD.
 struct SgdOptions {
   double lr = 1e-2;
   double momentum = 0;
@@ -102,6 +104,7 @@ class SGD final : public Optimizer {
   explicit SGD(std::vector<ParameterGroup<SgdOptions>> groups);
 };
 
+/// Options of Adam and AdamW.
 struct AdamOptions {
   double lr = 1e-3;
   double beta1 = 0.9, beta2 = 0.999;

@@ -12,6 +12,7 @@
 
 namespace tandem::optim {
 
+/// A factor on an optimiser's learning rates that depends on the number of steps taken.
 class Schedule {
  public:
   /// The rate of every group is `factor(t)` times what it was when the schedule was made, t being
@@ -41,6 +42,7 @@ class Schedule {
   std::shared_ptr<State> state_;
 };
 
+/// Options of StepLR.
 struct StepLROptions {
   std::int64_t every;
   double gamma = 0.1;
@@ -51,6 +53,7 @@ class StepLR final : public Schedule {
   StepLR(Optimizer optimizer, const StepLROptions& o);
 };
 
+/// Options of MultiStepLR.
 struct MultiStepLROptions {
   std::vector<std::int64_t> milestones;
   double gamma = 0.1;
@@ -61,6 +64,7 @@ class MultiStepLR final : public Schedule {
   MultiStepLR(Optimizer optimizer, const MultiStepLROptions& o);
 };
 
+/// Options of CosineAnnealingLR.
 struct CosineAnnealingLROptions {
   std::int64_t steps;
   double final_factor = 0;
@@ -72,6 +76,7 @@ class CosineAnnealingLR final : public Schedule {
   CosineAnnealingLR(Optimizer optimizer, const CosineAnnealingLROptions& o);
 };
 
+/// Options of LinearLR.
 struct LinearLROptions {
   std::int64_t steps;
   double first_factor = 1, final_factor = 0;
@@ -82,6 +87,7 @@ class LinearLR final : public Schedule {
   LinearLR(Optimizer optimizer, const LinearLROptions& o);
 };
 
+/// Options of Warmup.
 struct WarmupOptions {
   std::int64_t steps;
   double first_factor = 0;
@@ -96,6 +102,7 @@ class LinearWarmup final : public Schedule {
   LinearWarmup(Optimizer optimizer, const WarmupOptions& o, const Schedule& after);
 };
 
+/// Options of OneCycleLR.
 struct OneCycleLROptions {
   std::int64_t steps;
   double warmup = 0.3;         // part of `steps` on the way up

@@ -70,14 +70,6 @@ std::int64_t output_size(const InferContext& c, int axis, std::int64_t in, std::
   return (padded - window) / a.stride[axis] + 1;
 }
 
-Strides layout(const Shape& s, bool channels_last) {
-  return channels_last ? channels_last_strides(s) : contiguous_strides(s);
-}
-
-bool only_channels_last(const TensorDesc& d) {
-  return d.is_channels_last() && !d.is_contiguous();
-}
-
 // The two inputs every op here has.
 void check_operands(const InferContext& c) {
   check_attrs(c);
@@ -111,7 +103,9 @@ void infer_conv2d(InferContext& c) {
   }
   const Shape y{x.dim(0), w.dim(0), output_size(c, 0, x.dim(2), w.dim(2)),
                 output_size(c, 1, x.dim(3), w.dim(3))};
-  c.output({x.dtype, x.device, y, layout(y, x.is_channels_last() || only_channels_last(w))});
+  const MemoryFormat format =
+      x.is_channels_last() ? MemoryFormat::channels_last : w.format(MemoryFormat::contiguous);
+  c.output({x.dtype, x.device, y, strides_for(y, format)});
 }
 
 void infer_grad_input(InferContext& c) {
@@ -125,7 +119,7 @@ void infer_grad_input(InferContext& c) {
   c.expect_shape(
       0, {x[0], w.dim(0), output_size(c, 0, x[2], w.dim(2)), output_size(c, 1, x[3], w.dim(3))},
       "gradient must have the shape of the convolution's output");
-  c.output({gy.dtype, gy.device, x, layout(x, gy.is_channels_last())});
+  c.output({gy.dtype, gy.device, x, strides_for(x, gy.format())});
 }
 
 void infer_grad_weight(InferContext& c) {
@@ -139,14 +133,12 @@ void infer_grad_weight(InferContext& c) {
   c.expect_shape(
       1, {x.dim(0), w[0], output_size(c, 0, x.dim(2), w[2]), output_size(c, 1, x.dim(3), w[3])},
       "gradient must have the shape of the convolution's output");
-  c.output({x.dtype, x.device, w, layout(w, a.format == MemoryFormat::channels_last)});
+  c.output({x.dtype, x.device, w, strides_for(w, a.format)});
 }
 
 Tensor grad_weight_like(const Tensor& x, const Tensor& gy, const TensorDesc& w,
                         const ConvAttrs& a) {
-  return conv2d_grad_weight(
-      x, gy, w.shape, options_of(a),
-      only_channels_last(w) ? MemoryFormat::channels_last : MemoryFormat::contiguous);
+  return conv2d_grad_weight(x, gy, w.shape, options_of(a), w.format(MemoryFormat::contiguous));
 }
 
 void vjp_conv2d(VjpContext& c) {
@@ -173,13 +165,9 @@ void vjp_grad_weight(VjpContext& c) {
 }
 
 /// A multiplication and an addition for each weight at each output position.
-Cost cost_conv(const PreparedOp& p, const TensorDesc& w, const TensorDesc& y) {
-  Cost c;
-  c.flops = 2.0 * static_cast<double>(w.numel()) * static_cast<double>(y.dim(0)) *
-            static_cast<double>(y.dim(2) * y.dim(3));
-  for (const auto& d : p.in) c.bytes += static_cast<double>(d.numel()) * size_of(d.dtype);
-  for (const auto& d : p.out) c.bytes += static_cast<double>(d.numel()) * size_of(d.dtype);
-  return c;
+double conv_flops(const TensorDesc& w, const TensorDesc& y) {
+  return 2.0 * static_cast<double>(w.numel()) * static_cast<double>(y.dim(0)) *
+         static_cast<double>(y.dim(2) * y.dim(3));
 }
 
 }  // namespace
@@ -193,7 +181,7 @@ constinit const OpDef conv2d = {
     .infer = infer_conv2d,
     .vjp = vjp_conv2d,
     .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
-    .cost = [](const PreparedOp& p) { return cost_conv(p, p.in[1], p.out[0]); },
+    .flops = [](const PreparedOp& p) { return conv_flops(p.in[1], p.out[0]); },
     .doc = "Cross-correlation of x [N, C, H, W] with w [O, C/groups, kh, kw], plus b [O]."};
 
 constinit const OpDef conv2d_grad_input = {
@@ -203,7 +191,7 @@ constinit const OpDef conv2d_grad_input = {
     .infer = infer_grad_input,
     .vjp = vjp_grad_input,
     .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
-    .cost = [](const PreparedOp& p) { return cost_conv(p, p.in[1], p.in[0]); },
+    .flops = [](const PreparedOp& p) { return conv_flops(p.in[1], p.in[0]); },
     .doc = "Gradient of conv2d with respect to x, from gy and w; a transposed convolution."};
 
 constinit const OpDef conv2d_grad_weight = {
@@ -213,7 +201,7 @@ constinit const OpDef conv2d_grad_weight = {
     .infer = infer_grad_weight,
     .vjp = vjp_grad_weight,
     .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
-    .cost = [](const PreparedOp& p) { return cost_conv(p, p.out[0], p.in[1]); },
+    .flops = [](const PreparedOp& p) { return conv_flops(p.out[0], p.in[1]); },
     .doc = "Gradient of conv2d with respect to w, from x and gy."};
 
 }  // namespace op

@@ -12,6 +12,7 @@ struct Conv2dOptions {
   std::int64_t groups = 1;
 };
 
+/// Options of conv_transpose2d. All lists hold two numbers: height, width.
 struct ConvTranspose2dOptions {
   Dims stride = {1, 1};
   Dims padding = {0, 0};         // taken off both ends of the result

@@ -99,16 +99,6 @@ void infer_elementwise(InferContext& c) {
 
 namespace {
 
-Cost cost_elementwise(const PreparedOp& p) {
-  Cost c;
-  for (const TensorDesc& d : p.in) c.bytes += static_cast<double>(d.bytes());
-  for (const TensorDesc& d : p.out) {
-    c.bytes += static_cast<double>(d.bytes());
-    c.flops += static_cast<double>(d.numel());
-  }
-  return c;
-}
-
 // What the gradient rule reads: inputs and outputs as bit sets.
 struct Saves {
   std::uint32_t inputs = 0, outputs = 0;
@@ -137,7 +127,6 @@ constexpr OpDef define(OpId id, const char* name, void (*vjp)(VjpContext&), Save
           .infer = infer_elementwise,
           .vjp = vjp,
           .traits = traits(id, s),
-          .cost = cost_elementwise,
           .saves = s.per_call,
           .doc = doc};
 }

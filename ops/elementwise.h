@@ -52,6 +52,7 @@ enum class TypeRule : std::uint8_t {
   cast,      // gives the type the attributes name
 };
 
+/// How an elementwise op treats types.
 struct ElementwiseRule {
   std::int8_t arity;
   TypeRule types;

@@ -240,13 +240,9 @@ void infer_fused(InferContext& c) {
   }
 }
 
-Cost cost_fused(const PreparedOp& call) {
-  Cost c;
-  for (const TensorDesc& d : call.in) c.bytes += static_cast<double>(d.bytes());
-  for (const TensorDesc& d : call.out) c.bytes += static_cast<double>(d.bytes());
+double fused_flops(const PreparedOp& call) {
   const FusedProgram p = FusedProgram::decode(call.attrs.as<FusedAttrs>().code);
-  c.flops = static_cast<double>(p.steps.size()) * static_cast<double>(numel(p.shape));
-  return c;
+  return static_cast<double>(p.steps.size()) * static_cast<double>(numel(p.shape));
 }
 
 }  // namespace
@@ -258,7 +254,7 @@ constinit const OpDef fused_elementwise = {
     .attrs = &attr_type_v<FusedAttrs>,
     .infer = infer_fused,
     .traits = {.inplace = kAll},
-    .cost = cost_fused,
+    .flops = fused_flops,
     .doc = "Several elementwise ops as one kernel. Made by the graph's fusion pass."};
 }  // namespace op
 

@@ -24,6 +24,7 @@ struct FusedStep {
   std::vector<int> operands;     // k >= 0: input k; k < 0: the result of step ~k
 };
 
+/// A chain of elementwise ops as one kernel runs it.
 struct FusedProgram {
   std::vector<FusedStep> steps;
   std::vector<int> outputs;      // step indices

@@ -10,9 +10,8 @@ namespace {
 
 // A packed description of `shape` in the format of `like`.
 TensorDesc in_format_of(const TensorDesc& like, const Shape& shape) {
-  const bool last = like.is_channels_last() && !like.is_contiguous();
   return {like.dtype, like.device, shape,
-          strides_for(shape, last ? MemoryFormat::channels_last : MemoryFormat::contiguous)};
+          strides_for(shape, like.format(MemoryFormat::contiguous))};
 }
 
 // The axis these ops work along. wrap_axis lets a 0-dim tensor have one, for reductions' sake.
@@ -230,16 +229,16 @@ void infer_one_hot(InferContext& c) {
 }
 
 // One addition per element of src, which is also what is read and written besides x and y.
-Cost cost_add(const PreparedOp& p) {
-  const double n = static_cast<double>(p.in[2].numel());
-  const double size = static_cast<double>(size_of(p.in[0].dtype));
-  return {n, 2 * size * static_cast<double>(p.in[0].numel()) + 3 * size * n +
-                 static_cast<double>(p.in[1].bytes())};
+double add_flops(const PreparedOp& p) {
+  return static_cast<double>(p.in[2].numel());
 }
-
+// x is copied, then as many of its elements read and written as are added.
+double add_bytes(const PreparedOp& p) {
+  return static_cast<double>(2 * p.in[0].bytes() + 3 * p.in[2].bytes() + p.in[1].bytes());
+}
 // Reads as many elements of x as it writes.
-Cost cost_pick(const PreparedOp& p) {
-  return {0, static_cast<double>(2 * p.out[0].bytes() + p.in[1].bytes())};
+double pick_bytes(const PreparedOp& p) {
+  return static_cast<double>(2 * p.out[0].bytes() + p.in[1].bytes());
 }
 
 AxisAttrs axis_attrs(std::string_view op, const Tensor& x, int axis) {
@@ -279,7 +278,7 @@ constinit const OpDef gather = {.id = id_of(OpId::gather_),
                                 .infer = infer_gather,
                                 .vjp = vjp_gather,
                                 .traits = {.saves_inputs = 0b10},
-                                .cost = cost_pick,
+                                .bytes = pick_bytes,
                                 .doc = "Picks along an axis by an index for each element."};
 constinit const OpDef scatter_add = {.id = id_of(OpId::scatter_add_),
                                      .name = "scatter_add",
@@ -287,7 +286,8 @@ constinit const OpDef scatter_add = {.id = id_of(OpId::scatter_add_),
                                      .infer = infer_scatter_add,
                                      .vjp = vjp_scatter_add,
                                      .traits = {.saves_inputs = 0b10, .inplace = 0b1},
-                                     .cost = cost_add,
+                                     .flops = add_flops,
+                                     .bytes = add_bytes,
                                      .doc = "Adds each element of src where its index says."};
 constinit const OpDef index_select = {.id = id_of(OpId::index_select_),
                                       .name = "index_select",
@@ -295,7 +295,7 @@ constinit const OpDef index_select = {.id = id_of(OpId::index_select_),
                                       .infer = infer_index_select,
                                       .vjp = vjp_index_select,
                                       .traits = {.saves_inputs = 0b10},
-                                      .cost = cost_pick,
+                                      .bytes = pick_bytes,
                                       .doc = "Slices of x at the indices along an axis."};
 constinit const OpDef index_add = {.id = id_of(OpId::index_add_),
                                    .name = "index_add",
@@ -303,7 +303,8 @@ constinit const OpDef index_add = {.id = id_of(OpId::index_add_),
                                    .infer = infer_index_add,
                                    .vjp = vjp_index_add,
                                    .traits = {.saves_inputs = 0b10, .inplace = 0b1},
-                                   .cost = cost_add,
+                                   .flops = add_flops,
+                                   .bytes = add_bytes,
                                    .doc = "Adds slices of src at the indices along an axis."};
 constinit const OpDef one_hot = {.id = id_of(OpId::one_hot_),
                                  .name = "one_hot",

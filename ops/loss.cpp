@@ -30,11 +30,6 @@ Shape sample_shape(const Shape& scores) {
   return s;
 }
 
-Strides format_of(const TensorDesc& d) {
-  return strides_for(d.shape,
-                     d.is_channels_last() ? MemoryFormat::channels_last : MemoryFormat::contiguous);
-}
-
 void check_reduction(const InferContext& c, std::int64_t r) {
   if (r < 0 || r > 2) {
     c.fail<ValueError>("reduction is 0 (none), 1 (mean) or 2 (sum)", std::to_string(r));
@@ -110,7 +105,8 @@ void infer_cross_entropy(InferContext& c) {
   check_target(c, 1, x.shape);
   c.output(loss_desc(x, a.kind()));
   // 16-bit log-probabilities would cost the gradient a digit.
-  c.output({is_low_precision(x.dtype) ? DType::f32 : x.dtype, x.device, x.shape, format_of(x)});
+  c.output({is_low_precision(x.dtype) ? DType::f32 : x.dtype, x.device, x.shape,
+            strides_for(x.shape, x.format())});
 }
 
 void infer_cross_entropy_grad(InferContext& c) {
@@ -126,7 +122,7 @@ void infer_cross_entropy_grad(InferContext& c) {
     c.fail<TypeError>(fmt::format("wrong log-probabilities for a loss {}", g.str()), logp.str(),
                       name_of(expected));
   }
-  c.output({g.dtype, g.device, logp.shape, format_of(logp)});
+  c.output({g.dtype, g.device, logp.shape, strides_for(logp.shape, logp.format())});
 }
 
 Tensor as(const Tensor& t, DType d) {
@@ -169,20 +165,14 @@ void vjp_cross_entropy_grad(VjpContext& c) {
   }
 }
 
-double bytes_of(const PreparedOp& p) {
-  double b = 0;
-  for (const auto& d : p.in) b += static_cast<double>(d.bytes());
-  for (const auto& d : p.out) b += static_cast<double>(d.bytes());
-  return b;
+double cross_entropy_flops(const PreparedOp& p) {
+  return 5 * static_cast<double>(p.out[1].numel());
 }
-Cost cost_cross_entropy(const PreparedOp& p) {
-  return {5 * static_cast<double>(p.out[1].numel()), bytes_of(p)};
+double cross_entropy_grad_flops(const PreparedOp& p) {
+  return 3 * static_cast<double>(p.out[0].numel());
 }
-Cost cost_cross_entropy_grad(const PreparedOp& p) {
-  return {3 * static_cast<double>(p.out[0].numel()), bytes_of(p)};
-}
-Cost cost_nll(const PreparedOp& p) {
-  return {static_cast<double>(p.in[1].numel()), bytes_of(p)};
+double nll_flops(const PreparedOp& p) {
+  return static_cast<double>(p.in[1].numel());
 }
 
 Tensor reduced(const Tensor& t, Reduction r) {
@@ -218,7 +208,7 @@ constinit const OpDef nll = {.id = id_of(OpId::nll_),
                              .infer = infer_nll,
                              .vjp = vjp_nll,
                              .traits = {.saves_inputs = 0b10, .autocast = AutocastClass::f32},
-                             .cost = cost_nll,
+                             .flops = nll_flops,
                              .doc = "-logp[target], reduced."};
 constinit const OpDef nll_grad = {.id = id_of(OpId::nll_grad_),
                                   .name = "nll_grad",
@@ -226,7 +216,7 @@ constinit const OpDef nll_grad = {.id = id_of(OpId::nll_grad_),
                                   .infer = infer_nll_grad,
                                   .vjp = vjp_nll_grad,
                                   .traits = {.saves_inputs = 0b10},
-                                  .cost = cost_nll,
+                                  .flops = nll_flops,
                                   .doc = "Gradient of nll."};
 constinit const OpDef cross_entropy = {
     .id = id_of(OpId::cross_entropy_),
@@ -235,7 +225,7 @@ constinit const OpDef cross_entropy = {
     .infer = infer_cross_entropy,
     .vjp = vjp_cross_entropy,
     .traits = {.saves_inputs = 0b10, .saves_outputs = 0b10, .autocast = AutocastClass::f32},
-    .cost = cost_cross_entropy,
+    .flops = cross_entropy_flops,
     .doc = "-log(softmax(logits))[target], reduced, and the log-probabilities."};
 constinit const OpDef cross_entropy_grad = {.id = id_of(OpId::cross_entropy_grad_),
                                             .name = "cross_entropy_grad",
@@ -243,7 +233,7 @@ constinit const OpDef cross_entropy_grad = {.id = id_of(OpId::cross_entropy_grad
                                             .infer = infer_cross_entropy_grad,
                                             .vjp = vjp_cross_entropy_grad,
                                             .traits = {.saves_inputs = 0b111},
-                                            .cost = cost_cross_entropy_grad,
+                                            .flops = cross_entropy_grad_flops,
                                             .doc = "Gradient of cross_entropy."};
 }  // namespace op
 

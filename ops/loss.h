@@ -4,6 +4,7 @@
 
 namespace tandem {
 
+/// What becomes of the samples' losses: all of them, their mean, their sum.
 enum class Reduction : std::uint8_t { none, mean, sum };
 const char* name_of(Reduction r);
 
@@ -31,6 +32,7 @@ struct CrossEntropyAttrs {
   Reduction kind() const { return static_cast<Reduction>(reduction); }
 };
 
+/// Options of cross_entropy.
 struct CrossEntropyOptions {
   double label_smoothing = 0;  // in [0, 1]: that share of the target is spread over all classes
   Reduction reduction = Reduction::mean;

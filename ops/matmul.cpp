@@ -110,12 +110,8 @@ void vjp_linear(VjpContext& c) {
   if (c.num_inputs() == 3 && c.needs(2)) c.set(2, vector ? g : sum(rows_of(g), {0}));
 }
 
-Cost cost_matmul(const PreparedOp& p) {
-  Cost c;
-  c.flops = 2.0 * static_cast<double>(p.out[0].numel()) * static_cast<double>(p.in[0].shape.back());
-  for (const auto& d : p.in) c.bytes += static_cast<double>(d.numel()) * size_of(d.dtype);
-  c.bytes += static_cast<double>(p.out[0].numel()) * size_of(p.out[0].dtype);
-  return c;
+double matmul_flops(const PreparedOp& p) {
+  return 2.0 * static_cast<double>(p.out[0].numel()) * static_cast<double>(p.in[0].shape.back());
 }
 
 }  // namespace
@@ -129,7 +125,7 @@ constinit const OpDef matmul = {
     .infer = infer_matmul,
     .vjp = vjp_matmul,
     .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
-    .cost = cost_matmul,
+    .flops = matmul_flops,
     .doc = "Matrix product a [..., M, K] b [..., K, N]; leading axes broadcast."};
 
 constinit const OpDef linear = {.id = id_of(OpId::linear_),
@@ -138,7 +134,7 @@ constinit const OpDef linear = {.id = id_of(OpId::linear_),
                                 .infer = infer_linear,
                                 .vjp = vjp_linear,
                                 .traits = {.saves_inputs = 0b11, .autocast = AutocastClass::low},
-                                .cost = cost_matmul,
+                                .flops = matmul_flops,
                                 .doc = "y = x wT + b for x [..., in], w [out, in], b [out]."};
 
 }  // namespace op

@@ -15,9 +15,7 @@ DType param_dtype(DType x) {
 }
 
 TensorDesc like(const TensorDesc& x) {
-  return {x.dtype, x.device, x.shape,
-          strides_for(x.shape, x.is_channels_last() ? MemoryFormat::channels_last
-                                                    : MemoryFormat::contiguous)};
+  return {x.dtype, x.device, x.shape, strides_for(x.shape, x.format())};
 }
 
 TensorDesc param_desc(const TensorDesc& x, const Shape& s) {
@@ -310,11 +308,8 @@ void vjp_layer_norm_grad(VjpContext& c) {
 }
 
 template <int FlopsPerElement>
-Cost cost_norm(const PreparedOp& p) {
-  double bytes = 0;
-  for (const auto& d : p.in) bytes += static_cast<double>(d.bytes());
-  for (const auto& d : p.out) bytes += static_cast<double>(d.bytes());
-  return {FlopsPerElement * static_cast<double>(p.in[0].numel()), bytes};
+double norm_flops(const PreparedOp& p) {
+  return FlopsPerElement * static_cast<double>(p.in[0].numel());
 }
 
 Tensor or_full(const Tensor& t, const Tensor& x, const Shape& s, Scalar v) {
@@ -335,7 +330,7 @@ constinit const OpDef batch_norm_train = {
     .infer = infer_batch_norm_train,
     .vjp = vjp_batch_norm_train,
     .traits = {.saves_inputs = 0b11, .saves_outputs = 0b110},
-    .cost = cost_norm<7>,
+    .flops = norm_flops<7>,
     .doc = "Normalises with the batch's statistics, updates the running ones."};
 constinit const OpDef batch_norm_eval = {.id = id_of(OpId::batch_norm_eval_),
                                          .name = "batch_norm_eval",
@@ -343,14 +338,14 @@ constinit const OpDef batch_norm_eval = {.id = id_of(OpId::batch_norm_eval_),
                                          .infer = infer_batch_norm_eval,
                                          .vjp = vjp_batch_norm_eval,
                                          .traits = {.saves_inputs = 0b11011, .inplace = 0b1},
-                                         .cost = cost_norm<3>,
+                                         .flops = norm_flops<3>,
                                          .doc = "Normalises with the running statistics."};
 constinit const OpDef batch_norm_grad = {.id = id_of(OpId::batch_norm_grad_),
                                          .name = "batch_norm_grad",
                                          .infer = infer_batch_norm_grad,
                                          .vjp = vjp_batch_norm_grad,
                                          .traits = {.saves_inputs = 0b11111},
-                                         .cost = cost_norm<10>,
+                                         .flops = norm_flops<10>,
                                          .doc = "Gradients of batch_norm_train: x, w, b."};
 constinit const OpDef layer_norm = {
     .id = id_of(OpId::layer_norm_),
@@ -359,14 +354,14 @@ constinit const OpDef layer_norm = {
     .infer = infer_layer_norm,
     .vjp = vjp_layer_norm,
     .traits = {.saves_inputs = 0b11, .saves_outputs = 0b110, .autocast = AutocastClass::f32},
-    .cost = cost_norm<7>,
+    .flops = norm_flops<7>,
     .doc = "Normalises over the last axes."};
 constinit const OpDef layer_norm_grad = {.id = id_of(OpId::layer_norm_grad_),
                                          .name = "layer_norm_grad",
                                          .infer = infer_layer_norm_grad,
                                          .vjp = vjp_layer_norm_grad,
                                          .traits = {.saves_inputs = 0b11111},
-                                         .cost = cost_norm<12>,
+                                         .flops = norm_flops<12>,
                                          .doc = "Gradients of layer_norm: x, w, b."};
 }  // namespace op
 

@@ -36,6 +36,7 @@ Tensor batch_norm(In x, const Tensor& w, const Tensor& b, Tensor& running_mean, 
 Tensor layer_norm(In x, const Shape& normalized, const Tensor& w = {}, const Tensor& b = {},
                   double eps = 1e-5);
 
+/// Gradients of the input, weight and bias; the last two undefined where there are none.
 struct NormGrads {
   Tensor x, w, b;
 };

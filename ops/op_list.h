@@ -46,6 +46,7 @@
 
 namespace tandem {
 
+/// Every op has a number: OpId::add_.
 enum class OpId : std::uint16_t {
 #define TANDEM_ENUM(name) name##_,
   TANDEM_OPS(TANDEM_ENUM)

@@ -95,12 +95,6 @@ void infer_adam_step(InferContext& c) {
   if (a.scaled) check_scaling(c, 4 * n + 2);
 }
 
-double bytes_of(const PreparedOp& p) {
-  double b = 0;
-  for (const auto& d : p.in) b += static_cast<double>(d.bytes());
-  for (int i : p.mutated) b += static_cast<double>(p.in[static_cast<std::size_t>(i)].bytes());
-  return b;
-}
 double param_count(const PreparedOp& p, std::int64_t n) {
   double c = 0;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -108,12 +102,12 @@ double param_count(const PreparedOp& p, std::int64_t n) {
   }
   return c;
 }
-Cost cost_sgd_step(const PreparedOp& p) {
+double sgd_step_flops(const PreparedOp& p) {
   const auto& a = p.attrs.as<SgdAttrs>();
-  return {param_count(p, a.num_params) * (a.has_momentum() ? 5 : 2), bytes_of(p)};
+  return param_count(p, a.num_params) * (a.has_momentum() ? 5 : 2);
 }
-Cost cost_adam_step(const PreparedOp& p) {
-  return {param_count(p, p.attrs.as<AdamAttrs>().num_params) * 12, bytes_of(p)};
+double adam_step_flops(const PreparedOp& p) {
+  return param_count(p, p.attrs.as<AdamAttrs>().num_params) * 12;
 }
 
 void append(std::vector<const Tensor*>& in, std::span<const Tensor> list, std::size_t expected,
@@ -137,13 +131,13 @@ constinit const OpDef sgd_step = {.id = id_of(OpId::sgd_step_),
                                   .name = "sgd_step",
                                   .attrs = &attr_type_v<SgdAttrs>,
                                   .infer = infer_sgd_step,
-                                  .cost = cost_sgd_step,
+                                  .flops = sgd_step_flops,
                                   .doc = "A step of gradient descent for all parameters."};
 constinit const OpDef adam_step = {.id = id_of(OpId::adam_step_),
                                    .name = "adam_step",
                                    .attrs = &attr_type_v<AdamAttrs>,
                                    .infer = infer_adam_step,
-                                   .cost = cost_adam_step,
+                                   .flops = adam_step_flops,
                                    .doc = "A step of Adam or AdamW for all parameters."};
 }  // namespace op
 

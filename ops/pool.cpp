@@ -6,16 +6,9 @@
 namespace tandem {
 namespace {
 
-// When a shape is both contiguous and channels-last (C == 1 or H == W == 1), channels-last: the
-// same choice convolution makes, so that a network stays in one format.
-Strides pooled_strides(const TensorDesc& like, const Shape& s) {
-  return strides_for(
-      s, like.is_channels_last() ? MemoryFormat::channels_last : MemoryFormat::contiguous);
-}
-
 TensorDesc pooled_desc(const TensorDesc& like, std::int64_t h, std::int64_t w) {
   const Shape s{like.dim(0), like.dim(1), h, w};
-  return {like.dtype, like.device, s, pooled_strides(like, s)};
+  return {like.dtype, like.device, s, strides_for(s, like.format())};
 }
 
 void check_input(const InferContext& c, int inputs) {
@@ -34,6 +27,7 @@ void check_plane(const InferContext& c, std::int64_t h, std::int64_t w) {
 // The number of windows along one axis, as PyTorch counts them.
 std::int64_t window_count(const InferContext& c, const PoolAttrs& a, int axis, std::int64_t size) {
   const std::int64_t k = a.kernel[axis], s = a.stride[axis], p = a.padding[axis];
+  if (size == 0) c.fail("a plane to be pooled has elements", "a size of 0");
   const std::int64_t room = size + 2 * p - k;
   if (room < 0) {
     c.fail("the kernel must fit into the padded input",
@@ -113,7 +107,7 @@ void infer_max_pool2d_grad(InferContext& c) {
   check_pooled(c, 0, a.input_size, pooled_size(c, a, a.input_size[0], a.input_size[1]));
   // The layout of the forward pass, which the indices still have; gy may have passed a reshape.
   const Shape shape{gy.dim(0), gy.dim(1), a.input_size[0], a.input_size[1]};
-  c.output({gy.dtype, gy.device, shape, pooled_strides(c.input(1), shape)});
+  c.output({gy.dtype, gy.device, shape, strides_for(shape, c.input(1).format())});
 }
 
 void infer_max_pool2d_gather(InferContext& c) {
@@ -125,7 +119,7 @@ void infer_max_pool2d_gather(InferContext& c) {
   c.expect_shape(0, {idx.dim(0), idx.dim(1), a.input_size[0], a.input_size[1]},
                  "the tensor read from has the shape of the pooling's input");
   check_pooled(c, 1, a.input_size, pooled_size(c, a, a.input_size[0], a.input_size[1]));
-  c.output({x.dtype, x.device, idx.shape, pooled_strides(idx, idx.shape)});
+  c.output({x.dtype, x.device, idx.shape, strides_for(idx.shape, idx.format())});
 }
 
 void infer_avg_pool2d(InferContext& c) {
@@ -206,24 +200,17 @@ void vjp_adaptive_avg_pool2d_grad(VjpContext& c) {
   c.set(0, adaptive_avg_pool2d(c.grad(), c.attrs<AdaptivePoolAttrs>().output_size));
 }
 
-double bytes_of(const PreparedOp& p) {
-  double b = 0;
-  for (const auto& d : p.in) b += static_cast<double>(d.bytes());
-  for (const auto& d : p.out) b += static_cast<double>(d.bytes());
-  return b;
-}
-
 // One comparison or addition for each element of each window.
-Cost cost_pool(const PreparedOp& p) {
+double pool_flops(const PreparedOp& p) {
   const auto& a = p.attrs.as<PoolAttrs>();
   const TensorDesc& pooled = a.input_size.empty() ? p.out[0] : p.in[0];
-  return {static_cast<double>(pooled.numel() * a.kernel[0] * a.kernel[1]), bytes_of(p)};
+  return static_cast<double>(pooled.numel() * a.kernel[0] * a.kernel[1]);
 }
-Cost cost_move(const PreparedOp& p) {
-  return {static_cast<double>(p.in[0].numel()), bytes_of(p)};
+double move_flops(const PreparedOp& p) {
+  return static_cast<double>(p.in[0].numel());
 }
-Cost cost_adaptive(const PreparedOp& p) {
-  return {static_cast<double>(std::max(p.in[0].numel(), p.out[0].numel())), bytes_of(p)};
+double adaptive_flops(const PreparedOp& p) {
+  return static_cast<double>(std::max(p.in[0].numel(), p.out[0].numel()));
 }
 
 Dims both_axes(const Dims& d) {
@@ -248,7 +235,7 @@ constinit const OpDef max_pool2d = {.id = id_of(OpId::max_pool2d_),
                                     .infer = infer_max_pool2d,
                                     .vjp = vjp_max_pool2d,
                                     .traits = {.saves_outputs = 0b10},
-                                    .cost = cost_pool,
+                                    .flops = pool_flops,
                                     .doc = "Maximum of each window, and its i32 position."};
 constinit const OpDef max_pool2d_grad = {.id = id_of(OpId::max_pool2d_grad_),
                                          .name = "max_pool2d_grad",
@@ -256,7 +243,7 @@ constinit const OpDef max_pool2d_grad = {.id = id_of(OpId::max_pool2d_grad_),
                                          .infer = infer_max_pool2d_grad,
                                          .vjp = vjp_max_pool2d_grad,
                                          .traits = {.saves_inputs = 0b10},
-                                         .cost = cost_move,
+                                         .flops = move_flops,
                                          .doc = "Adds gy into zeros at the saved positions."};
 constinit const OpDef max_pool2d_gather = {.id = id_of(OpId::max_pool2d_gather_),
                                            .name = "max_pool2d_gather",
@@ -264,35 +251,35 @@ constinit const OpDef max_pool2d_gather = {.id = id_of(OpId::max_pool2d_gather_)
                                            .infer = infer_max_pool2d_gather,
                                            .vjp = vjp_max_pool2d_gather,
                                            .traits = {.saves_inputs = 0b10},
-                                           .cost = cost_move,
+                                           .flops = move_flops,
                                            .doc = "Reads x at the saved positions."};
 constinit const OpDef avg_pool2d = {.id = id_of(OpId::avg_pool2d_),
                                     .name = "avg_pool2d",
                                     .attrs = &attr_type_v<PoolAttrs>,
                                     .infer = infer_avg_pool2d,
                                     .vjp = vjp_avg_pool2d,
-                                    .cost = cost_pool,
+                                    .flops = pool_flops,
                                     .doc = "Mean of each window."};
 constinit const OpDef avg_pool2d_grad = {.id = id_of(OpId::avg_pool2d_grad_),
                                          .name = "avg_pool2d_grad",
                                          .attrs = &attr_type_v<PoolAttrs>,
                                          .infer = infer_avg_pool2d_grad,
                                          .vjp = vjp_avg_pool2d_grad,
-                                         .cost = cost_pool,
+                                         .flops = pool_flops,
                                          .doc = "Gradient of avg_pool2d."};
 constinit const OpDef adaptive_avg_pool2d = {.id = id_of(OpId::adaptive_avg_pool2d_),
                                              .name = "adaptive_avg_pool2d",
                                              .attrs = &attr_type_v<AdaptivePoolAttrs>,
                                              .infer = infer_adaptive_avg_pool2d,
                                              .vjp = vjp_adaptive_avg_pool2d,
-                                             .cost = cost_adaptive,
+                                             .flops = adaptive_flops,
                                              .doc = "Mean of windows that give the asked size."};
 constinit const OpDef adaptive_avg_pool2d_grad = {.id = id_of(OpId::adaptive_avg_pool2d_grad_),
                                                   .name = "adaptive_avg_pool2d_grad",
                                                   .attrs = &attr_type_v<AdaptivePoolAttrs>,
                                                   .infer = infer_adaptive_avg_pool2d_grad,
                                                   .vjp = vjp_adaptive_avg_pool2d_grad,
-                                                  .cost = cost_adaptive,
+                                                  .flops = adaptive_flops,
                                                   .doc = "Gradient of adaptive_avg_pool2d."};
 }  // namespace op
 

@@ -98,9 +98,8 @@ void expect_float_type(std::string_view op, DType t) {
   }
 }
 
-Cost cost_dropout(const PreparedOp& p) {
-  const TensorDesc& x = p.in[1];
-  return {static_cast<double>(x.numel()), static_cast<double>(2 * x.bytes() + p.out[1].bytes())};
+double dropout_flops(const PreparedOp& p) {
+  return static_cast<double>(p.in[1].numel());
 }
 
 }  // namespace
@@ -124,7 +123,7 @@ constinit const OpDef dropout = {.id = id_of(OpId::dropout_),
                                  .infer = infer_dropout,
                                  .vjp = vjp_dropout,
                                  .traits = {.saves_outputs = 0b10, .random = true, .inplace = 0b10},
-                                 .cost = cost_dropout,
+                                 .flops = dropout_flops,
                                  .doc = "Zeroes elements at random and scales the others up."};
 }  // namespace op
 

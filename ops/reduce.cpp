@@ -206,17 +206,12 @@ void vjp_cumsum(VjpContext& c) {
   c.set(0, flip(cumsum(flip(c.grad(), {axis}), static_cast<int>(axis)), {axis}));
 }
 
-Cost cost_per_element(const PreparedOp& p, double flops) {
-  const TensorDesc& x = p.in[0];
-  return {flops * static_cast<double>(x.numel()),
-          static_cast<double>(x.bytes() + p.out[0].bytes())};
-}
-Cost cost_one(const PreparedOp& p) {
-  return cost_per_element(p, 1);
+double one_flop(const PreparedOp& p) {
+  return static_cast<double>(p.in[0].numel());
 }
 // A sum, then a difference, a square and a sum.
-Cost cost_var(const PreparedOp& p) {
-  return cost_per_element(p, 4);
+double var_flops(const PreparedOp& p) {
+  return 4 * one_flop(p);
 }
 
 // Axes as the program's graph should see them: the same whichever way they were written.
@@ -247,14 +242,14 @@ constinit const OpDef sum = {.id = id_of(OpId::sum_),
                              .infer = infer_sum,
                              .vjp = vjp_sum,
                              .traits = {.autocast = AutocastClass::f32},
-                             .cost = cost_one,
+                             .flops = one_flop,
                              .doc = "Sum over axes; integers and bool give i64."};
 constinit const OpDef mean = {.id = id_of(OpId::mean_),
                               .name = "mean",
                               .attrs = &attr_type_v<ReduceAttrs>,
                               .infer = infer_floating<ReduceAttrs>,
                               .vjp = vjp_mean,
-                              .cost = cost_one,
+                              .flops = one_flop,
                               .doc = "Arithmetic mean over axes."};
 constinit const OpDef prod = {.id = id_of(OpId::prod_),
                               .name = "prod",
@@ -262,7 +257,7 @@ constinit const OpDef prod = {.id = id_of(OpId::prod_),
                               .infer = infer_sum,
                               .vjp = vjp_prod,
                               .traits = {.saves_inputs = 0b1, .autocast = AutocastClass::f32},
-                              .cost = cost_one,
+                              .flops = one_flop,
                               .doc = "Product over axes; integers and bool give i64."};
 constinit const OpDef max = {.id = id_of(OpId::max_),
                              .name = "max",
@@ -270,7 +265,7 @@ constinit const OpDef max = {.id = id_of(OpId::max_),
                              .infer = infer_extremum,
                              .vjp = vjp_extremum,
                              .traits = {.saves_inputs = 0b1, .saves_outputs = 0b1},
-                             .cost = cost_one,
+                             .flops = one_flop,
                              .doc = "Largest element over axes; a NaN wins."};
 constinit const OpDef min = {.id = id_of(OpId::min_),
                              .name = "min",
@@ -278,7 +273,7 @@ constinit const OpDef min = {.id = id_of(OpId::min_),
                              .infer = infer_extremum,
                              .vjp = vjp_extremum,
                              .traits = {.saves_inputs = 0b1, .saves_outputs = 0b1},
-                             .cost = cost_one,
+                             .flops = one_flop,
                              .doc = "Smallest element over axes; a NaN wins."};
 constinit const OpDef var = {.id = id_of(OpId::var_),
                              .name = "var",
@@ -286,19 +281,19 @@ constinit const OpDef var = {.id = id_of(OpId::var_),
                              .infer = infer_floating<VarAttrs>,
                              .vjp = vjp_var,
                              .traits = {.saves_inputs = 0b1, .autocast = AutocastClass::f32},
-                             .cost = cost_var,
+                             .flops = var_flops,
                              .doc = "Variance over axes, in two passes."};
 constinit const OpDef argmax = {.id = id_of(OpId::argmax_),
                                 .name = "argmax",
                                 .attrs = &attr_type_v<ReduceAttrs>,
                                 .infer = infer_position,
-                                .cost = cost_one,
+                                .flops = one_flop,
                                 .doc = "Position of the first largest element, as i64."};
 constinit const OpDef argmin = {.id = id_of(OpId::argmin_),
                                 .name = "argmin",
                                 .attrs = &attr_type_v<ReduceAttrs>,
                                 .infer = infer_position,
-                                .cost = cost_one,
+                                .flops = one_flop,
                                 .doc = "Position of the first smallest element, as i64."};
 constinit const OpDef any = {.id = id_of(OpId::any_),
                              .name = "any",
@@ -316,7 +311,7 @@ constinit const OpDef cumsum = {.id = id_of(OpId::cumsum_),
                                 .infer = infer_cumsum,
                                 .vjp = vjp_cumsum,
                                 .traits = {.autocast = AutocastClass::f32},
-                                .cost = cost_one,
+                                .flops = one_flop,
                                 .doc = "Running sum along an axis."};
 }  // namespace op
 

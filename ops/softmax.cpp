@@ -12,9 +12,7 @@ void output_like(InferContext& c, int i) {
   const TensorDesc& x = c.input(i);
   // A scalar is a slice of one element.
   c.axis(c.attrs<SoftmaxAttrs>().axis, std::max(1, x.rank()));
-  c.output({x.dtype, x.device, x.shape,
-            strides_for(x.shape, x.is_channels_last() ? MemoryFormat::channels_last
-                                                      : MemoryFormat::contiguous)});
+  c.output({x.dtype, x.device, x.shape, strides_for(x.shape, x.format())});
 }
 
 void infer_softmax(InferContext& c) {
@@ -64,10 +62,8 @@ void vjp_log_softmax_grad(VjpContext& c) {
 }
 
 template <int FlopsPerElement>
-Cost cost_softmax(const PreparedOp& p) {
-  const TensorDesc& y = p.out[0];
-  return {FlopsPerElement * static_cast<double>(y.numel()),
-          static_cast<double>(y.bytes()) * static_cast<double>(p.in.size() + 1)};
+double softmax_flops(const PreparedOp& p) {
+  return FlopsPerElement * static_cast<double>(p.out[0].numel());
 }
 
 }  // namespace
@@ -80,7 +76,7 @@ constinit const OpDef softmax = {
     .infer = infer_softmax,
     .vjp = vjp_softmax,
     .traits = {.saves_outputs = 0b1, .inplace = 0b1, .autocast = AutocastClass::f32},
-    .cost = cost_softmax<5>,
+    .flops = softmax_flops<5>,
     .doc = "exp(x) / sum(exp(x)) along an axis."};
 constinit const OpDef softmax_grad = {.id = id_of(OpId::softmax_grad_),
                                       .name = "softmax_grad",
@@ -88,7 +84,7 @@ constinit const OpDef softmax_grad = {.id = id_of(OpId::softmax_grad_),
                                       .infer = infer_softmax_grad,
                                       .vjp = vjp_softmax_grad,
                                       .traits = {.saves_inputs = 0b11, .inplace = 0b11},
-                                      .cost = cost_softmax<4>,
+                                      .flops = softmax_flops<4>,
                                       .doc = "y (g - sum(g y)) along an axis."};
 constinit const OpDef log_softmax = {
     .id = id_of(OpId::log_softmax_),
@@ -97,7 +93,7 @@ constinit const OpDef log_softmax = {
     .infer = infer_softmax,
     .vjp = vjp_log_softmax,
     .traits = {.saves_outputs = 0b1, .inplace = 0b1, .autocast = AutocastClass::f32},
-    .cost = cost_softmax<5>,
+    .flops = softmax_flops<5>,
     .doc = "log(softmax(x)) along an axis."};
 constinit const OpDef log_softmax_grad = {.id = id_of(OpId::log_softmax_grad_),
                                           .name = "log_softmax_grad",
@@ -105,7 +101,7 @@ constinit const OpDef log_softmax_grad = {.id = id_of(OpId::log_softmax_grad_),
                                           .infer = infer_softmax_grad,
                                           .vjp = vjp_log_softmax_grad,
                                           .traits = {.saves_inputs = 0b11, .inplace = 0b11},
-                                          .cost = cost_softmax<4>,
+                                          .flops = softmax_flops<4>,
                                           .doc = "g - exp(y) sum(g) along an axis."};
 }  // namespace op
 

@@ -324,7 +324,7 @@ class Engine {
 
   [[noreturn]] void fail_launch(std::string_view what) const {
     fail<InternalError>("emulated kernel",
-                        fmt::format("launched at {}, block ({}, {}, {}): {}", text(launch_->where),
+                        fmt::format("launched at {}, block ({}, {}, {}): {}", str(launch_->where),
                                     blockIdx.x, blockIdx.y, blockIdx.z, what));
   }
   [[noreturn]] void throw_in_kernel(const std::string& what, const Where& where) const {

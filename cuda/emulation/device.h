@@ -21,6 +21,8 @@
 #include <source_location>
 #include <type_traits>
 
+#include "core/source.h"
+
 #undef __shared__
 #define __shared__ static
 #undef __launch_bounds__
@@ -39,7 +41,7 @@ struct Launch {
   dim3 blocks, threads;
   std::size_t shared;
   const void* kernel;  // which one: some attributes are set per kernel
-  Where where;
+  SrcLoc where;
 };
 
 /// Puts a kernel into a stream; `run` is the call of one thread.

@@ -1,19 +1,10 @@
 // What the GPU must give to the last bit: elementwise ops, copies, random numbers and optimiser
 // steps run the same scalar code as on the CPU (core/functors.h, core/update_rules.h, …).
 #include "core/generator.h"
-#include "tests/ops/cases_fixture.h"
+#include "tests/cuda/both_devices.h"
 
 namespace tandem::cases {
 namespace {
-
-class OnDevice {
- public:
-  explicit OnDevice(Device d) : before_(default_device()) { set_default_device(d); }
-  ~OnDevice() { set_default_device(before_); }
-
- private:
-  Device before_;
-};
 
 std::vector<Tensor> run_on(Device d, const OpCase& c, DType t, const Shapes& shapes, Layout l) {
   const OnDevice scope(d);
@@ -23,15 +14,6 @@ std::vector<Tensor> run_on(Device d, const OpCase& c, DType t, const Shapes& sha
     for (Tensor& a : args) a = in_layout(a, l);
   }
   return run(c, args);
-}
-
-// "" or what differs. A copy to the host is compact, whatever the layout was.
-std::string difference(const Tensor& got, const Tensor& want) {
-  if (got.device().str() != "cuda:0") return "on " + got.device().str();
-  if (!(got.desc().strides == want.desc().strides)) {
-    return got.desc().str() + " and " + want.desc().str();
-  }
-  return compare_bits(got.to(kCPU).contiguous(), want.contiguous());
 }
 
 // Their last bits are the platform's.

@@ -96,7 +96,45 @@ TEST(CaptureErrors, CapturesThatDiffer) {
         compile([&](const Tensor& x) { return x + pool[static_cast<std::size_t>(++calls % 2)]; })(
             example());
       },
-      {"two captures", "different tensor"});
+      {"two captures", "another tensor"});
+}
+
+// What changes after the first call and tells nobody.
+TEST(CaptureErrors, ChangesAreFoundAtALaterCheck) {
+  const Tensor x = ones({3});
+  const auto first_error = [&](auto f, const auto& change, const char* expected) {
+    for (int call = 1; call <= 40; ++call) {
+      if (call == 6) change();
+      try {
+        f(x);
+      } catch (const CaptureError& e) {
+        EXPECT_NE(std::string(e.what()).find(expected), std::string::npos) << e.what();
+        EXPECT_THROW(f(x), CaptureError) << "it stays wrong";
+        return call;
+      }
+    }
+    return 0;
+  };
+  double factor = 2;
+  EXPECT_EQ(first_error(
+                compile([&](const Tensor& t) { return t * factor; }), [&] { factor = 3; }, "mul"),
+            8);
+  Tensor w = full({3}, 2), kept = w;
+  const auto with_w = [&](const Tensor& t) { return t * w; };
+  EXPECT_EQ(first_error(
+                compile(with_w), [&] { w = full({3}, 4); }, "another tensor"),
+            8);
+  int host = 1;
+  const auto returns_host = [&](const Tensor& t) { return std::pair(t * 2, host); };
+  EXPECT_EQ(first_error(
+                compile(returns_host), [&] { host = 2; }, "host values"),
+            8);
+  EXPECT_EQ(first_error(
+                compile(with_w), [] {}, ""),
+            0);
+  EXPECT_EQ(first_error(
+                compile(returns_host, {.check_capture = false}), [&] { host = 3; }, ""),
+            0);
 }
 
 TEST(CaptureErrors, TooManySignatures) {

@@ -114,6 +114,11 @@ const std::vector<Bad>& table() {
                         avg_pool2d(f({1, 1, 2, 2}), {.kernel = {3, 3}});
                       },
                       {"[avg_pool2d]", "kernel must fit"}),
+      bad<ShapeError>("pool_of_nothing",
+                      [] {
+                        max_pool2d(f({1, 1, 0, 4}), {.kernel = {2}, .padding = {1}});
+                      },
+                      {"[max_pool2d]", "has elements"}),
       bad<ShapeError>("pool_padding",
                       [] {
                         max_pool2d(f({1, 1, 4, 4}), {.kernel = {2, 2}, .padding = {2, 2}});

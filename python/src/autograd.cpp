@@ -1,0 +1,124 @@
+// Gradients: grad, hooks, custom functions, checkpoints, checks.
+#include "autograd/autograd.h"
+
+#include "autograd/gradcheck.h"
+#include "python/src/python_function.h"
+#include "python/src/tensor_object.h"
+
+namespace tandem::python {
+
+using namespace py::literals;
+
+namespace {
+
+std::vector<Tensor> list_of(py::handle h) {
+  return tensors_of("grad", h);
+}
+
+autograd::TensorFunction function_of(const py::function& f) {
+  return [f = PythonObject(f)](const std::vector<Tensor>& in) {
+    const py::gil_scoped_acquire gil;
+    py::tuple args(in.size());
+    for (std::size_t i = 0; i < in.size(); ++i) args[i] = in[i];
+    return tensors_of("function", f.get()(*args));
+  };
+}
+
+}  // namespace
+
+void bind_autograd(py::module_& m) {
+  m.def(
+      "grad",
+      [](py::handle outputs, py::handle inputs, py::handle seeds, bool retain, bool create,
+         bool unused) -> py::object {
+        const auto out = list_of(outputs), in = list_of(inputs), s = list_of(seeds);
+        std::vector<Tensor> r;
+        {
+          const py::gil_scoped_release release;
+          r = autograd::grad(out, in, s, {retain, create, unused});
+        }
+        if (is_tensor(inputs.ptr())) return py::cast(r[0]);
+        return py::tuple(py::cast(r));
+      },
+      "outputs"_a, "inputs"_a, "grad_outputs"_a = py::none(), "retain_graph"_a = false,
+      "create_graph"_a = false, "allow_unused"_a = false,
+      "The gradients of the sum of `outputs` (times `grad_outputs`) with respect to `inputs`: a\n"
+      "tensor of a tensor, else a tuple. No .grad changes. With create_graph they can be\n"
+      "differentiated again. AutogradError without a tape.");
+  m.def(
+      "backward",
+      [](py::handle outputs, py::handle seeds, bool retain, bool create) {
+        const auto out = list_of(outputs), s = list_of(seeds);
+        const py::gil_scoped_release release;
+        autograd::backward(out, s, {retain, create, false});
+      },
+      "outputs"_a, "grad_outputs"_a = py::none(), "retain_graph"_a = false,
+      "create_graph"_a = false, "Accumulates gradients into the .grad of every leaf.");
+  m.def(
+      "register_hook",
+      [](const Tensor& t, const py::function& f) {
+        autograd::register_hook(t, [f = PythonObject(f)](const Tensor& g) -> Tensor {
+          const py::gil_scoped_acquire gil;
+          return py::cast<Tensor>(f.get()(g));
+        });
+      },
+      "tensor"_a, "hook"_a,
+      "Calls hook(gradient) when the gradient of `tensor` is known; what it returns, if it is not\n"
+      "None, replaces the gradient.");
+  m.def(
+      "_custom",
+      [](const std::string& name, const py::function& forward, const py::function& backward,
+         const std::vector<Tensor>& in) {
+        static auto& names = *new std::vector<std::unique_ptr<std::string>>();
+        const char* kept = nullptr;
+        for (const auto& n : names) {
+          if (*n == name) kept = n->c_str();
+        }
+        if (!kept) kept = names.emplace_back(std::make_unique<std::string>(name))->c_str();
+        const autograd::CustomFunction f{
+            [f = PythonObject(forward)](std::span<const Tensor> x, std::vector<Tensor>& saved) {
+              const py::gil_scoped_acquire gil;
+              py::list inputs;
+              for (const Tensor& t : x) inputs.append(t);
+              const auto r = py::cast<py::tuple>(f.get()(inputs));
+              saved = tensors_of("custom function", r[1]);
+              return tensors_of("custom function", r[0]);
+            },
+            [f = PythonObject(backward)](std::span<const Tensor> g, std::span<const Tensor> saved) {
+              const py::gil_scoped_acquire gil;
+              py::list grads, kept;
+              for (const Tensor& t : g) grads.append(t);
+              for (const Tensor& t : saved) kept.append(t);
+              return tensors_of("custom function", f.get()(grads, kept));
+            },
+            kept};
+        return f(in, here());
+      },
+      "name"_a, "forward"_a, "backward"_a, "inputs"_a);
+  m.def(
+      "checkpoint",
+      [](const py::function& f, const py::args& inputs) -> py::object {
+        const auto in = tensors_of("checkpoint", inputs);
+        const auto r = autograd::checkpoint(function_of(f), in, here());
+        if (r.size() == 1) return py::cast(r[0]);
+        return py::tuple(py::cast(r));
+      },
+      "function"_a,
+      "function(*inputs) without keeping its intermediate values; backward() computes them again\n"
+      "(Chen et al., \"Training deep nets with sublinear memory cost\", 2016).");
+  const auto check = [&m](const char* name, auto f, const char* doc) {
+    m.def(
+        name,
+        [f](const py::function& fn, const std::vector<Tensor>& in, double eps, double atol,
+            double rtol) {
+          return f(function_of(fn), in, {eps, atol, rtol});
+        },
+        "function"_a, "inputs"_a, "eps"_a = 1e-6, "atol"_a = 1e-5, "rtol"_a = 1e-3, doc);
+  };
+  check("gradcheck", autograd::gradcheck,
+        "Compares gradients with central differences. Inputs must be float64. \"\" if all agree,\n"
+        "else what differs first.");
+  check("gradgradcheck", autograd::gradgradcheck, "gradcheck of the gradient itself.");
+}
+
+}  // namespace tandem::python

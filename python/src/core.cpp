@@ -1,0 +1,545 @@
+// Types, devices, errors, settings, generators, and what makes tensors out of Python's values.
+#include "core/autocast.h"
+#include "core/dispatch.h"
+#include "core/generator.h"
+#include "core/parallel.h"
+#include "core/policy.h"
+#include "core/profiler.h"
+#include "ops/ops.h"
+#include "python/src/dlpack.h"
+#include "python/src/tensor_object.h"
+
+#include <frameobject.h>
+
+#include <mutex>
+#include <unordered_set>
+
+namespace tandem::python {
+
+// ------------------------------------------------------------------------------- locations
+
+SrcLoc python_line() {
+  // Never torn down: a location's file name must outlive everything.
+  static auto& names = *new std::unordered_set<std::string>();
+  static auto& mutex = *new std::mutex();
+  const py::gil_scoped_acquire gil;
+  PyFrameObject* frame = PyThreadState_GetFrame(PyThreadState_Get());
+  // The package's own lines are not the user's.
+  SrcLoc found = SrcLoc::foreign();
+  while (frame) {
+    PyCodeObject* code = PyFrame_GetCode(frame);
+    const char* file = PyUnicode_AsUTF8(code->co_filename);
+    const std::string_view name = file ? file : "";
+    const bool inside = name.find("/tandem/") != name.npos && name.find("/tests/") == name.npos &&
+                        py::module_::import("sys").attr("modules").contains("tandem") &&
+                        name.starts_with(py::cast<std::string>(
+                            py::module_::import("tandem").attr("__path__")[py::int_(0)]));
+    if (!inside && file) {
+      const std::lock_guard lock(mutex);
+      found = {names.insert(std::string(name)).first->c_str(),
+               static_cast<std::uint32_t>(PyFrame_GetLineNumber(frame))};
+    }
+    Py_DECREF(code);
+    PyFrameObject* back = inside ? PyFrame_GetBack(frame) : nullptr;
+    Py_DECREF(frame);
+    frame = back;
+  }
+  return found;
+}
+
+// ---------------------------------------------------------------------------------- errors
+
+namespace {
+
+struct ErrorTypes {
+  PyObject *error, *shape, *type, *device, *value, *index, *autograd, *capture, *data, *memory,
+      *internal;
+} errors;
+
+PyObject* new_error(py::module_& m, const char* name, const char* doc, PyObject* also) {
+  const py::object bases =
+      also ? py::object(py::make_tuple(py::handle(errors.error), py::handle(also)))
+           : py::reinterpret_borrow<py::object>(PyExc_Exception);
+  PyObject* e =
+      PyErr_NewExceptionWithDoc((std::string("tandem.") + name).c_str(), doc, bases.ptr(), nullptr);
+  if (!e) throw py::error_already_set();
+  m.attr(name) = py::handle(e);
+  return e;
+}
+
+}  // namespace
+
+void register_errors(py::module_& m) {
+  errors.error = new_error(m, "Error", "Base of all of Tandem's errors.", nullptr);
+  errors.shape =
+      new_error(m, "ShapeError", "A shape, rank, axis or size does not fit.", PyExc_ValueError);
+  errors.type = new_error(m, "DTypeError", "A dtype does not fit.", PyExc_TypeError);
+  errors.device = new_error(m, "DeviceError", "A device is missing, or tensors are on several.",
+                            PyExc_RuntimeError);
+  errors.value = new_error(m, "RangeError", "An argument or a tensor's content is out of range.",
+                           PyExc_ValueError);
+  errors.index = new_error(m, "OutOfBoundsError", "An index, a label or an axis is out of range.",
+                           PyExc_IndexError);
+  errors.autograd =
+      new_error(m, "AutogradError", "The tape cannot do what was asked.", PyExc_RuntimeError);
+  errors.capture = new_error(m, "CaptureError", "A function cannot be captured as a program.",
+                             PyExc_RuntimeError);
+  errors.data =
+      new_error(m, "DataError", "A file is missing, truncated or not what it says.", PyExc_OSError);
+  errors.memory =
+      new_error(m, "OutOfMemoryError", "There is no memory left for a tensor.", PyExc_MemoryError);
+  errors.internal = new_error(m, "InternalError", "A defect of Tandem.", PyExc_RuntimeError);
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const Error&) {
+      set_python_error();
+    }
+  });
+}
+
+void set_python_error() noexcept {
+  try {
+    throw;
+  } catch (py::error_already_set& e) {
+    e.restore();
+  } catch (const py::builtin_exception& e) {
+    e.set_error();
+  } catch (const ShapeError& e) {
+    PyErr_SetString(errors.shape, e.what());
+  } catch (const TypeError& e) {
+    PyErr_SetString(errors.type, e.what());
+  } catch (const DeviceError& e) {
+    PyErr_SetString(errors.device, e.what());
+  } catch (const ValueError& e) {
+    PyErr_SetString(errors.value, e.what());
+  } catch (const IndexError& e) {
+    PyErr_SetString(errors.index, e.what());
+  } catch (const AutogradError& e) {
+    PyErr_SetString(errors.autograd, e.what());
+  } catch (const CaptureError& e) {
+    PyErr_SetString(errors.capture, e.what());
+  } catch (const DataError& e) {
+    PyErr_SetString(errors.data, e.what());
+  } catch (const OutOfMemoryError& e) {
+    PyErr_SetString(errors.memory, e.what());
+  } catch (const InternalError& e) {
+    PyErr_SetString(errors.internal, e.what());
+  } catch (const Error& e) {
+    PyErr_SetString(errors.error, e.what());
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& e) {
+    PyErr_SetString(PyExc_RuntimeError, e.what());
+  } catch (...) {
+    PyErr_SetString(PyExc_RuntimeError, "an error of unknown type");
+  }
+}
+
+// ---------------------------------------------------------------------------------- dtypes
+
+namespace {
+
+// The names of the Python array API standard (2024.12), and bfloat16.
+constexpr const char* kDTypeNames[kNumDTypes] = {"float32", "float64", "float16", "bfloat16",
+                                                 "int32",   "int64",   "uint8",   "bool"};
+struct DTypeObject {
+  DType t;
+};
+PyObject* dtype_objects[kNumDTypes];
+
+}  // namespace
+
+py::object dtype_object(DType t) {
+  return py::reinterpret_borrow<py::object>(dtype_objects[static_cast<int>(t)]);
+}
+
+std::optional<DType> to_dtype(py::handle o) {
+  for (int i = 0; i < kNumDTypes; ++i) {
+    if (o.ptr() == dtype_objects[i]) return static_cast<DType>(i);
+  }
+  if (o.ptr() == reinterpret_cast<PyObject*>(&PyFloat_Type)) return DType::f32;
+  if (o.ptr() == reinterpret_cast<PyObject*>(&PyLong_Type)) return DType::i64;
+  if (o.ptr() == reinterpret_cast<PyObject*>(&PyBool_Type)) return DType::boolean;
+  std::string name;
+  if (py::isinstance<py::str>(o)) {
+    name = py::cast<std::string>(o);
+  } else if (py::hasattr(o, "__name__") && py::hasattr(o, "dtype")) {  // numpy.float32
+    name = py::cast<std::string>(o.attr("__name__"));
+  } else if (py::hasattr(o, "kind") && py::hasattr(o, "name")) {  // numpy.dtype("float32")
+    name = py::cast<std::string>(o.attr("name"));
+  }
+  if (name == "bool_") name = "bool";
+  for (int i = 0; i < kNumDTypes; ++i) {
+    if (name == kDTypeNames[i] || name == name_of(static_cast<DType>(i))) {
+      return static_cast<DType>(i);
+    }
+  }
+  return {};
+}
+
+namespace {
+
+Device to_device(py::handle o) {
+  if (py::isinstance<Device>(o)) return py::cast<Device>(o);
+  if (py::isinstance<py::str>(o)) return Device::parse(py::cast<std::string>(o));
+  fail<DeviceError>("device", "a device or its name", py::cast<std::string>(py::repr(o)),
+                    "'cpu', 'cuda', 'cuda:1'");
+}
+
+void bind_types(py::module_& m) {
+  py::class_<DTypeObject>(m, "dtype", "The type of a tensor's elements: tandem.float32 and so on.")
+      .def_property_readonly("name", [](const DTypeObject& d) { return kDTypeNames[int(d.t)]; })
+      .def_property_readonly(
+          "itemsize", [](const DTypeObject& d) { return size_of(d.t); }, "Bytes an element takes.")
+      .def_property_readonly("is_floating_point",
+                             [](const DTypeObject& d) { return is_floating(d.t); })
+      .def("__repr__",
+           [](const DTypeObject& d) { return std::string("tandem.") + kDTypeNames[int(d.t)]; })
+      .def("__str__", [](const DTypeObject& d) { return kDTypeNames[int(d.t)]; })
+      .def("__reduce__", [](const DTypeObject& d) { return kDTypeNames[int(d.t)]; });
+  for (int i = 0; i < kNumDTypes; ++i) {
+    py::object o = py::cast(DTypeObject{static_cast<DType>(i)});
+    dtype_objects[i] = o.ptr();
+    m.attr(kDTypeNames[i]) = o;
+    o.release();
+  }
+  py::class_<Device>(m, "Device", "Where a tensor lies: Device('cpu'), Device('cuda:1').")
+      .def(py::init([](py::handle o) { return to_device(o); }), py::arg("name"))
+      .def_property_readonly("type", [](const Device& d) { return d.is_cpu() ? "cpu" : "cuda"; })
+      .def_property_readonly("index", [](const Device& d) { return int{d.index}; })
+      .def("__str__", &Device::str)
+      .def("__repr__", [](const Device& d) { return "tandem.Device('" + d.str() + "')"; })
+      .def("__eq__",
+           [](const Device& d, py::handle o) {
+             return (py::isinstance<Device>(o) || py::isinstance<py::str>(o)) && d == to_device(o);
+           })
+      .def("__hash__", [](const Device& d) { return int(d.type) * 256 + d.index; })
+      .def("__reduce__", [](const Device& d) {
+        return py::make_tuple(py::type::of<Device>(), py::make_tuple(d.str()));
+      });
+  py::implicitly_convertible<py::str, Device>();
+  py::enum_<MemoryFormat>(m, "MemoryFormat", "Order of the elements of [N, C, H, W] in memory.")
+      .value("contiguous", MemoryFormat::contiguous)
+      .value("channels_last", MemoryFormat::channels_last)
+      .value("preserve", MemoryFormat::preserve);
+}
+
+// ------------------------------------------------------------------------------ from Python
+
+// Shape and leaves of nested lists; false where a leaf is no number.
+bool flatten(py::handle o, int depth, Shape& shape, std::vector<Scalar>& leaves) {
+  Scalar s;
+  if (to_scalar(o.ptr(), s)) {
+    if (depth < shape.size()) {
+      fail<ShapeError>("tensor", "nested lists must have equal lengths", "a number among lists");
+    }
+    leaves.push_back(s);
+    return true;
+  }
+  if (is_tensor(o.ptr()) && tensor_of(o.ptr()).rank() == 0) {
+    leaves.push_back(tensor_of(o.ptr()).item_scalar(here()));
+    return true;
+  }
+  if (!PyList_Check(o.ptr()) && !PyTuple_Check(o.ptr())) return false;
+  const auto list = py::reinterpret_borrow<py::sequence>(o);
+  const auto n = static_cast<std::int64_t>(list.size());
+  if (leaves.empty() && depth == shape.size()) {
+    shape.push_back(n);
+  } else if (depth >= shape.size() || shape[depth] != n) {
+    fail<ShapeError>("tensor", "nested lists must have equal lengths",
+                     fmt::format("{} at depth {}", n, depth),
+                     depth < shape.size() ? std::to_string(shape[depth]) : "a number");
+  }
+  for (const py::handle e : list) {
+    if (!flatten(e, depth + 1, shape, leaves)) return false;
+  }
+  return true;
+}
+
+Tensor of_numbers(const Shape& shape, const std::vector<Scalar>& leaves, std::optional<DType> want,
+                  Device device) {
+  auto kind = leaves.empty() ? Scalar::Kind::real : Scalar::Kind::boolean;
+  for (const Scalar& s : leaves) kind = std::max(kind, s.kind());
+  const DType t = want                            ? *want
+                  : kind == Scalar::Kind::real    ? DType::f32
+                  : kind == Scalar::Kind::integer ? DType::i64
+                                                  : DType::boolean;
+  return visit_dtype(t, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    std::unique_ptr<T[]> v(new T[leaves.size() + 1]);
+    for (std::size_t i = 0; i < leaves.size(); ++i) v[i] = leaves[i].to<T>();
+    return Tensor::from<T>(std::span<const T>(v.get(), leaves.size()), shape, device);
+  });
+}
+
+// The memory of an object with Python's buffer protocol, shared.
+class BufferOwner final : public RefCounted {
+ public:
+  explicit BufferOwner(py::handle o) {
+    if (PyObject_GetBuffer(o.ptr(), &view, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0) {
+      throw py::error_already_set();
+    }
+  }
+  ~BufferOwner() override {
+    if (!Py_IsInitialized()) return;
+    const py::gil_scoped_acquire gil;
+    PyBuffer_Release(&view);
+  }
+  Py_buffer view;
+};
+
+std::optional<DType> dtype_of_buffer(const Py_buffer& v) {
+  std::string_view f = v.format ? v.format : "B";
+  if (!f.empty() && (f[0] == '@' || f[0] == '=' || f[0] == '<')) f.remove_prefix(1);
+  if (f == "f") return DType::f32;
+  if (f == "d") return DType::f64;
+  if (f == "e") return DType::f16;
+  if (f == "?") return DType::boolean;
+  if (f == "B") return DType::u8;
+  if ((f == "i" || f == "l" || f == "q") && v.itemsize == 4) return DType::i32;
+  if ((f == "l" || f == "q") && v.itemsize == 8) return DType::i64;
+  return {};
+}
+
+// Null where the memory cannot be shared: another byte order or type, negative strides.
+Tensor share_buffer(py::handle o) {
+  auto owner = make_ref<BufferOwner>(o);
+  const Py_buffer& v = owner->view;
+  const auto t = dtype_of_buffer(v);
+  if (!t || v.readonly || v.ndim > kMaxRank) return {};
+  Shape shape;
+  Strides strides;
+  std::int64_t bytes = v.itemsize;
+  for (int i = 0; i < v.ndim; ++i) {
+    shape.push_back(v.shape[i]);
+    if (v.strides[i] < 0 || v.strides[i] % v.itemsize != 0) return {};
+    strides.push_back(v.strides[i] / v.itemsize);
+    bytes += std::max<std::int64_t>(v.shape[i] - 1, 0) * v.strides[i];
+  }
+  if (reinterpret_cast<std::uintptr_t>(v.buf) % static_cast<std::size_t>(v.itemsize) != 0)
+    return {};
+  const TensorDesc d(*t, kCPU, shape, strides);
+  return Tensor(make_ref<TensorImpl>(
+      Storage::borrow(v.buf, static_cast<std::size_t>(bytes), kCPU, owner), d, 0));
+}
+
+}  // namespace
+
+Tensor to_tensor(py::handle o, std::optional<DType> dtype, std::optional<Device> device,
+                 bool copy_always) {
+  const Device where = device.value_or(default_device());
+  const auto finish = [&](Tensor t, bool fresh) {
+    if (dtype && t.dtype() != *dtype) t = t.to(*dtype, here()), fresh = true;
+    if (device && t.device() != *device) t = t.to(*device, here()), fresh = true;
+    return copy_always && !fresh ? t.clone(here()) : t;
+  };
+  if (is_tensor(o.ptr())) return finish(tensor_of(o.ptr()), false);
+  Scalar s;
+  if (to_scalar(o.ptr(), s)) return of_numbers({}, {s}, dtype, where);
+  if (PyList_Check(o.ptr()) || PyTuple_Check(o.ptr())) {
+    Shape shape;
+    std::vector<Scalar> leaves;
+    if (flatten(o, 0, shape, leaves)) return of_numbers(shape, leaves, dtype, where);
+  } else if (PyObject_CheckBuffer(o.ptr())) {
+    if (Tensor t = share_buffer(o); t.defined()) return finish(t, false);
+  } else if (py::hasattr(o, "__dlpack__")) {
+    return finish(from_dlpack(o), false);
+  }
+  // Whatever else NumPy understands: other byte orders, read-only memory, lists of arrays.
+  const py::object array =
+      py::module_::import("numpy").attr("array")(o, py::arg("order") = "C", py::arg("copy") = true);
+  py::object plain = array;
+  if (!to_dtype(array.attr("dtype"))) {
+    const auto kind = py::cast<std::string>(array.attr("dtype").attr("kind"));
+    if (kind == "O" || kind == "U" || kind == "S" || kind == "c" || kind == "V" || kind == "M") {
+      fail<TypeError>("tensor", "there is no such dtype",
+                      py::cast<std::string>(py::str(array.attr("dtype"))),
+                      "numbers: float, int or bool");
+    }
+    plain = array.attr("astype")(kind == "f" ? "float64" : kind == "b" ? "bool" : "int64");
+  } else if (py::cast<std::string>(array.attr("dtype").attr("byteorder")) == ">") {
+    plain = array.attr("astype")(array.attr("dtype").attr("newbyteorder")("="));
+  }
+  Tensor t = share_buffer(plain);
+  if (!t.defined()) {
+    fail<TypeError>("tensor", "cannot be made into a tensor",
+                    py::cast<std::string>(py::str(py::type::of(o))));
+  }
+  if (!device) device = where;
+  return finish(t, true);
+}
+
+// --------------------------------------------------------------------------------- settings
+
+namespace {
+
+/// A setting of this thread that lasts from __enter__ to __exit__.
+template <class S, class... A>
+class Scope {
+ public:
+  explicit Scope(A... a) : args_(std::move(a)...) {}
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+  void enter() {
+    std::apply([&](const A&... a) { open_.push_back(std::make_unique<S>(a...)); }, args_);
+  }
+  void exit() {
+    if (!open_.empty()) open_.pop_back();
+  }
+
+ private:
+  std::tuple<A...> args_;
+  std::vector<std::unique_ptr<S>> open_;
+};
+
+template <class C>
+py::class_<C> bind_scope(py::module_& m, const char* name, const char* doc) {
+  return py::class_<C>(m, name, doc)
+      .def(
+          "__enter__",
+          [](C& s) -> C& {
+            s.enter();
+            return s;
+          },
+          py::return_value_policy::reference)
+      .def("__exit__", [](C& s, const py::args&) { s.exit(); });
+}
+
+struct DeviceScope {
+  explicit DeviceScope(Device d) : before(default_device()) { set_default_device(d); }
+  ~DeviceScope() { set_default_device(before); }
+  DeviceScope(const DeviceScope&) = delete;
+  Device before;
+};
+struct AnomalyScope {
+  explicit AnomalyScope(bool on) : before(dispatch::anomaly_mode()) {
+    dispatch::set_anomaly_mode(on);
+  }
+  ~AnomalyScope() { dispatch::set_anomaly_mode(before); }
+  AnomalyScope(const AnomalyScope&) = delete;
+  bool before;
+};
+struct AutocastScope {
+  AutocastScope(DType t, bool on) : before(autocast_mode()) {
+    if (on) scope.emplace(t);
+    if (!on) set_autocast_mode({});
+  }
+  ~AutocastScope() {
+    scope.reset();
+    set_autocast_mode(before);
+  }
+  AutocastScope(const AutocastScope&) = delete;
+  AutocastMode before;
+  std::optional<Autocast> scope;
+};
+
+}  // namespace
+
+void bind_core(py::module_& m) {
+  bind_types(m);
+  set_foreign_locator(python_line);
+
+  bind_scope<Scope<tandem::NoGrad>>(m, "_NoGrad", "").def(py::init<>());
+  bind_scope<Scope<tandem::EnableGrad>>(m, "_EnableGrad", "").def(py::init<>());
+  bind_scope<Scope<DeviceScope, Device>>(m, "_DeviceScope", "").def(py::init<Device>());
+  bind_scope<Scope<AnomalyScope, bool>>(m, "_AnomalyScope", "").def(py::init<bool>());
+  bind_scope<Scope<AutocastScope, DType, bool>>(m, "_AutocastScope", "")
+      .def(py::init<DType, bool>());
+  bind_scope<Scope<PolicyScope, Policy>>(m, "_PolicyScope", "").def(py::init<Policy>());
+
+  py::class_<Policy>(m, "Policy", "What kernels may be chosen; part of every program's signature.")
+      .def(py::init([](bool deterministic, bool tf32, bool fast_math, bool vendor, int search) {
+             return Policy{deterministic, tf32, fast_math, vendor,
+                           static_cast<std::uint8_t>(search)};
+           }),
+           py::arg("deterministic") = true, py::arg("tf32") = false, py::arg("fast_math") = false,
+           py::arg("vendor") = true, py::arg("search") = 0)
+      .def_readwrite("deterministic", &Policy::deterministic)
+      .def_readwrite("tf32", &Policy::tf32)
+      .def_readwrite("fast_math", &Policy::fast_math)
+      .def_readwrite("vendor", &Policy::vendor)
+      .def_readwrite("search", &Policy::search)
+      .def("__repr__", [](const Policy& p) { return "Policy(" + p.str() + ")"; })
+      .def("__eq__", [](const Policy& a, const Policy& b) { return a == b; });
+  m.def(
+      "get_policy", [] { return policy(); }, "This thread's policy.");
+  m.def(
+      "set_policy", [](const Policy& p) { policy() = p; }, py::arg("policy"),
+      "Changes this thread's policy.");
+
+  m.def("is_grad_enabled", &grad_enabled, "Whether this thread's operations go on the tape.");
+  m.def("set_num_threads", &set_num_threads, py::arg("n"),
+        "Threads that CPU kernels may use, oneDNN's too. ValueError unless n >= 1.");
+  m.def("get_num_threads", &num_threads, "Threads that CPU kernels may use.");
+  m.def("set_default_device", &set_default_device, py::arg("device"),
+        "Where this thread makes new tensors when no device is named.");
+  m.def("get_default_device", &default_device,
+        "Where this thread makes new tensors when no device is named.");
+  m.def(
+      "has_device", [](const Device& d) { return has_device(d.type); }, py::arg("device"),
+      "Whether this build and this machine have the device.");
+  m.def(
+      "describe_backend", [](const Device& d) { return backend(d).description(); },
+      py::arg("device") = Device{}, "What computes on the device: libraries and versions.");
+  m.def(
+      "synchronize",
+      [](const Device& d) {
+        const py::gil_scoped_release release;
+        backend(d).stream(d.index).synchronize();
+      },
+      py::arg("device") = Device{}, "Waits for the device.");
+  m.def(
+      "memory_stats",
+      [](const Device& d) {
+        const AllocatorStats s = backend(d).allocator(d.index).stats();
+        py::dict r;
+        r["allocations"] = s.allocations;
+        r["system_allocations"] = s.system_allocations;
+        r["in_use"] = s.in_use;
+        r["peak"] = s.peak;
+        r["cached"] = s.cached;
+        return r;
+      },
+      py::arg("device") = Device{},
+      "What the device's allocator did: counts since the start, sizes in bytes.");
+  m.def(
+      "reset_peak_memory", [](const Device& d) { backend(d).allocator(d.index).reset_peak(); },
+      py::arg("device") = Device{});
+  m.def(
+      "empty_cache", [](const Device& d) { backend(d).allocator(d.index).trim(); },
+      py::arg("device") = Device{}, "Gives cached memory back to the system.");
+
+  py::class_<Generator>(m, "Generator",
+                        "A stream of random numbers (Philox4x32-10, Salmon et al., SC 2011).")
+      .def(py::init<std::uint64_t, Device>(), py::arg("seed") = 0, py::arg("device") = Device{})
+      .def("seed", &Generator::seed, py::arg("seed"), "Starts over from `seed`.")
+      .def_property_readonly("state", &Generator::state,
+                             "int64 [2]: the seed, and how many blocks of four words were used.")
+      .def("set_state", &Generator::set_state, py::arg("seed"), py::arg("offset"));
+  m.def("manual_seed", &manual_seed, py::arg("seed"),
+        "Seeds the default generator of every device.");
+  m.def(
+      "default_generator", [](const Device& d) { return default_generator(d); },
+      py::arg("device") = Device{}, "The device's default generator.");
+
+  m.def("_profiler_start", &profiler::start);
+  m.def("_profiler_stop", [] {
+    py::list r;
+    for (const auto& e : profiler::stop()) {
+      r.append(py::make_tuple(e.op, e.kernel, e.start_ns, e.end_ns));
+    }
+    return r;
+  });
+  m.def("launch_count", &profiler::launches,
+        "Kernels this thread launched so far, in either mode. Views launch none.");
+  m.def(
+      "_tensor",
+      [](py::handle o, std::optional<DType> dtype, std::optional<Device> device, bool copy) {
+        return to_tensor(o, dtype, device, copy);
+      },
+      py::arg("data"), py::arg("dtype") = py::none(), py::arg("device") = py::none(),
+      py::arg("copy") = false);
+}
+
+}  // namespace tandem::python

@@ -1,0 +1,39 @@
+// Python callables inside of C++ function objects, which may be copied and destroyed without the
+// GIL.
+#pragma once
+#include <memory>
+
+#include "python/src/tensor_object.h"
+
+namespace tandem::python {
+
+class PythonObject {
+ public:
+  PythonObject() = default;
+  explicit PythonObject(py::object o)
+      : object_(new py::object(std::move(o)), [](py::object* p) {
+          if (!Py_IsInitialized()) return;  // the interpreter is gone, and its objects with it
+          const py::gil_scoped_acquire gil;
+          delete p;
+        }) {}
+  /// With the GIL only.
+  const py::object& get() const { return *object_; }
+
+ private:
+  std::shared_ptr<py::object> object_;
+};
+
+/// What a function gave: one tensor, or a list or tuple of them.
+inline std::vector<Tensor> tensors_of(const char* op, py::handle result) {
+  if (result.is_none()) return {};
+  if (is_tensor(result.ptr())) return {tensor_of(result.ptr())};
+  if (!PyList_Check(result.ptr()) && !PyTuple_Check(result.ptr())) {
+    fail<TypeError>(op, "must return a tensor or a list of tensors",
+                    py::cast<std::string>(py::str(py::type::of(result))));
+  }
+  std::vector<Tensor> r;
+  for (const py::handle h : result) r.push_back(py::cast<Tensor>(h));
+  return r;
+}
+
+}  // namespace tandem::python

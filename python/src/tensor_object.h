@@ -1,0 +1,169 @@
+// The Python object of a Tensor, and conversions of arguments.
+//
+// tandem.Tensor is written against CPython's own interface rather than as a pybind11 class: making
+// one takes a third of the time, and operators come in through type slots without an argument tuple
+// in between. Everything else is pybind11, to which the casters below teach the type.
+#pragma once
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+
+#include "core/backend.h"
+#include "core/tensor.h"
+
+namespace tandem::python {
+
+namespace py = pybind11;
+
+struct TensorObject {
+  PyObject ob_base;
+  Tensor tensor;
+  PyObject* weakrefs;
+};
+
+/// tandem.Tensor; null before make_tensor_type().
+extern PyTypeObject* tensor_type;
+void make_tensor_type(py::module_& m);
+
+inline bool is_tensor(PyObject* o) {
+  return Py_TYPE(o) == tensor_type || PyType_IsSubtype(Py_TYPE(o), tensor_type);
+}
+inline Tensor& tensor_of(PyObject* o) {
+  return reinterpret_cast<TensorObject*>(o)->tensor;
+}
+/// A new reference; None of an undefined tensor. Null, with an exception set, without memory.
+PyObject* wrap(Tensor t);
+
+/// The line of Python that is being run.
+SrcLoc python_line();
+/// What operations called from Python pass as their line.
+inline SrcLoc here() {
+  return SrcLoc::foreign();
+}
+
+/// The GIL is let go around an operation unless that takes longer than the operation.
+class GilRelease {
+ public:
+  explicit GilRelease(std::int64_t elements) {
+    if (elements >= 1 << 13) state_ = PyEval_SaveThread();
+  }
+  ~GilRelease() {
+    if (state_) PyEval_RestoreThread(state_);
+  }
+  GilRelease(const GilRelease&) = delete;
+  GilRelease& operator=(const GilRelease&) = delete;
+
+ private:
+  PyThreadState* state_ = nullptr;
+};
+
+/// Runs `f` without the GIL where that pays.
+template <class F>
+auto without_gil(std::int64_t elements, F&& f) {
+  const GilRelease release(elements);
+  return f();
+}
+
+/// Sets the Python exception that stands for the C++ exception in flight.
+void set_python_error() noexcept;
+void register_errors(py::module_& m);
+
+/// Python numbers (and NumPy's scalars) as a Scalar. False: it is none, no exception is set.
+bool to_scalar(PyObject* o, Scalar& s);
+/// NumPy's arrays and their like, but no scalars.
+bool is_array(py::handle o);
+/// A tensor of anything like an array: a number, nested lists, an object with DLPack or NumPy's
+/// protocols. Throws.
+Tensor to_tensor(py::handle o, std::optional<DType> dtype = {}, std::optional<Device> device = {},
+                 bool copy = false);
+
+py::object dtype_object(DType t);
+std::optional<DType> to_dtype(py::handle o);
+
+/// One file of this folder each.
+void bind_core(py::module_& m);
+void bind_tensor_methods(py::module_& m);
+void bind_ops(py::module_& m);
+void bind_autograd(py::module_& m);
+void bind_graph(py::module_& m);
+void bind_nn(py::module_& m);
+void bind_data(py::module_& m);
+
+}  // namespace tandem::python
+
+namespace pybind11::detail {
+
+template <>
+struct type_caster<tandem::Tensor> {
+  PYBIND11_TYPE_CASTER(tandem::Tensor, const_name("Tensor"));
+  bool load(handle src, bool) {
+    if (src.is_none()) return true;  // undefined: what a missing bias is
+    if (!tandem::python::is_tensor(src.ptr())) return false;
+    value = tandem::python::tensor_of(src.ptr());
+    return true;
+  }
+  static handle cast(tandem::Tensor t, return_value_policy, handle) {
+    return tandem::python::wrap(std::move(t));
+  }
+};
+
+template <>
+struct type_caster<tandem::Scalar> {
+  PYBIND11_TYPE_CASTER(tandem::Scalar, const_name("float"));
+  bool load(handle src, bool) {
+    return src.is_none() || tandem::python::to_scalar(src.ptr(), value);
+  }
+  static handle cast(const tandem::Scalar& s, return_value_policy, handle) {
+    using Kind = tandem::Scalar::Kind;
+    switch (s.kind()) {
+      case Kind::none: return none().release();
+      case Kind::boolean: return bool_(s.to_int() != 0).release();
+      case Kind::integer: return int_(s.to_int()).release();
+      case Kind::real: return float_(s.to_double()).release();
+    }
+    return {};
+  }
+};
+
+template <>
+struct type_caster<tandem::DType> {
+  PYBIND11_TYPE_CASTER(tandem::DType, const_name("dtype"));
+  bool load(handle src, bool) {
+    const auto t = tandem::python::to_dtype(src);
+    if (t) value = *t;
+    return t.has_value();
+  }
+  static handle cast(tandem::DType t, return_value_policy, handle) {
+    return tandem::python::dtype_object(t).release();
+  }
+};
+
+/// An int counts as a list of one.
+template <>
+struct type_caster<tandem::Dims> {
+  PYBIND11_TYPE_CASTER(tandem::Dims, const_name("int | Sequence[int]"));
+  bool load(handle src, bool) {
+    if (PyIndex_Check(src.ptr())) {
+      const Py_ssize_t n = PyNumber_AsSsize_t(src.ptr(), PyExc_OverflowError);
+      if (n == -1 && PyErr_Occurred()) throw error_already_set();
+      value = {n};
+      return true;
+    }
+    if (!PySequence_Check(src.ptr()) || PyUnicode_Check(src.ptr())) return false;
+    for (const handle h : reinterpret_borrow<sequence>(src)) {
+      if (!PyIndex_Check(h.ptr())) return false;
+      const Py_ssize_t n = PyNumber_AsSsize_t(h.ptr(), PyExc_OverflowError);
+      if (n == -1 && PyErr_Occurred()) throw error_already_set();
+      value.push_back(n);
+    }
+    return true;
+  }
+  static handle cast(const tandem::Dims& d, return_value_policy, handle) {
+    tuple t(static_cast<std::size_t>(d.size()));
+    for (int i = 0; i < d.size(); ++i) t[static_cast<std::size_t>(i)] = d[i];
+    return t.release();
+  }
+};
+
+}  // namespace pybind11::detail

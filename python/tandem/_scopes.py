@@ -1,0 +1,89 @@
+"""Settings that hold inside of a `with` block, or of a decorated function."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable
+
+from . import _core
+
+
+class _Setting:
+    """A setting of this thread from __enter__ to __exit__; also a decorator."""
+
+    def _make(self) -> Any:
+        raise NotImplementedError
+
+    def __enter__(self) -> "_Setting":
+        self.__dict__.setdefault("_open", []).append(self._make())
+        self._open[-1].__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.pop().__exit__(*error)
+
+    def __call__(self, function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return wrapped
+
+
+class no_grad(_Setting):
+    """Operations are not put on the tape."""
+
+    def _make(self) -> Any:
+        return _core._NoGrad()
+
+
+class enable_grad(_Setting):
+    """Operations are put on the tape again, inside of no_grad."""
+
+    def _make(self) -> Any:
+        return _core._EnableGrad()
+
+
+class anomaly_mode(_Setting):
+    """The first NaN or infinity raises an error that names the operation and its line. Slow."""
+
+    def __init__(self, enabled: bool = True):
+        self._enabled = enabled
+
+    def _make(self) -> Any:
+        return _core._AnomalyScope(self._enabled)
+
+
+class autocast(_Setting):
+    """Matrix products and convolutions compute in `dtype` (bfloat16 or float16), losses and
+    normalisations in float32. The rules are those of C++ and of compiled functions alike."""
+
+    def __init__(self, dtype: Any = _core.bfloat16, enabled: bool = True):
+        self._dtype, self._enabled = dtype, enabled
+
+    def _make(self) -> Any:
+        return _core._AutocastScope(self._dtype, self._enabled)
+
+
+class device(_Setting):
+    """New tensors are made on this device when none is named: `with td.device("cuda"):`."""
+
+    def __init__(self, name: Any):
+        self.name = name
+
+    def _make(self) -> Any:
+        return _core._DeviceScope(self.name)
+
+
+class policy(_Setting):
+    """Which kernels may be chosen: policy(vendor=False), policy(tf32=True); see Policy."""
+
+    def __init__(self, **options: Any):
+        now = _core.get_policy()
+        for name in ("deterministic", "tf32", "fast_math", "vendor", "search"):
+            options.setdefault(name, getattr(now, name))
+        self._policy = _core.Policy(**options)
+
+    def _make(self) -> Any:
+        return _core._PolicyScope(self._policy)

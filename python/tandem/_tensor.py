@@ -1,0 +1,144 @@
+"""Tensors from Python's values, and what Tensor takes from NumPy and pickle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _core
+from ._core import Tensor
+
+
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor with the values of a number, nested lists, or an array; always a copy.
+
+    Without a dtype: of Python numbers float32, int64 or bool; of arrays their own.
+    Raises ShapeError for ragged lists, DTypeError for values that are no numbers.
+    """
+    t = _core._tensor(data, dtype, device, True)
+    return t.requires_grad_() if requires_grad else t
+
+
+def asarray(obj: Any, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
+    """`obj` as a tensor, over the same memory where that can be (NumPy arrays, DLPack, buffers).
+
+    copy: True always copies; False raises RangeError where a copy would be needed.
+    Source: Python array API standard.
+    """
+    t = _core._tensor(obj, dtype, device, bool(copy))
+    if copy is False and not isinstance(obj, Tensor):
+        shared = hasattr(obj, "__array_interface__") and (
+            t.size == 0 or obj.__array_interface__["data"][0] == t._data_ptr()
+        )
+        if not shared and not hasattr(obj, "__dlpack__"):
+            raise _core.RangeError(f"[asarray] a copy is needed of this object; got {type(obj)}")
+    return t
+
+
+def cuda_is_available() -> bool:
+    """Whether this build and this machine can compute on `cuda`."""
+    return _core.has_device("cuda")
+
+
+def _numpy(self: Tensor) -> Any:
+    """The values as a NumPy array over the same memory.
+
+    DeviceError unless on the CPU; AutogradError if it wants a gradient (detach() it first);
+    BufferError for bfloat16, which NumPy lacks.
+    """
+    import numpy as np
+
+    if self.requires_grad:
+        raise _core.AutogradError(
+            "[numpy] the tape does not follow into NumPy; got a tensor that wants a gradient; "
+            "expected .detach().numpy()"
+        )
+    return np.asarray(memoryview(self))
+
+
+def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
+    import numpy as np
+
+    t = self.detach()
+    if t.dtype is _core.bfloat16:
+        t = t.astype(_core.float32)
+    a = t.to("cpu").numpy()
+    if copy or (dtype is not None and a.dtype != dtype):
+        return np.array(a, dtype=dtype)
+    return a
+
+
+def _rebuild(values: bytes, shape: tuple, dtype: str, device: str, grad: bool, last: bool) -> Tensor:
+    raw = _core._tensor(bytearray(values), _core.uint8, "cpu", False)
+    t = _core._from_bytes(raw, shape, dtype)
+    if last:
+        t = t.to(_core.MemoryFormat.channels_last)
+    t = t.to(device=device)
+    return t.requires_grad_() if grad else t
+
+
+def _reduce(self: Tensor) -> tuple:
+    plain = self.detach().to("cpu").contiguous()
+    return _rebuild, (
+        bytes(_core._to_bytes(plain)),
+        self.shape,
+        self.dtype.name,
+        str(self.device),
+        self.requires_grad and self.is_leaf,
+        self.is_channels_last() and not self.is_contiguous(),
+    )
+
+
+def _iter(self: Tensor) -> Any:
+    if self.ndim == 0:
+        raise TypeError("[iter] a 0-dim tensor cannot be iterated over")
+    return (self[i] for i in range(self.shape[0]))
+
+
+def _format(self: Tensor, spec: str) -> str:
+    return format(self.item(), spec) if spec and self.ndim == 0 else str(self)
+
+
+def _cpu(self: Tensor) -> Tensor:
+    """On the CPU; itself if it is already."""
+    return self.to("cpu")
+
+
+def _cuda(self: Tensor) -> Tensor:
+    """On the first CUDA device."""
+    return self.to("cuda")
+
+
+def _dim(self: Tensor) -> int:
+    """Number of axes."""
+    return self.ndim
+
+
+def _numel(self: Tensor) -> int:
+    """Number of elements."""
+    return self.size
+
+
+def _register_hook(self: Tensor, hook: Any) -> None:
+    """Calls hook(gradient) when this tensor's gradient is known; see autograd.register_hook."""
+    _core.register_hook(self, hook)
+
+
+for _name, _function in {
+    "numpy": _numpy,
+    "__array__": _array,
+    "__reduce__": _reduce,
+    "__iter__": _iter,
+    "__format__": _format,
+    "cpu": _cpu,
+    "cuda": _cuda,
+    "dim": _dim,
+    "numel": _numel,
+    "register_hook": _register_hook,
+    # NumPy's arrays leave operators with a tensor to the tensor.
+    "__array_priority__": 1000,
+    "__array_ufunc__": None,
+}.items():
+    if callable(_function):
+        _function.__name__ = _name
+        _function.__qualname__ = f"Tensor.{_name}"
+    setattr(Tensor, _name, _function)

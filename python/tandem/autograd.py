@@ -1,0 +1,87 @@
+"""Gradients beyond Tensor.backward()."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from . import _core
+from ._core import backward, checkpoint, grad, gradcheck, gradgradcheck, register_hook
+
+__all__ = ["Context", "Function", "backward", "checkpoint", "grad", "gradcheck", "gradgradcheck",
+           "register_hook"]
+
+
+class Context:
+    """What forward keeps for backward."""
+
+    saved_tensors: tuple
+
+    def __init__(self) -> None:
+        self.saved_tensors = ()
+
+    def save_for_backward(self, *tensors: _core.Tensor) -> None:
+        """Keeps tensors; attributes of the context keep everything else."""
+        self.saved_tensors = tensors
+
+
+class Function:
+    """A function with a gradient of one's own.
+
+    class Square(td.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return 2 * x * g
+
+    y = Square.apply(x)
+
+    forward runs without a tape; backward gets the gradients of the results and returns those of
+    the tensor arguments (None: no gradient), made of Tandem's functions, so that it can itself be
+    differentiated.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, *args: Any) -> Any:
+        raise NotImplementedError
+
+    @staticmethod
+    def backward(ctx: Context, *grads: Any) -> Any:
+        raise NotImplementedError
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Runs forward, and backward when gradients flow back."""
+        ctx = Context()
+        at = [i for i, a in enumerate(args) if isinstance(a, _core.Tensor)]
+        single = [True]
+
+        def forward(inputs: Sequence[_core.Tensor]) -> tuple:
+            full = list(args)
+            for i, t in zip(at, inputs):
+                full[i] = t
+            out = cls.forward(ctx, *full)
+            single[0] = isinstance(out, _core.Tensor)
+            saved, ctx.saved_tensors = ctx.saved_tensors, ()
+            return ([out] if single[0] else list(out)), list(saved)
+
+        def backward(grads: Sequence[_core.Tensor], saved: Sequence[_core.Tensor]) -> list:
+            ctx.saved_tensors = tuple(saved)
+            out = cls.backward(ctx, *grads)
+            ctx.saved_tensors = ()
+            out = [out] if not isinstance(out, (tuple, list)) else list(out)
+            if len(out) == len(args):  # PyTorch's way: one for each argument
+                out = [out[i] for i in at]
+            if len(out) != len(at):
+                raise _core.AutogradError(
+                    f"[{cls.__name__}] backward must return a gradient for each tensor argument; "
+                    f"got {len(out)}; expected {len(at)}"
+                )
+            return out
+
+        out = _core._custom(cls.__name__, forward, backward, [args[i] for i in at])
+        return out[0] if single[0] else tuple(out)

@@ -1,0 +1,241 @@
+"""The layers there are. Those with parameters are C++'s own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _core
+from .._core import Tensor
+from .module import Module
+
+
+class _NativeModule(Module):
+    """A module of C++: its parameters are found by their paths."""
+
+    def __init__(self, native: Any):
+        super().__init__()
+        object.__setattr__(self, "_native", native)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        self._parameters.clear()
+        self._buffers.clear()
+        self._parameters.update(self._native.parameters())
+        self._buffers.update(self._native.buffers())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._native.forward(x)
+
+    def _set_training(self, mode: bool) -> None:
+        super()._set_training(mode)
+        self._native.train(mode)
+
+    def _to(self, what: Any) -> None:
+        if isinstance(what, str):
+            what = _core.Device(what)
+        self._native.to(what)
+        self._adopt()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._parameters or name in self._buffers:
+            raise AttributeError(
+                f"[{type(self).__name__}] a layer's tensors can be written to (copy_), not "
+                f"replaced; got {name}"
+            )
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        text = self._native.str()
+        return text.rstrip("\n")
+
+
+class Linear(_NativeModule):
+    """x wᵀ + b: [..., in] -> [..., out]. `weight` [out, in], `bias` [out], uniform in
+    ±1/sqrt(in) at first."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None,
+                 device: Any = None, generator: Any = None):
+        super().__init__(_core._linear(in_features, out_features, bias, dtype, device, generator))
+
+
+class Conv2d(_NativeModule):
+    """[N, in, H, W] -> [N, out, H', W']; see conv2d. `weight` [out, in / groups, kh, kw] and `bias`
+    [out] are uniform in ±1/sqrt(in / groups kh kw) at first. Sizes are numbers or pairs."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
+                 padding: Any = 0, dilation: Any = 1, groups: int = 1, bias: bool = True,
+                 dtype: Any = None, device: Any = None, generator: Any = None):
+        super().__init__(_core._conv2d(in_channels, out_channels, kernel_size, stride, padding,
+                                       dilation, groups, bias, dtype, device, generator))
+
+
+class ConvTranspose2d(_NativeModule):
+    """The adjoint of a Conv2d(out, in); see conv_transpose2d. `weight` [in, out / groups, kh, kw]."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
+                 padding: Any = 0, output_padding: Any = 0, groups: int = 1, bias: bool = True,
+                 dilation: Any = 1, dtype: Any = None, device: Any = None, generator: Any = None):
+        super().__init__(_core._conv_transpose2d(in_channels, out_channels, kernel_size, stride,
+                                                 padding, output_padding, groups, bias, dilation,
+                                                 dtype, device, generator))
+
+
+class BatchNorm2d(_NativeModule):
+    """Normalises every channel of [N, C, H, W]: over the batch in training, by running statistics
+    in evaluation."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
+                 affine: bool = True, dtype: Any = None, device: Any = None):
+        super().__init__(_core._batch_norm2d(num_features, eps, momentum, affine, dtype, device))
+
+
+class BatchNorm1d(_NativeModule):
+    """Normalises every channel of [N, C] or [N, C, L]; see BatchNorm2d."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
+                 affine: bool = True, dtype: Any = None, device: Any = None):
+        super().__init__(_core._batch_norm1d(num_features, eps, momentum, affine, dtype, device))
+
+
+class LayerNorm(_NativeModule):
+    """Normalises over the last axes, whose sizes are `normalized_shape`."""
+
+    def __init__(self, normalized_shape: Any, eps: float = 1e-5, affine: bool = True,
+                 dtype: Any = None, device: Any = None):
+        super().__init__(_core._layer_norm(normalized_shape, eps, affine, dtype, device))
+
+
+class Dropout(_NativeModule):
+    """In training each value becomes 0 with probability p, and the others x / (1 - p)."""
+
+    def __init__(self, p: float = 0.5, generator: Any = None):
+        super().__init__(_core._dropout(p, generator))
+
+
+class Embedding(_NativeModule):
+    """Rows of `weight` [num, dim] for ids of any shape. Starts standard normal."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = None,
+                 device: Any = None, generator: Any = None):
+        super().__init__(_core._embedding(num_embeddings, embedding_dim, dtype, device, generator))
+
+
+def _activation(name: str, function: Any) -> type:
+    def forward(self: Module, x: Tensor) -> Tensor:
+        return function(x)
+
+    return type(name, (Module,), {"forward": forward, "__doc__": function.__doc__,
+                                  "__module__": __name__})
+
+
+ReLU: Any = _activation("ReLU", _core.relu)
+GELU: Any = _activation("GELU", _core.gelu)
+SiLU: Any = _activation("SiLU", _core.silu)
+Sigmoid: Any = _activation("Sigmoid", _core.sigmoid)
+Tanh: Any = _activation("Tanh", _core.tanh)
+Softplus: Any = _activation("Softplus", _core.softplus)
+
+
+class Identity(Module):
+    """x itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class _Options(Module):
+    """A layer that is a function with fixed options."""
+
+    _function: Any = None
+
+    def __init__(self, **options: Any):
+        super().__init__()
+        self.options = options
+
+    def forward(self, x: Tensor) -> Tensor:
+        return type(self)._function(x, **self.options)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{k}={v}" for k, v in self.options.items())
+
+
+class LeakyReLU(_Options):
+    """x where x > 0, else slope * x."""
+
+    _function = staticmethod(_core.leaky_relu)
+
+    def __init__(self, slope: float = 0.01):
+        super().__init__(slope=slope)
+
+
+class Softmax(_Options):
+    """exp(x) / sum(exp(x)) along an axis."""
+
+    _function = staticmethod(_core.softmax)
+
+    def __init__(self, axis: int = -1):
+        super().__init__(axis=axis)
+
+
+class MaxPool2d(_Options):
+    """Largest element of each window; the stride is the kernel by default."""
+
+    _function = staticmethod(_core.max_pool2d)
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0,
+                 ceil_mode: bool = False):
+        super().__init__(kernel_size=kernel_size, stride=stride, padding=padding,
+                         ceil_mode=ceil_mode)
+
+
+class AvgPool2d(_Options):
+    """Mean of each window; the stride is the kernel by default."""
+
+    _function = staticmethod(_core.avg_pool2d)
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0,
+                 ceil_mode: bool = False, count_include_pad: bool = True):
+        super().__init__(kernel_size=kernel_size, stride=stride, padding=padding,
+                         ceil_mode=ceil_mode, count_include_pad=count_include_pad)
+
+
+class AdaptiveAvgPool2d(_Options):
+    """Mean over windows such that the result is [N, C, *output_size]."""
+
+    _function = staticmethod(_core.adaptive_avg_pool2d)
+
+    def __init__(self, output_size: Any):
+        super().__init__(output_size=output_size)
+
+
+class Flatten(_Options):
+    """The axes start_axis … end_axis as one."""
+
+    _function = staticmethod(_core.flatten)
+
+    def __init__(self, start_axis: int = 1, end_axis: int = -1):
+        super().__init__(start_axis=start_axis, end_axis=end_axis)
+
+
+class CrossEntropyLoss(Module):
+    """cross_entropy as a module of (logits, target)."""
+
+    def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean",
+                 ignore_index: int = -100):
+        super().__init__()
+        self.options = dict(label_smoothing=label_smoothing, reduction=reduction,
+                            ignore_index=ignore_index)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return _core.cross_entropy(logits, target, **self.options)
+
+
+class MSELoss(Module):
+    """mse_loss as a module of (a, b)."""
+
+    def __init__(self, reduction: str = "mean"):
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return _core.mse_loss(a, b, self.reduction)

@@ -1,0 +1,27 @@
+"""The nets of the experiments, and the ones everybody measures with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _core
+from .._core import model_names
+from .layers import _NativeModule
+
+__all__ = ["Model", "make_model", "model_names"]
+
+
+class Model(_NativeModule):
+    """A net by name, with what must be known to feed it: `input_shape` (C, H, W), `classes`."""
+
+    def __init__(self, name: str, classes: int | None = None, layout: Any = None,
+                 dtype: Any = None, device: Any = None, generator: Any = None):
+        made = _core._model(name, classes, layout or _core.MemoryFormat.contiguous, dtype, device,
+                            generator)
+        super().__init__(made["net"])
+        self.name, self.input_shape, self.classes = name, made["input"], made["classes"]
+
+
+def make_model(name: str, **options: Any) -> Model:
+    """One of model_names(): "lenet", "vgg-cifar", "resnet18-cifar", "resnet50", …"""
+    return Model(name, **options)

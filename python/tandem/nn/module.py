@@ -1,0 +1,352 @@
+"""Module: a function with parameters."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, Callable, Iterator
+
+from .. import _core
+from .._core import Tensor
+
+
+def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
+    """A tensor to be trained: assigned to a Module's attribute, it is one of its parameters."""
+    return _core._tensor(data).detach().requires_grad_(requires_grad)
+
+
+class Hook:
+    """A registered hook; remove() takes it away."""
+
+    def __init__(self, hooks: dict, key: int):
+        self._hooks, self._key = hooks, key
+
+    def remove(self) -> None:
+        self._hooks.pop(self._key, None)
+
+
+class Module:
+    """Base of layers and models.
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(784, 10)
+
+        def forward(self, x):
+            return self.fc(x.flatten(1))
+
+    Modules, tensors that want a gradient (parameters) and what register_buffer() was given
+    (state that is not trained) are found in attributes, by their names.
+    """
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "_parameters", OrderedDict())
+        object.__setattr__(self, "_buffers", OrderedDict())
+        object.__setattr__(self, "_modules", OrderedDict())
+        object.__setattr__(self, "_forward_hooks", OrderedDict())
+        object.__setattr__(self, "_forward_pre_hooks", OrderedDict())
+        # Compiled programs notice a change of what they read here.
+        object.__setattr__(self, "_training", _core._Flag(1, "training mode"))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; called by the module itself when it is called."""
+        raise NotImplementedError(f"[{type(self).__name__}] forward is not defined")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._forward_hooks and not self._forward_pre_hooks:
+            return self.forward(*args, **kwargs)
+        for hook in list(self._forward_pre_hooks.values()):
+            changed = hook(self, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+        result = self.forward(*args, **kwargs)
+        for hook in list(self._forward_hooks.values()):
+            changed = hook(self, args, result)
+            if changed is not None:
+                result = changed
+        return result
+
+    # ------------------------------------------------------------------------- attributes
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        tables = self.__dict__
+        if "_parameters" not in tables:
+            raise AttributeError(
+                f"[{type(self).__name__}] super().__init__() must come before attributes"
+            )
+        for table in ("_parameters", "_buffers", "_modules"):
+            if name in tables[table] and not (table == "_buffers" and isinstance(value, Tensor)):
+                del tables[table][name]
+        if isinstance(value, Module):
+            tables.pop(name, None)
+            self._modules[name] = value
+        elif name in self._buffers:
+            self._buffers[name] = value
+        elif isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
+            tables.pop(name, None)
+            self._parameters[name] = value
+        else:
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        for table in ("_parameters", "_buffers", "_modules"):
+            found = self.__dict__.get(table, {})
+            if name in found:
+                return found[name]
+        raise AttributeError(f"[{type(self).__name__}] no such attribute; got {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        for table in (self._parameters, self._buffers, self._modules):
+            if name in table:
+                del table[name]
+                return
+        object.__delattr__(self, name)
+
+    def register_parameter(self, name: str, value: Tensor | None) -> None:
+        """A tensor to be trained, under a name; None: the layer has none."""
+        if value is None:
+            object.__setattr__(self, name, None)
+        else:
+            self._parameters[name] = value.requires_grad_()
+
+    def register_buffer(self, name: str, value: Tensor) -> None:
+        """State that is saved but not trained."""
+        self._buffers[name] = value
+
+    def add_module(self, name: str, module: "Module") -> None:
+        """A module under a name that need not be an identifier."""
+        self._modules[name] = module
+
+    def register_forward_hook(self, hook: Callable) -> Hook:
+        """Calls hook(module, args, result) after forward; what it returns replaces the result."""
+        return self._add_hook(self._forward_hooks, hook)
+
+    def register_forward_pre_hook(self, hook: Callable) -> Hook:
+        """Calls hook(module, args) before forward; what it returns replaces the arguments."""
+        return self._add_hook(self._forward_pre_hooks, hook)
+
+    @staticmethod
+    def _add_hook(hooks: dict, hook: Callable) -> Hook:
+        key = max(hooks, default=0) + 1
+        hooks[key] = hook
+        return Hook(hooks, key)
+
+    # --------------------------------------------------------------------------- the tree
+
+    def children(self) -> Iterator["Module"]:
+        """The modules in this one."""
+        return iter(self._modules.values())
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """The modules in this one with their names."""
+        return iter(self._modules.items())
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """This module and all below it, each once, with their paths ("features.0")."""
+        seen: set[int] = set()
+
+        def walk(module: Module, path: str) -> Iterator[tuple[str, Module]]:
+            if id(module) in seen:
+                return
+            seen.add(id(module))
+            yield path, module
+            for name, child in module._modules.items():
+                yield from walk(child, f"{path}.{name}" if path else name)
+
+        return walk(self, prefix)
+
+    def modules(self) -> Iterator["Module"]:
+        """This module and all below it."""
+        return (m for _, m in self.named_modules())
+
+    def _own(self, kind: str) -> dict:
+        return self._parameters if kind == "parameters" else self._buffers
+
+    def _named(self, kind: str, prefix: str) -> Iterator[tuple[str, Tensor]]:
+        seen: set[Tensor] = set()
+        seen_ids: set[int] = set()
+        for path, module in self.named_modules(prefix):
+            for name, tensor in module._own(kind).items():
+                if tensor is None or hash(tensor) in seen_ids:
+                    continue
+                seen_ids.add(hash(tensor))
+                yield (f"{path}.{name}" if path else name), tensor
+        del seen
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Every parameter once, with its path ("features.0.weight")."""
+        return self._named("parameters", prefix)
+
+    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Every buffer once, with its path."""
+        return self._named("buffers", prefix)
+
+    def parameters(self) -> list[Tensor]:
+        """Every parameter once."""
+        return [p for _, p in self.named_parameters()]
+
+    def buffers(self) -> list[Tensor]:
+        """Every buffer once."""
+        return [b for _, b in self.named_buffers()]
+
+    def apply(self, function: Callable[["Module"], Any]) -> "Module":
+        """Calls function(module) for all modules below and this one."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    # ------------------------------------------------------------------------------- state
+
+    def state_dict(self) -> "OrderedDict[str, Tensor]":
+        """Parameters and buffers by path: the live tensors, not copies."""
+        state = OrderedDict(self.named_parameters())
+        state.update(self.named_buffers())
+        return state
+
+    def load_state_dict(self, state: Any, strict: bool = True) -> None:
+        """Copies values in by path. RangeError naming what is missing or unexpected (unless
+        `strict` is off), ShapeError; nothing is changed then."""
+        own = self.state_dict()
+        missing = [k for k in own if k not in state]
+        unexpected = [k for k in state if k not in own]
+        if strict and (missing or unexpected):
+            raise _core.RangeError(
+                f"[load_state_dict] names must agree; got missing {missing}, "
+                f"unexpected {unexpected}"
+            )
+        for name, tensor in own.items():
+            if name in state and tuple(state[name].shape) != tensor.shape:
+                raise _core.ShapeError(
+                    f"[load_state_dict] shapes must agree; got {tuple(state[name].shape)} for "
+                    f"{name}; expected {tensor.shape}"
+                )
+        from .._scopes import no_grad
+
+        with no_grad():
+            for name, tensor in own.items():
+                if name in state:
+                    tensor.detach().copy_(state[name])
+
+    @property
+    def training(self) -> bool:
+        """Training (True) or evaluation mode. A compiled function that read it is captured anew
+        for the other one."""
+        return bool(self._training.get())
+
+    def train(self, mode: bool = True) -> "Module":
+        """Training mode of this module and all below it."""
+        for module in self.modules():
+            module._set_training(mode)
+        return self
+
+    def _set_training(self, mode: bool) -> None:
+        self._training.set(int(mode))
+
+    def eval(self) -> "Module":
+        """Evaluation mode of this module and all below it."""
+        return self.train(False)
+
+    def to(self, what: Any) -> "Module":
+        """Converts floating parameters and buffers in place to a dtype, device or memory format.
+        Give an optimiser the parameters afterwards."""
+        from .._scopes import no_grad
+
+        with no_grad():
+            for module in self.modules():
+                module._to(what)
+        return self
+
+    def _to(self, what: Any) -> None:
+        last = what is _core.MemoryFormat.channels_last
+        for table in (self._parameters, self._buffers):
+            for name, t in table.items():
+                if t is None or (last and t.ndim != 4):
+                    continue
+                if not t.dtype.is_floating_point and isinstance(what, _core.dtype):
+                    continue
+                wants = t.requires_grad
+                changed = t.detach().to(what)
+                if changed is not t:
+                    table[name] = changed.requires_grad_() if wants else changed
+
+    def requires_grad_(self, on: bool = True) -> "Module":
+        """Whether the parameters want gradients."""
+        for p in self.parameters():
+            p.requires_grad_(on)
+        return self
+
+    def zero_grad(self) -> None:
+        """Drops every gradient."""
+        for p in self.parameters():
+            p.grad = None
+
+    # ---------------------------------------------------------------------------- printing
+
+    def extra_repr(self) -> str:
+        """What stands between the brackets of repr()."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  ({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self._modules.items()
+        ]
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        return head + ("\n" + "\n".join(lines) + "\n)" if lines else ")")
+
+
+class Sequential(Module):
+    """One module after the other: Sequential(a, b) or Sequential(OrderedDict(...))."""
+
+    def __init__(self, *modules: Any):
+        super().__init__()
+        if len(modules) == 1 and isinstance(modules[0], dict):
+            for name, module in modules[0].items():
+                self.add_module(name, module)
+        else:
+            for i, module in enumerate(modules):
+                self.add_module(str(i), module)
+
+    def forward(self, x: Any) -> Any:
+        for module in self._modules.values():
+            x = module(x)
+        return x
+
+    def append(self, module: Module) -> "Sequential":
+        """Adds a module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+    def __getitem__(self, i: Any) -> Any:
+        modules = list(self._modules.values())
+        return Sequential(*modules[i]) if isinstance(i, slice) else modules[i]
+
+
+class ModuleList(Module):
+    """Modules in a list."""
+
+    def __init__(self, modules: Any = ()):
+        super().__init__()
+        for module in modules:
+            self.append(module)
+
+    def append(self, module: Module) -> "ModuleList":
+        """Adds a module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+    def __getitem__(self, i: int) -> Module:
+        return list(self._modules.values())[i]

@@ -1,0 +1,163 @@
+"""Gradients from Python."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+import tandem as td
+
+
+def test_backward_and_grad():
+    x = td.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = (x**3).sum()
+    (g,) = td.autograd.grad(y, [x], create_graph=True)
+    assert g.tolist() == [3, 12, 27]
+    assert td.autograd.grad(g.sum(), x).tolist() == [6, 12, 18]
+    y.backward()
+    assert x.grad.tolist() == [3, 12, 27]
+    x.grad = None
+    assert x.grad is None
+
+
+def test_no_grad_and_detach():
+    x = td.ones(2).requires_grad_()
+    with td.no_grad():
+        assert not (x * 2).requires_grad
+        with td.enable_grad():
+            assert (x * 2).requires_grad
+
+    @td.no_grad()
+    def f(t):
+        return t * 2
+
+    assert not f(x).requires_grad and not x.detach().requires_grad
+    assert td.is_grad_enabled()
+
+
+def test_hooks():
+    x = td.ones(2).requires_grad_()
+    seen = []
+    y = x * 3
+    y.register_hook(lambda g: seen.append(g.tolist()))
+    x.register_hook(lambda g: g * 10)
+    y.sum().backward()
+    assert seen == [[1, 1]] and x.grad.tolist() == [30, 30]
+
+
+class Cube(td.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, scale):
+        ctx.save_for_backward(x)
+        ctx.scale = scale
+        return x * x * x * scale
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 3 * x * x * g * ctx.scale, None
+
+
+def test_custom_function():
+    x = td.tensor([1.0, 2.0], dtype=td.float64).requires_grad_()
+    y = Cube.apply(x, 2.0)
+    assert y.tolist() == [2, 16]
+    y.sum().backward()
+    assert x.grad.tolist() == [6, 24]
+    assert td.autograd.gradcheck(lambda t: Cube.apply(t, 2.0), [x]) == ""
+    assert td.autograd.gradgradcheck(lambda t: Cube.apply(t, 2.0), [x]) == ""
+
+
+def test_gradcheck_finds_a_wrong_gradient():
+    class Wrong(Cube):
+        @staticmethod
+        def backward(ctx, g):
+            return Cube.backward(ctx, g)[0] * 1.01, None
+
+    x = td.tensor([1.0, 2.0], dtype=td.float64).requires_grad_()
+    assert td.autograd.gradcheck(lambda t: Wrong.apply(t, 2.0), [x]) != ""
+
+
+def test_errors_inside_of_callbacks_arrive():
+    class Broken(td.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, g):
+            raise KeyError("mine")
+
+    x = td.ones(2).requires_grad_()
+    with pytest.raises(KeyError, match="mine"):
+        Broken.apply(x).sum().backward()
+    with pytest.raises(ZeroDivisionError):
+        td.autograd.checkpoint(lambda t: t * (1 / 0), x)
+    with pytest.raises(td.AutogradError, match="input"):
+        td.autograd.checkpoint(lambda t: t * x, td.ones(2))
+
+
+def test_checkpoint():
+    w = td.tensor([2.0, 3.0], requires_grad=True)
+    y = td.autograd.checkpoint(lambda t, v: td.exp(t * v), td.ones(2), w)
+    y.sum().backward()
+    assert np.allclose(w.grad.numpy(), np.exp([2.0, 3.0]), rtol=1e-5)
+
+
+def test_misuse_is_refused():
+    x = td.ones(2).requires_grad_()
+    y = (x * x).sum()
+    y.backward()
+    with pytest.raises(td.AutogradError):
+        y.backward()
+    with pytest.raises(td.AutogradError):
+        x += 1
+    with pytest.raises(td.AutogradError):
+        (x * 1)[0] = 3.0
+    with pytest.raises(td.Error):
+        (x * 2).backward()
+
+
+def test_anomaly_mode_names_the_line():
+    x = td.tensor([-1.0], requires_grad=True)
+    with td.anomaly_mode(), pytest.raises(td.Error, match=r"log.*test_autograd.py"):
+        td.log(x).sum().backward()
+
+
+def test_threads_run_independent_models():
+    errors = []
+
+    def work(seed):
+        try:
+            for _ in range(50):
+                x = td.full((64, 64), float(seed)).requires_grad_()
+                (x * x).sum().backward()
+                assert x.grad[0, 0].item() == 2 * seed
+        except BaseException as e:  # noqa: BLE001
+            errors.append(e)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors
+
+
+def test_no_leak_in_eager_training():
+    x = td.randn((8, 16))
+    w = td.randn((4, 16)).requires_grad_()
+
+    def step():
+        w.grad = None
+        td.relu(td.linear(x, w)).sum().backward()
+
+    for _ in range(100):
+        step()
+    gc.collect()
+    before = td.memory_stats()["in_use"]
+    for _ in range(10_000):
+        step()
+    gc.collect()
+    assert td.memory_stats()["in_use"] == before

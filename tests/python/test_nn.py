@@ -1,0 +1,167 @@
+"""Modules, optimisers, data."""
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+import tandem as td
+from tandem import data, nn, optim
+
+
+class Block(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.conv = nn.Conv2d(n, n, 3, padding=1)
+        self.norm = nn.BatchNorm2d(n)
+        self.scale = nn.Parameter(td.ones((n, 1, 1)))
+        self.register_buffer("count", td.zeros(()))
+
+    def forward(self, x, shift=0.0):
+        return td.relu(self.norm(self.conv(x))) * self.scale + x + shift
+
+
+def test_names_and_state():
+    net = nn.Sequential(OrderedDict(first=Block(2), second=nn.Linear(3, 3)))
+    names = [n for n, _ in net.named_parameters()]
+    assert names == ["first.scale", "first.conv.weight", "first.conv.bias", "first.norm.weight",
+                     "first.norm.bias", "second.weight", "second.bias"]
+    assert [n for n, _ in net.named_buffers()] == ["first.count", "first.norm.running_mean",
+                                                   "first.norm.running_var"]
+    other = nn.Sequential(OrderedDict(first=Block(2), second=nn.Linear(3, 3)))
+    other.load_state_dict(net.state_dict())
+    for a, b in zip(net.parameters(), other.parameters()):
+        assert a.tolist() == b.tolist() and not a._same(b)
+    bad = net.state_dict()
+    bad["second.weight"] = td.ones((2, 2))
+    before = other.second.weight.tolist()
+    with pytest.raises(td.ShapeError, match="second.weight"):
+        other.load_state_dict(bad)
+    del bad["second.weight"]
+    with pytest.raises(td.RangeError, match="missing"):
+        other.load_state_dict(bad)
+    other.load_state_dict(bad, strict=False)
+    assert other.second.weight.tolist() == before
+    assert "Linear" in repr(net) and "(first)" in repr(net)
+
+
+def test_modes_hooks_and_calls():
+    net = Block(2)
+    assert net.training and net.norm.training
+    net.eval()
+    assert not net.training and not net.norm.training
+    seen = []
+    hook = net.register_forward_hook(lambda m, args, out: seen.append(out.shape))
+    net.register_forward_pre_hook(lambda m, args: (args[0] * 2, *args[1:]))
+    x = td.randn((1, 2, 4, 4))
+    net(x, shift=1.0)
+    hook.remove()
+    net(x)
+    assert seen == [(1, 2, 4, 4)]
+    with pytest.raises(AttributeError, match="super"):
+
+        class Early(nn.Module):
+            def __init__(self):
+                self.a = nn.Linear(1, 1)
+
+        Early()
+    with pytest.raises(AttributeError):
+        net.nothing
+    with pytest.raises(NotImplementedError):
+        nn.Module()(1)
+
+
+def test_conversion():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4))
+    net.to(td.channels_last)
+    assert net[0].weight.is_channels_last()
+    net.to(td.bfloat16)
+    assert net[0].weight.dtype is td.bfloat16 and net[1].weight.dtype is td.float32
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_the_nets_are_those_of_cpp():
+    td.manual_seed(0)
+    a = nn.make_model("lenet")
+    td.manual_seed(0)
+    b = nn.Sequential(
+        nn.Conv2d(1, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(3136, 1024), nn.ReLU(), nn.Dropout(0.5), nn.Linear(1024, 10))
+    assert sum(p.size for p in a.parameters()) == 3_274_634
+    assert [p.shape for p in a.parameters()] == [p.shape for p in b.parameters()]
+    for p, q in zip(a.parameters(), b.parameters()):
+        assert np.array_equal(p.detach().numpy(), q.detach().numpy())
+    x = td.randn((2, 1, 28, 28))
+    assert np.array_equal(a.eval()(x).detach().numpy(), b.eval()(x).detach().numpy())
+    assert "resnet50" in nn.model_names()
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: optim.SGD(p, lr=0.1), lambda p: optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
+    lambda p: optim.Adam(p, lr=0.1), lambda p: optim.AdamW(p, lr=0.1, betas=(0.8, 0.9)),
+    lambda p: optim.Adam([{"params": p, "lr": 0.1}]),
+])
+def test_optimisers_minimise(make):
+    w = td.tensor([3.0, -2.0], requires_grad=True)
+    opt = make([w])
+    for _ in range(200):
+        opt.zero_grad()
+        (w * w).sum().backward()
+        opt.step()
+    assert abs(w.detach().numpy()).max() < 0.05
+    again = make([td.tensor([3.0, -2.0], requires_grad=True)])
+    again.load_state_dict(opt.state_dict())
+
+
+def test_optimiser_groups_and_schedules():
+    a, b = td.ones(1).requires_grad_(), td.ones(1).requires_grad_()
+    opt = optim.SGD([{"params": [a], "lr": 1.0}, {"params": [b], "lr": 0.5}])
+    assert (opt.num_groups, opt.get_lr(0), opt.get_lr(1)) == (2, 1.0, 0.5)
+    with pytest.raises(td.RangeError, match="option"):
+        optim.SGD([{"params": [a], "speed": 1}])
+    schedule = optim.StepLR(opt, step_size=2, gamma=0.1)
+    rates = []
+    for _ in range(4):
+        rates.append(opt.lr)
+        schedule.step()
+    assert np.allclose(rates, [1, 1, 0.1, 0.1])
+    opt.lr = 2.0
+    assert opt.get_lr(1) == 2.0
+
+
+def test_loader():
+    train, test = data.load_dataset("synthetic-digits")
+    assert train.synthetic and train.image_shape == (1, 28, 28) and train.classes == 10
+    loader = data.DataLoader(test, batch_size=100, seed=1, drop_last=True)
+    seen = 0
+    for x, y in loader:
+        assert x.shape == (100, 1, 28, 28) and y.dtype is td.int64
+        seen += 1
+    assert seen == len(loader)
+    first = next(iter(data.DataLoader(test, seed=5)))[0].tolist()
+    assert next(iter(data.DataLoader(test, seed=5, num_workers=2)))[0].tolist() == first
+    with pytest.raises(td.DataError):
+        data.load_dataset("mnist", "/nowhere")
+    with pytest.raises(td.RangeError):
+        data.load_dataset("imagenet")
+    with pytest.raises(td.RangeError):
+        data.DataLoader(test, batch_size=0)
+    images = data.byte_images("mine", td.zeros((3, 1, 2, 2), dtype=td.uint8), td.arange(3), 3)
+    assert len(images) == 3 and images.get([2])[1].tolist() == [2]
+
+
+def test_profiler():
+    with td.profiler.profile() as p:
+        td.relu(td.ones(10)).sum()
+    assert {"relu", "sum"} <= {e.op for e in p.events} and "relu" in p.table()
+
+
+def test_loss_scaling():
+    w = td.ones(1).requires_grad_()
+    opt, scaler = optim.SGD([w], lr=0.5), optim.GradScaler(init_scale=1024.0)
+    scaler.scale((w * 3).sum()).backward()
+    assert w.grad.item() == 3 * 1024
+    scaler.step(opt)
+    scaler.update()
+    assert w.item() == 1 - 0.5 * 3

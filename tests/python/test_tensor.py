@@ -1,0 +1,323 @@
+"""Tensors from Python: values, types, indexing, sharing of memory, errors."""
+
+import array
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import tandem as td
+
+DTYPES = {
+    td.float32: np.float32,
+    td.float64: np.float64,
+    td.float16: np.float16,
+    td.int32: np.int32,
+    td.int64: np.int64,
+    td.uint8: np.uint8,
+    td.bool: np.bool_,
+}
+
+
+def numbers(shape, dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal(shape) * 3).astype(dtype)
+
+
+# ------------------------------------------------------------------------------- creation
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(1.5, td.float32), (2, td.int64), (True, td.bool), ([[1, 2], [3, 4]], td.int64),
+     ([1, 2.5], td.float32), ([], td.float32), ([True, False], td.bool)],
+)
+def test_tensor_of_python_values(value, dtype):
+    t = td.tensor(value)
+    assert t.dtype is dtype
+    assert t.tolist() == value
+
+
+@pytest.mark.parametrize(("dtype", "numpy_type"), list(DTYPES.items()))
+def test_numpy_there_and_back(dtype, numpy_type):
+    a = numbers((2, 3, 4)).astype(numpy_type)
+    t = td.asarray(a)
+    assert t.dtype is dtype and t.shape == (2, 3, 4)
+    assert np.array_equal(t.numpy(), a) and t.numpy().dtype == numpy_type
+    assert td.zeros(2, dtype=numpy_type).dtype is dtype
+    assert td.zeros(2, dtype=dtype.name).dtype is dtype
+    assert td.zeros(2, dtype=np.dtype(numpy_type)).dtype is dtype
+
+
+def test_ragged_lists_are_refused():
+    for bad in ([[1, 2], [3]], [[1], 2], [1, [2]], [[[1]], [[1, 2]]]):
+        with pytest.raises(td.ShapeError, match="nested lists"):
+            td.tensor(bad)
+
+
+def test_values_that_are_no_numbers_are_refused():
+    for bad in ("text", ["a"], object(), [None], 1j, np.array(["a"])):
+        with pytest.raises((TypeError, ValueError)):
+            td.tensor(bad)
+
+
+def test_unusual_arrays():
+    big_endian = numbers((3, 4)).astype(">f4")
+    assert np.array_equal(td.asarray(big_endian).numpy(), big_endian)
+    reversed_ = numbers((5,))[::-1]
+    assert np.array_equal(td.asarray(reversed_).numpy(), reversed_)
+    read_only = numbers((3,))
+    read_only.setflags(write=False)
+    t = td.asarray(read_only)
+    t.fill_(1)
+    assert not np.array_equal(t.numpy(), read_only)
+    assert td.asarray(np.arange(3, dtype=np.int16)).dtype is td.int64
+    assert td.tensor([np.float32(1), np.float64(2)]).tolist() == [1, 2]
+    assert td.tensor(array.array("f", [1, 2])).tolist() == [1, 2]
+
+
+# ---------------------------------------------------------------------------- shared memory
+
+
+def test_memory_is_shared_with_numpy():
+    a = numbers((3, 4))
+    t = td.asarray(a)
+    t[0, 0] = 100
+    assert a[0, 0] == 100
+    a[1, 1] = 50
+    assert t[1, 1].item() == 50
+    copied = td.tensor(a)
+    copied.fill_(0)
+    assert a[0, 0] == 100
+    view = np.asarray(t)
+    view[2, 2] = 9
+    assert t[2, 2].item() == 9
+    assert memoryview(t).format == "f" and memoryview(t).shape == (3, 4)
+    strided = a[:, ::2]
+    assert np.array_equal(td.asarray(strided).numpy(), strided)
+
+
+def test_memory_outlives_its_first_owner():
+    t = td.asarray(numbers((1000,)))
+    want = numbers((1000,))
+    n = td.asarray(numbers((1000,))).numpy()
+    for _ in range(10):
+        td.zeros((1000,)).fill_(7)
+    assert np.array_equal(t.numpy(), want) and np.array_equal(n, want)
+
+
+def test_dlpack():
+    t = td.asarray(numbers((3, 4)))
+    a = np.from_dlpack(t)
+    a[0, 0] = 5
+    assert t[0, 0].item() == 5
+    back = td.from_dlpack(a)
+    back[1, 1] = 6
+    assert t[1, 1].item() == 6
+    assert t.__dlpack_device__() == (1, 0)
+    with pytest.raises(td.AutogradError):
+        td.ones(2).requires_grad_().__dlpack__()
+    capsule = t.__dlpack__()  # nobody takes it
+    del capsule
+
+
+def test_what_numpy_cannot_have():
+    with pytest.raises(td.AutogradError, match="detach"):
+        td.ones(2).requires_grad_().numpy()
+    with pytest.raises(BufferError, match="bf16|float32"):
+        memoryview(td.ones(2, dtype=td.bfloat16))
+    assert np.array_equal(np.asarray(td.ones(2, dtype=td.bfloat16)), [1, 1])
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, td.bfloat16])
+def test_pickle(dtype):
+    t = td.asarray(numbers((2, 3))).astype(dtype)
+    for other in (pickle.loads(pickle.dumps(t)), copy.deepcopy(t)):
+        assert other.dtype is dtype and other.tolist() == t.tolist()
+        assert not other._same(t)
+    last = td.asarray(numbers((2, 3, 4, 5))).to(td.channels_last).requires_grad_()
+    again = pickle.loads(pickle.dumps(last))
+    assert again.is_channels_last() and again.requires_grad
+    assert pickle.loads(pickle.dumps(td.float16)) is td.float16
+    assert pickle.loads(pickle.dumps(td.Device("cpu"))) == "cpu"
+
+
+def test_save_and_load(tmp_path):
+    state = {"a": td.ones((2, 3)), "b": [td.arange(3), 4, "text"]}
+    td.save(state, tmp_path / "f")
+    again = td.load(tmp_path / "f")
+    assert again["a"].tolist() == state["a"].tolist() and again["b"][1:] == [4, "text"]
+    (tmp_path / "bad").write_bytes(pickle.dumps(print))
+    with pytest.raises(pickle.UnpicklingError, match="tensors"):
+        td.load(tmp_path / "bad")
+
+
+# -------------------------------------------------------------------------------- indexing
+
+X = numbers((4, 5, 6))
+KEYS = [
+    0, -1, (1, 2), (1, 2, 3), slice(None), slice(1, 3), slice(None, None, 2), slice(-3, None),
+    slice(None, None, -1), slice(4, 0, -2), slice(3, 1), (slice(None), 0), (Ellipsis, 0),
+    (0, Ellipsis), (Ellipsis,), None, (None, 0), (slice(None), None, 1), (Ellipsis, None),
+    [0, 2], [-1, 0, 0], [[0, 1], [2, 3]], (slice(None), [0, 4]), ([0, 1], [2, 3]),
+    ([0, 1], slice(None), [2, 3]), (slice(None), [0, 1], [2, 3]), (0, [1, 2]), ([0, 1], 2),
+    (Ellipsis, [0, 5]), ([[0], [1]], [[0, 1]]), X > 0, X[:, 0, 0] > 0, (X[..., 0] > 0),
+    (slice(None), X[0, :, 0] > 0), (slice(1, 3), slice(None, None, -1), [1, 2]), [],
+    np.array([1, 2]), np.int64(2), (np.int32(1), np.array([True, False, True, False, True])),
+]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=[str(i) for i in range(len(KEYS))])
+def test_indexing_is_numpys(key):
+    want = X[np.array(key, dtype=int) if key == [] else key] if isinstance(key, list) else X[key]
+    got = td.tensor(X)[key]
+    assert got.shape == want.shape
+    assert np.array_equal(got.numpy(), want)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=[str(i) for i in range(len(KEYS))])
+def test_assignment_is_numpys(key):
+    if isinstance(key, list) and key == []:
+        key = np.array([], dtype=int)
+    want = X.copy()
+    shape = want[key].shape
+    for value in (7.5, numbers(shape, seed=3)):
+        t = td.tensor(X)
+        want = X.copy()
+        want[key] = value
+        t[key] = value if isinstance(value, float) else td.tensor(value)
+        assert np.array_equal(t.numpy(), want)
+
+
+def test_views_and_copies():
+    t = td.tensor(X)
+    t[1][2][:3] = 0
+    assert np.all(t.numpy()[1, 2, :3] == 0)
+    taken = t[[0, 1]]
+    taken.fill_(5)
+    assert not np.any(t.numpy()[0] == 5)
+
+
+def test_bad_indices():
+    t = td.tensor(X)
+    for key in (4, -5, (0, 0, 0, 0), [4], ([0], [9]), (Ellipsis, Ellipsis)):
+        with pytest.raises(IndexError):
+            t[key].tolist()
+    with pytest.raises(TypeError):
+        t[1.5]
+    with pytest.raises(TypeError):
+        t["a"]
+    with pytest.raises(IndexError):
+        t[np.array([True, False])]
+    with pytest.raises(td.ShapeError):
+        t[0] = td.ones((2, 2))
+
+
+# ------------------------------------------------------------------------------- operators
+
+
+def test_operators_are_numpys():
+    a, b = numbers((3, 4)), numbers((4,), seed=1)
+    x, y = td.tensor(a), td.tensor(b)
+    for f in (
+        lambda p, q: p + q, lambda p, q: p - q, lambda p, q: p * q, lambda p, q: p / q,
+        lambda p, q: p + 2, lambda p, q: 2 - p, lambda p, q: 3 / p, lambda p, q: p**2,
+        lambda p, q: p > q, lambda p, q: p <= 0, lambda p, q: p == p, lambda p, q: p != q,
+        lambda p, q: -p, lambda p, q: abs(p), lambda p, q: p // 2, lambda p, q: p % 2,
+        lambda p, q: (p > 0) & (q > 0), lambda p, q: (p > 0) | (q > 0), lambda p, q: ~(p > 0),
+        lambda p, q: (p > 0) ^ (q > 0), lambda p, q: 2.0 ** p,
+    ):
+        assert np.allclose(f(x, y).numpy(), f(a, b), rtol=1e-5)
+    assert np.allclose((x @ y).numpy(), a @ b, rtol=1e-5)
+    assert np.array_equal((td.tensor([7, -7]) // 2).numpy(), np.array([7, -7]) // 2)
+    assert np.array_equal((td.tensor([7, -7]) % 3).numpy(), np.array([7, -7]) % 3)
+    assert (np.ones(3, np.float32) + td.ones(3)).tolist() == [2, 2, 2]
+    assert isinstance(np.ones(3) * td.ones(3), td.Tensor)
+
+
+def test_operators_in_place():
+    x = td.ones(3)
+    y = x
+    x += 1
+    x *= td.tensor([1.0, 2.0, 3.0])
+    x -= 0.5
+    assert y.tolist() == [1.5, 3.5, 5.5] and x is y
+
+
+def test_conversions():
+    assert float(td.tensor(1.5)) == 1.5 and int(td.tensor(2)) == 2 and bool(td.tensor(1.0))
+    assert [10, 20, 30][td.tensor(1)] == 20
+    assert f"{td.tensor(1.23456):.2f}" == "1.23"
+    assert len(td.zeros((3, 2))) == 3 and [t.shape for t in td.zeros((3, 2))] == [(2,)] * 3
+    for f in (float, int, bool):
+        with pytest.raises(td.ShapeError):
+            f(td.ones(2))
+    with pytest.raises(TypeError):
+        [1][td.tensor(0.0)]
+    with pytest.raises(TypeError):
+        len(td.tensor(1.0))
+    with pytest.raises(TypeError):
+        td.Tensor()
+    x = td.ones(2)
+    assert x in {x} and {x: 1}[x] == 1
+
+
+def test_reductions_and_creation_are_numpys():
+    a = numbers((3, 4, 5))
+    x = td.tensor(a)
+    for name in ("sum", "mean", "max", "min", "prod", "var", "std"):
+        for axis in (None, 0, -1, (0, 2)):
+            for keep in (False, True):
+                got = getattr(x, name)(axis=axis, keepdims=keep).numpy()
+                assert np.allclose(got, getattr(a, name)(axis=axis, keepdims=keep), rtol=1e-4)
+    assert np.allclose(x.var(axis=0, correction=1).numpy(), a.var(axis=0, ddof=1), rtol=1e-4)
+    assert td.arange(5).tolist() == list(range(5)) and td.arange(1, 2, 0.25).shape == (4,)
+    assert td.linspace(0, 1, 5).tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert td.full((2,), 3).dtype is td.int64 and td.eye(2).tolist() == [[1, 0], [0, 1]]
+    assert td.argsort(td.tensor([3, 1, 2])).tolist() == [1, 2, 0]
+
+
+def test_random_numbers_repeat():
+    td.manual_seed(3)
+    a = td.randn((4,)).tolist()
+    td.manual_seed(3)
+    assert td.randn((4,)).tolist() == a
+    g = td.Generator(3)
+    assert td.randn((4,), generator=g).tolist() == a
+    assert td.rand((2,), generator=g).tolist() != td.rand((2,), generator=g).tolist()
+
+
+# --------------------------------------------------------------------------------- errors
+
+
+def test_errors_name_op_rule_and_line():
+    with pytest.raises(td.ShapeError, match=r"\[add\] .*test_tensor.py:\d+") as e:
+        td.ones((2, 3)) + td.ones((4,))
+    assert isinstance(e.value, ValueError) and isinstance(e.value, td.Error)
+    with pytest.raises(td.DTypeError) as e:
+        td.arange(3).requires_grad_()
+    assert isinstance(e.value, TypeError)
+    with pytest.raises(td.DeviceError) as e:
+        td.zeros(3, device="cuda" if not td.cuda_is_available() else "cuda:99")
+    assert isinstance(e.value, RuntimeError)
+    with pytest.raises(TypeError):
+        td.relu(None)
+    with pytest.raises(TypeError):
+        td.zeros("a")
+    with pytest.raises(TypeError):
+        td.ones(2) + "a"
+    with pytest.raises(TypeError):
+        td.zeros(2, dtype="float128")
+    with pytest.raises(td.OutOfMemoryError):
+        td.zeros((1 << 24, 1 << 16))
+    with pytest.raises(td.ShapeError):
+        td.zeros((1 << 40, 1 << 40))
+    with pytest.raises(OverflowError):
+        td.ones(2) + (1 << 80)
+
+
+def test_channels_last():
+    x = td.randn((2, 3, 4, 5)).to(td.channels_last)
+    assert x.is_channels_last() and (x + 1).is_channels_last()
+    assert np.array_equal(x.numpy(), x.contiguous().numpy())
