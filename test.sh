@@ -4,8 +4,8 @@
 #   ./test.sh [CTEST ARGS…]                 ./test.sh -R autograd
 #   ./test.sh --sanitize [address|thread]   the same under a sanitizer (address: with undefined)
 #
-# TANDEM_CMAKE_ARGS is passed to CMake; TANDEM_DATA names a folder with MNIST for the tests that use
-# real data (without it they are skipped).
+# TANDEM_CMAKE_ARGS is passed to CMake; TANDEM_DATA names a folder with MNIST for the test that trains
+# on it (without, it is skipped).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=cmake/setup.sh
@@ -39,9 +39,13 @@ esac
 need "${build_packages[@]}" "${test_packages[@]}"
 # Named, because run.sh may have made this folder without them.
 if [[ $dir == "$root/build" ]]; then
-  python=$(python_environment "$dir")
-  options=(-DTANDEM_BUILD_TESTS=ON -DTANDEM_BUILD_BENCHMARKS=ON -DTANDEM_PYTHON=ON
-    "-DPython_EXECUTABLE=$python")
+  options=(-DTANDEM_BUILD_TESTS=ON -DTANDEM_BUILD_BENCHMARKS=ON)
+  if python=$(python_environment "$dir"); then
+    options+=(-DTANDEM_PYTHON=ON "-DPython_EXECUTABLE=$python")
+  else
+    say "No virtual environment could be made: the Python package is neither built nor tested."
+    options+=(-DTANDEM_PYTHON=OFF)
+  fi
 fi
 read -ra extra <<<"${TANDEM_CMAKE_ARGS:-}"
 configure "$dir" "${options[@]}" "${extra[@]}"

@@ -12,6 +12,7 @@
 
 #include "core/backend.h"
 #include "core/error.h"
+#include "core/signal_stack.h"
 
 namespace tandem::apps {
 
@@ -65,8 +66,12 @@ std::string duration_text(double seconds) {
 }
 
 void catch_interrupts() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+  use_signal_stack();
+  struct sigaction a {};
+  a.sa_handler = on_signal;
+  a.sa_flags = SA_ONSTACK | SA_RESTART;
+  sigaction(SIGINT, &a, nullptr);
+  sigaction(SIGTERM, &a, nullptr);
 }
 
 bool interrupted() {
@@ -99,7 +104,7 @@ void write_json(const std::string& path, const nlohmann::json& j) {
 void add_device_option(CLI::App& app) {
   const auto usable = [](const std::string& name) -> std::string {
     try {
-      const Device d = Device::parse(name);
+      const Device d = Device::parse(name, SrcLoc::foreign());
       backend(d).stream(d.index);  // throws if there is none
       return {};
     } catch (const Error& e) {
@@ -107,7 +112,10 @@ void add_device_option(CLI::App& app) {
     }
   };
   app.add_option_function<std::string>(
-         "--device", [](const std::string& name) { set_default_device(Device::parse(name)); },
+         "--device",
+         [](const std::string& name) {
+           set_default_device(Device::parse(name, SrcLoc::foreign()));
+         },
          "Where to run: cpu, cuda, cuda:1 [cpu]")
       ->check(CLI::Validator(usable, ""));
 }

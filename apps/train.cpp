@@ -110,14 +110,16 @@ class Runner {
     }
   }
 
-  /// One training step; its loss, and the time it took without reading the loss.
+  /// One training step; its loss, and the time it took without reading the loss. The batch's way to
+  /// the device is not part of it.
   double step(const data::Batch& b) {
     draws_.resume();
-    const Device d = default_device();
-    const Tensor x = b.x.to(d), y = b.y.to(d);
+    const Device d = b.x.device();
+    Stream& stream = backend(d).stream(d.index);
+    stream.synchronize();
     const auto t = Clock::now();
-    const Tensor loss = step_(x, y);
-    backend(d).stream(d.index).synchronize();
+    const Tensor loss = step_(b.x, b.y);
+    stream.synchronize();
     step_ms_.push_back(ms_since(t));
     draws_.pause();
     return loss.item<double>();
@@ -136,7 +138,7 @@ class Runner {
     std::int64_t n = 0;
     for (auto& [x, y] : loader) {
       if (apps::interrupted() || (most_batches > 0 && n++ >= most_batches)) break;
-      a.correct += correct_(x.to(default_device()), y.to(default_device())).item<std::int64_t>();
+      a.correct += correct_(x, y).item<std::int64_t>();
       a.seen += y.numel();
     }
     model_->net.train();
@@ -165,10 +167,7 @@ bool same_bits(double a, double b) {
 // The first tensor in which two nets differ, or "".
 std::string first_difference(const StateDict& a, const StateDict& b) {
   for (std::size_t i = 0; i < a.size(); ++i) {
-    const Tensor x = a[i].second.detach().contiguous(), y = b[i].second.detach().contiguous();
-    if (x.numel() == 0) continue;
-    const std::size_t bytes = static_cast<std::size_t>(x.numel()) * size_of(x.dtype());
-    if (std::memcmp(x.raw_data(), y.raw_data(), bytes) != 0) return a[i].first;
+    if (a[i].second.to_bits() != b[i].second.to_bits()) return a[i].first;
   }
   return "";
 }
@@ -183,7 +182,7 @@ class Training {
       }
     }
     check_fit();
-    data::LoaderOptions lo;
+    data::DataLoaderOptions lo;
     lo.batch_size = o.batch;
     lo.seed = o.seed;
     lo.layout = o.layout;

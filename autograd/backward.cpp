@@ -26,15 +26,6 @@ struct BySeq {
   bool operator()(const RefPtr<Node>& a, const RefPtr<Node>& b) const { return a->seq < b->seq; }
 };
 
-class GradModeScope {
- public:
-  explicit GradModeScope(bool on) : saved_(grad_enabled()) { set_grad_enabled(on); }
-  ~GradModeScope() { set_grad_enabled(saved_); }
-
- private:
-  bool saved_;
-};
-
 thread_local bool accumulating = false;  // backward() rather than grad() is running
 
 class BackwardPass {
@@ -42,6 +33,10 @@ class BackwardPass {
   BackwardPass(std::span<const Tensor> targets, bool accumulate, const GradOptions& o)
       : accumulate_(accumulate), options_(o), results_(targets.size()) {
     for (std::size_t i = 0; i < targets.size(); ++i) {
+      if (!targets[i].defined()) {
+        fail<AutogradError>("grad", fmt::format("input {} must be defined", i),
+                            "an undefined tensor", "a tensor that requires a gradient");
+      }
       const Edge e = edge_of(targets[i]);
       if (!e.wanted()) {
         fail<AutogradError>("grad", fmt::format("input {} does not require a gradient", i),
@@ -76,7 +71,7 @@ class BackwardPass {
   }
 
   void run() {
-    GradModeScope mode(options_.create_graph);
+    const GradMode mode(options_.create_graph);
     while (!queue_.empty()) {
       RefPtr<Node> n = queue_.top();
       queue_.pop();
@@ -86,10 +81,9 @@ class BackwardPass {
     // A hook sees the whole gradient of its leaf, so those wait until every part has arrived.
     for (auto& [leaf, g] : hooked_) {
       const Tensor t(leaf);
-      for (const auto& h : grad_meta(t)->hooks) {
-        if (Tensor r = h(g); r.defined()) g = std::move(r);
-      }
-      deliver(t, std::move(g));
+      // A hook may drop the list while it runs.
+      const std::shared_ptr<GradHooks> hooks = grad_meta(t)->hooks;
+      deliver(t, hooks->apply(0, std::move(g)));
     }
   }
 
@@ -121,10 +115,8 @@ class BackwardPass {
     for (std::size_t i = 0; i < n.num_outputs; ++i) grads[i] = std::move(n.pending[i]);
     n.pending.resize(0);
     if (n.hooks) {
-      for (const auto& [i, h] : *n.hooks) {
-        Tensor& g = grads[static_cast<std::size_t>(i)];
-        if (!g.defined()) continue;
-        if (Tensor r = h(g); r.defined()) g = std::move(r);
+      for (std::size_t i = 0; i < n.num_outputs; ++i) {
+        if (grads[i].defined()) grads[i] = n.hooks->apply(static_cast<int>(i), std::move(grads[i]));
       }
     }
     if (auto t = node_targets_.find(&n); t != node_targets_.end()) {
@@ -147,6 +139,7 @@ class BackwardPass {
     }
     if (!options_.retain_graph && !options_.create_graph) {
       n.release_saved();
+      n.hooks.reset();  // they may hold what they hang on
       n.released = true;
     }
     for (auto& g : grads) g = Tensor();
@@ -179,7 +172,7 @@ class BackwardPass {
 
   void send_leaf(TensorImpl& leaf, Tensor g) {
     const Tensor t{RefPtr<TensorImpl>(&leaf)};
-    if (grad_meta(t)->hooks.empty()) return deliver(t, std::move(g));
+    if (!grad_meta(t)->hooks) return deliver(t, std::move(g));
     for (auto& [l, sum] : hooked_) {
       if (l.get() != &leaf) continue;
       sum = add(sum, g);
@@ -265,7 +258,8 @@ Tensor seed_for(const Tensor& output, std::span<const Tensor> seeds, std::size_t
 
 std::vector<Tensor> run(std::span<const Tensor> outputs, std::span<const Tensor> targets,
                         std::span<const Tensor> seeds, bool accumulate, GradOptions o,
-                        const char* op) {
+                        const char* op, const SrcLoc& loc) {
+  const ErrorSite at(loc);
   struct Restore {
     bool saved = accumulating;
     ~Restore() { accumulating = saved; }
@@ -274,7 +268,10 @@ std::vector<Tensor> run(std::span<const Tensor> outputs, std::span<const Tensor>
   const Autocast off(DType::bf16, false);
   BackwardPass pass(targets, accumulate, o);
   for (std::size_t k = 0; k < outputs.size(); ++k) {
-    if (!outputs[k].defined()) fail<AutogradError>(op, "an output is undefined");
+    if (!outputs[k].defined()) {
+      fail<AutogradError>(op, "an output is undefined", fmt::format("nothing as output {}", k),
+                          "a tensor");
+    }
     Tensor g;
     {
       NoGrad no_grad;
@@ -301,48 +298,57 @@ void refuse_unguarded(const Tensor& leaf, const Tensor& g) {
 
 void accumulate_grad(const Tensor& leaf, Tensor g) {
   refuse_unguarded(leaf, g);
-  if (TraceGuards* t = trace_guards()) t->read_grad(leaf);
-  GradMeta& m = *grad_meta(leaf);
-  if (m.grad.defined()) {
-    g = add(m.grad, g);
+  TraceGuards* guards = trace_guards();
+  Tensor& slot = grad_meta(leaf)->grad;
+  if (const Tensor now = guards ? guards->read_grad(leaf) : slot; now.defined()) {
+    g = add(now, g);
   } else if (!(g.strides() == leaf.strides()) || g.impl_ref()->use_count() > 1 ||
              g.impl()->storage->use_count() > 1) {
     // Somebody else holds it too (or it is a broadcast view): a later write to this gradient must
     // not be seen there.
-    g = copy(g, leaf.is_contiguous()      ? MemoryFormat::contiguous
-                : leaf.is_channels_last() ? MemoryFormat::channels_last
-                                          : MemoryFormat::contiguous);
+    g = copy(g, leaf.desc().format(MemoryFormat::contiguous));
   }
-  if (TraceGuards* t = trace_guards()) t->write_grad(leaf);
-  m.grad = std::move(g);
+  if (guards) return guards->write_grad(leaf, g);
+  slot = std::move(g);
 }
 
 std::vector<Tensor> grad(std::span<const Tensor> outputs, std::span<const Tensor> inputs,
-                         std::span<const Tensor> seeds, GradOptions o) {
-  return run(outputs, inputs, seeds, false, o, "grad");
+                         std::span<const Tensor> seeds, GradOptions o, SrcLoc loc) {
+  return run(outputs, inputs, seeds, false, o, "grad", loc);
 }
 
-std::vector<Tensor> grad(const Tensor& output, const std::vector<Tensor>& inputs, GradOptions o) {
-  return grad(std::span(&output, 1), inputs, {}, o);
+std::vector<Tensor> grad(const Tensor& output, const std::vector<Tensor>& inputs, GradOptions o,
+                         SrcLoc loc) {
+  return grad(std::span(&output, 1), inputs, {}, o, loc);
 }
 
-void backward(std::span<const Tensor> outputs, std::span<const Tensor> seeds, GradOptions o) {
-  run(outputs, {}, seeds, true, o, "backward");
+void backward(std::span<const Tensor> outputs, std::span<const Tensor> seeds, GradOptions o,
+              SrcLoc loc) {
+  run(outputs, {}, seeds, true, o, "backward", loc);
 }
 
-void register_hook(const Tensor& t, std::function<Tensor(const Tensor&)> hook) {
+HookHandle register_hook(const Tensor& t, GradHook hook, SrcLoc loc) {
+  const ErrorSite at(loc);
+  expect_defined("register_hook", {&t}, loc);
   const Edge e = edge_of(t);
   if (!e.wanted()) {
     fail<AutogradError>("register_hook", "the tensor does not require a gradient", t.desc().str());
   }
-  if (e.is_leaf()) {
-    if (t.impl()->storage->pinned()) note_host_change();
-    grad_meta(t)->hooks.push_back(std::move(hook));
-    return;
-  }
-  auto& hooks = e.node()->hooks;
-  if (!hooks) hooks = std::make_unique<std::remove_cvref_t<decltype(*hooks)>>();
-  hooks->emplace_back(e.index, std::move(hook));
+  if (e.is_leaf() && t.impl()->storage->pinned()) note_host_change();
+  auto& hooks = e.is_leaf() ? grad_meta(t)->hooks : e.node()->hooks;
+  if (!hooks) hooks = std::make_shared<GradHooks>();
+  HookHandle h;
+  h.hook_ = hooks->add(e.is_leaf() ? 0 : e.index, std::move(hook));
+  h.hooks_ = hooks;
+  return h;
+}
+
+void HookHandle::remove() const {
+  const auto hooks = hooks_.lock();
+  const auto hook = hook_.lock();
+  if (!hooks || !hook) return;
+  note_host_change();  // a program captured before calls it
+  hooks->remove(hook);
 }
 
 }  // namespace autograd

@@ -1,4 +1,6 @@
 // Functions with a gradient of the user's own, and checkpointing, which is one of them.
+#include <unordered_set>
+
 #include "autograd/autograd.h"
 #include "autograd/engine.h"
 #include "ops/create.h"
@@ -34,7 +36,10 @@ class CustomNode final : public Node {
   }
   const char* name() const override { return name_; }
   const TensorDesc* input_desc(std::size_t i) const override { return &descs_[i]; }
-  void release_saved() override { saved_.clear(); }
+  void release_saved() override {
+    saved_.clear();
+    backward_ = nullptr;  // it may hold the function's results
+  }
 
   void apply(std::span<Tensor> grads, std::span<const std::uint8_t>,
              std::span<Tensor> result) override {
@@ -42,8 +47,8 @@ class CustomNode final : public Node {
     for (std::size_t i = 0; i < saved_.size(); ++i) {
       const Saved& s = saved_[i];
       if (s.stale()) {
-        fail<AutogradError>(name_, "a tensor saved for the gradient was written over",
-                            str(s.tensor.impl()->storage->last_writer_loc()));
+        refuse_stale(name_, fmt::format("saved tensor {}", i), *s.tensor.impl()->storage, s.version,
+                     loc);
       }
       saved.push_back(s.tensor);
       if (saved_output_[i] >= 0 && grad_enabled()) {
@@ -75,111 +80,176 @@ class CustomNode final : public Node {
   std::vector<TensorDesc> descs_;
 };
 
-/// A generator's state tensor, and what it held before a function drew from it.
-struct Drawn {
-  Tensor state, before;
+/// Memory a function only read, and its version then.
+struct ReadMemory {
+  RefPtr<Storage> storage;
+  std::uint32_t version;
+};
+/// A tensor a function wrote in place (a generator's state, a running mean), and what it held
+/// before.
+struct WrittenTensor {
+  Tensor tensor, before;
 };
 
-/// Notes every generator that operations draw from, and otherwise lets them go their way.
-class GeneratorWatch final : public Interceptor {
+/// Notes what a function reads and writes of tensors it did not make, and otherwise lets its
+/// operations go their way.
+class RunWatch final : public Interceptor {
  public:
-  GeneratorWatch() : outer_(dispatch::interceptor()), scope_(this) {}
+  RunWatch() : outer_(dispatch::interceptor()), scope_(this) {}
 
   Outputs call(const PreparedOp& op, Inputs in, const SrcLoc& loc) override {
-    if (op.op->traits.random) note(*in[0]);
+    for (int i : op.mutated) note_write(*in[static_cast<std::size_t>(i)]);
+    for (const Tensor* t : in) note_read(*t);
     Interceptor* i = next(in);
-    return i ? i->call(op, in, loc) : dispatch::execute(op, in, loc);
+    Outputs out = i ? i->call(op, in, loc) : dispatch::execute(op, in, loc);
+    if (op.op->traits.kind != OpKind::view) {
+      for (const Tensor& t : out) made_.insert(t.impl()->storage.get());
+    }
+    return out;
   }
   void call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) override {
+    note_write(*in[0]);
+    for (const Tensor* t : in) note_read(*t);
     Interceptor* i = next(in);
     i ? i->call_inplace(op, in, loc) : dispatch::execute_inplace(op, in, loc);
   }
   bool records() const override { return outer_ && outer_->records(); }
-  Tensor constant(Tensor t) override { return outer_ ? outer_->constant(std::move(t)) : t; }
+  Tensor constant(Tensor t) override {
+    if (outer_) t = outer_->constant(std::move(t));
+    made_.insert(t.impl()->storage.get());
+    return t;
+  }
 
-  std::vector<Drawn> drawn;
+  // Of both, not what nobody else holds any more.
+  std::vector<ReadMemory> take_reads() {
+    std::erase_if(reads_, [&](const ReadMemory& r) {
+      return r.storage->use_count() == 1 || written_memory_.contains(r.storage.get());
+    });
+    return std::move(reads_);
+  }
+  std::vector<WrittenTensor> take_written() {
+    std::erase_if(written_, [](const WrittenTensor& w) {
+      return w.tensor.impl()->use_count() == 1 && w.tensor.impl()->storage->use_count() == 1;
+    });
+    return std::move(written_);
+  }
 
  private:
-  void note(const Tensor& state) {
-    for (const Drawn& d : drawn) {
-      if (d.state.same_as(state)) return;
+  void note_read(const Tensor& t) {
+    const RefPtr<Storage>& s = t.impl()->storage;
+    if (!made_.contains(s.get()) && seen_.insert(s.get()).second) {
+      reads_.push_back({s, s->version()});
     }
-    drawn.push_back({state, copy(state, MemoryFormat::contiguous)});
+  }
+  void note_write(const Tensor& t) {
+    const Storage* s = t.impl()->storage.get();
+    if (made_.contains(s)) return;
+    for (const WrittenTensor& w : written_) {
+      if (w.tensor.impl()->storage.get() == s && w.tensor.impl()->offset == t.impl()->offset &&
+          w.tensor.desc() == t.desc()) {
+        return;
+      }
+    }
+    const dispatch::InterceptorScope as_before(outer_);
+    written_.push_back({t, copy(t, MemoryFormat::contiguous)});
+    written_memory_.insert(s);
   }
   // Whom the call would have reached: a capture, or that of a graph being declared.
   Interceptor* next(Inputs in) const {
-    if (outer_) return outer_;
-    for (const Tensor* t : in) {
-      const Storage& s = *t->impl()->storage;
-      if (s.is_symbolic()) return dynamic_cast<Interceptor*>(s.trace().get());
-    }
-    return nullptr;
+    return outer_ ? outer_ : dispatch::declaring_interceptor(in);
   }
 
   Interceptor* outer_;
   dispatch::InterceptorScope scope_;
+  std::unordered_set<const Storage*> made_, seen_, written_memory_;
+  std::vector<ReadMemory> reads_;
+  std::vector<WrittenTensor> written_;
+};
+
+/// Tensors hold what they held before a function wrote them, and at the end of the scope what they
+/// hold now, as if nothing had been written.
+class Rewound {
+ public:
+  explicit Rewound(std::span<WrittenTensor> tensors) : tensors_(tensors) {
+    const NoGrad no_grad;
+    for (const WrittenTensor& w : tensors_) {
+      now_.push_back(
+          {copy(w.tensor, MemoryFormat::contiguous), w.tensor.impl()->storage->version()});
+    }
+    // Backwards: of two views of the same memory the first one knows what was there.
+    for (std::size_t i = tensors_.size(); i-- > 0;) tensors_[i].tensor.copy_(tensors_[i].before);
+  }
+  ~Rewound() {
+    const NoGrad no_grad;
+    const Interceptor* i = dispatch::interceptor();
+    for (std::size_t k = 0; k < tensors_.size(); ++k) {
+      Tensor& t = tensors_[k].tensor;
+      t.copy_(now_[k].tensor);
+      // A capture tells the values of its program apart by versions.
+      if (!t.is_symbolic() && !(i && i->records())) {
+        t.impl()->storage->restore_version(now_[k].version);
+      }
+    }
+  }
+  Rewound(const Rewound&) = delete;
+  Rewound& operator=(const Rewound&) = delete;
+
+ private:
+  std::span<WrittenTensor> tensors_;
+  std::vector<Saved> now_;
 };
 
 class CheckpointNode final : public Node {
  public:
-  using Function = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
-
-  CheckpointNode(Function f, const std::vector<Tensor>& in, std::vector<Drawn> drawn,
+  CheckpointNode(DifferentiableFunction f, const std::vector<Tensor>& in, RunWatch& first_run,
                  const SrcLoc& where)
-      : Node(in.size(), 0, where), f_(std::move(f)), in_(in), drawn_(std::move(drawn)) {
+      : Node(in.size(), 0, where),
+        f_(std::move(f)),
+        reads_(first_run.take_reads()),
+        written_(first_run.take_written()) {
     for (std::size_t i = 0; i < in.size(); ++i) {
       set_edge(i, in[i]);
-      versions_.push_back(in[i].impl()->storage->version());
+      in_.push_back({in[i], in[i].impl()->storage->version()});
     }
   }
   const char* name() const override { return "checkpoint"; }
   void release_saved() override {
     in_.clear();
+    reads_.clear();
+    written_.clear();
     f_ = nullptr;
   }
 
   void apply(std::span<Tensor> grads, std::span<const std::uint8_t> needed,
              std::span<Tensor> result) override {
     if (!is_accumulating()) {
-      fail<AutogradError>("checkpoint", "works with backward() only", "grad()");
+      fail<AutogradError>("checkpoint", "works with backward() only", "grad()", "backward()");
     }
     if (grad_enabled()) {
       // The inner pass below leaves gradients without a history: a second derivative would be
       // silently wrong.
       fail<AutogradError>("checkpoint", "its gradient cannot be differentiated again",
-                          "create_graph");
+                          "create_graph", "a backward pass without it");
     }
     std::vector<Tensor> leaves;
     for (std::size_t i = 0; i < in_.size(); ++i) {
-      if (in_[i].impl()->storage->version() != versions_[i]) {
-        fail<AutogradError>("checkpoint",
-                            fmt::format("input {} was written over by '{}' at {}", i,
-                                        in_[i].impl()->storage->last_writer(),
-                                        str(in_[i].impl()->storage->last_writer_loc())));
+      if (in_[i].stale()) {
+        refuse_stale("checkpoint", fmt::format("input {}", i), *in_[i].tensor.impl()->storage,
+                     in_[i].version, loc);
       }
-      leaves.push_back(in_[i].detach());
+      leaves.push_back(in_[i].tensor.detach());
       if (needed[i]) leaves.back().set_requires_grad();
     }
-    // The same random numbers as the first time; then on from where the program is now.
-    std::vector<Tensor> now, out;
-    {
-      NoGrad no_grad;
-      for (Drawn& d : drawn_) {
-        now.push_back(copy(d.state, MemoryFormat::contiguous));
-        d.state.copy_(d.before);
+    for (const ReadMemory& r : reads_) {
+      if (r.storage->version() != r.version) {
+        refuse_stale("checkpoint", "a tensor read inside", *r.storage, r.version, loc);
       }
     }
+    std::vector<Tensor> out;
     {
-      // Also when f throws.
-      struct PutBack {
-        std::vector<Drawn>& drawn;
-        const std::vector<Tensor>& now;
-        ~PutBack() {
-          NoGrad no_grad;
-          for (std::size_t i = 0; i < drawn.size(); ++i) drawn[i].state.copy_(now[i]);
-        }
-      } put_back{drawn_, now};
-      EnableGrad tape;
+      // From where the first run started: it draws the same numbers, too.
+      const Rewound rewound(written_);
+      const EnableGrad tape;
       const Autocast as_then(autocast_);
       out = f_(leaves);
     }
@@ -196,10 +266,10 @@ class CheckpointNode final : public Node {
   }
 
  private:
-  Function f_;
-  std::vector<Tensor> in_;
-  std::vector<std::uint32_t> versions_;
-  std::vector<Drawn> drawn_;                 // generators it draws from, as they were before
+  DifferentiableFunction f_;
+  std::vector<Saved> in_;
+  std::vector<ReadMemory> reads_;
+  std::vector<WrittenTensor> written_;
   AutocastMode autocast_ = autocast_mode();  // of the forward pass
 };
 
@@ -235,25 +305,25 @@ std::vector<Tensor> CustomFunction::operator()(const std::vector<Tensor>& in, Sr
   return out;
 }
 
-std::vector<Tensor> checkpoint(std::function<std::vector<Tensor>(const std::vector<Tensor>&)> f,
-                               const std::vector<Tensor>& in, SrcLoc loc) {
+std::vector<Tensor> checkpoint(DifferentiableFunction f, const std::vector<Tensor>& in,
+                               SrcLoc loc) {
   CallSite site(loc);
   if (!grad_enabled()) return f(in);
   if (!any_requires_grad(in)) {
     fail<AutogradError>("checkpoint",
                         "at least one input must require a gradient, or nothing inside would be "
-                        "differentiated");
+                        "differentiated",
+                        "none that does");
   }
   std::vector<Tensor> out;
-  std::vector<Drawn> drawn;
+  RefPtr<Node> node;
   {
-    NoGrad no_grad;
-    GeneratorWatch watch;
+    const NoGrad no_grad;
+    RunWatch watch;
     out = f(in);
-    drawn = std::move(watch.drawn);
+    node =
+        RefPtr<Node>(new CheckpointNode(std::move(f), in, watch, resolved(CallSite::blame(loc))));
   }
-  RefPtr<Node> node(
-      new CheckpointNode(std::move(f), in, std::move(drawn), resolved(CallSite::blame(loc))));
   node->num_outputs = out.size();
   detach_inputs(out, in);
   adopt_all(node, out);

@@ -44,7 +44,7 @@ std::vector<Tensor> fresh(const std::vector<Tensor>& inputs) {
 
 // `constant`: a function whose results do not depend on the inputs, as far as the tape knows, is
 // fine, if it is true.
-std::string check(const TensorFunction& f, const std::vector<Tensor>& inputs,
+std::string check(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                   const GradcheckOptions& o, bool constant) {
   EnableGrad tape;
   std::vector<Tensor> in = fresh(inputs);
@@ -97,15 +97,15 @@ std::string check(const TensorFunction& f, const std::vector<Tensor>& inputs,
 
 }  // namespace
 
-std::string gradcheck(const TensorFunction& f, const std::vector<Tensor>& inputs,
+std::string gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                       const GradcheckOptions& o) {
   return check(f, inputs, o, false);
 }
 
-std::string gradgradcheck(const TensorFunction& f, const std::vector<Tensor>& inputs,
+std::string gradgradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                           const GradcheckOptions& o) {
   // The first gradient, as a function of the inputs.
-  const TensorFunction g = [&](const std::vector<Tensor>& in) {
+  const DifferentiableFunction g = [&](const std::vector<Tensor>& in) {
     EnableGrad tape;
     std::vector<Tensor> wanted, outputs, seeds;
     for (const Tensor& t : in) {

@@ -1,9 +1,8 @@
 // Gradients against finite differences.
 #pragma once
-#include <functional>
 #include <vector>
 
-#include "core/tensor.h"
+#include "autograd/autograd.h"
 
 namespace tandem::autograd {
 
@@ -13,16 +12,14 @@ struct GradcheckOptions {
   double atol = 1e-5, rtol = 1e-3;
 };
 
-using TensorFunction = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
-
 /// Compares d f / d inputs with central differences, element by element. Inputs must be f64;
 /// those that require a gradient are checked. Random functions must draw the same numbers at each
 /// call. Returns "" when all agree, else what differs first. Throws TypeError for other dtypes.
-std::string gradcheck(const TensorFunction& f, const std::vector<Tensor>& inputs,
+std::string gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                       const GradcheckOptions& o = {});
 
 /// The same for the gradient itself: differentiates sum(gradients x fixed weights) once more.
-std::string gradgradcheck(const TensorFunction& f, const std::vector<Tensor>& inputs,
+std::string gradgradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                           const GradcheckOptions& o = {});
 
 }  // namespace tandem::autograd

@@ -65,6 +65,17 @@ Tensor without_history(const Tensor& t) {
   return Tensor(std::move(bare));
 }
 
+void refuse_stale(const char* owner, const std::string& what, const Storage& memory,
+                  std::uint32_t version, const SrcLoc& where) {
+  fail<AutogradError>(
+      owner,
+      fmt::format("{} of this operation (called at {}) is needed for its gradient "
+                  "but was written over by '{}' at {}",
+                  what, str(where), memory.last_writer() ? memory.last_writer() : "?",
+                  str(memory.last_writer_loc())),
+      fmt::format("version {}", memory.version()), fmt::format("version {}", version));
+}
+
 // ---------------------------------------------------------------------------------- OpNode
 
 OpNode::OpNode(const PreparedOp& op, Inputs in, const SrcLoc& where)
@@ -88,9 +99,6 @@ void OpNode::save_output(int i, const Tensor& t, std::uint32_t version) {
 void OpNode::release_saved() {
   inputs.resize(0);
   outputs.resize(0);
-  // A shrunk array keeps its inline elements: clear them.
-  for (std::size_t i = 0; i < 3; ++i) inputs.data()[i] = {};
-  outputs.data()[0] = {};
 }
 
 namespace {
@@ -103,14 +111,8 @@ namespace {
                                               "keep",
                                               is_input ? "input" : "output", i));
   }
-  const Storage& st = *s.tensor.impl()->storage;
-  fail<AutogradError>(
-      n.name(),
-      fmt::format("{} {} of this operation (called at {}) is needed for its gradient but was "
-                  "written over by '{}' at {}",
-                  is_input ? "input" : "output", i, str(n.loc),
-                  st.last_writer() ? st.last_writer() : "?", str(st.last_writer_loc())),
-      fmt::format("version {}", st.version()), fmt::format("version {}", s.version));
+  refuse_stale(n.name(), fmt::format("{} {}", is_input ? "input" : "output", i),
+               *s.tensor.impl()->storage, s.version, n.loc);
 }
 }  // namespace
 
@@ -220,7 +222,7 @@ namespace {
 class RefusalNode final : public autograd::Node {
  public:
   explicit RefusalNode(std::string message)
-      : Node(1, 1, SrcLoc::current()), message_(std::move(message)) {
+      : Node(1, 1, SrcLoc::foreign()), message_(std::move(message)) {  // the line of backward()
     // A node without a wanted input would be skipped; this one must be reached.
     edges[0] = {RefPtr<RefCounted>(new TensorImpl(nullptr, {}, 0)), -1};
   }

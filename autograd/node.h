@@ -50,8 +50,7 @@ class Node : public RefCounted {
   std::uint64_t seq = 0;  // above that of every node it depends on
   SrcLoc loc;             // the user's line
   bool released = false;
-  /// (output, hook), in the order they were registered; null while there are none.
-  std::unique_ptr<std::vector<std::pair<int, std::function<Tensor(const Tensor&)>>>> hooks;
+  std::shared_ptr<GradHooks> hooks;  // on gradients of outputs; null while there are none
   // Scratch of the backward pass in progress.
   InlineArray<Tensor, 1> pending;
   bool queued = false;
@@ -70,6 +69,10 @@ struct Saved {
   std::uint32_t version = 0;
   bool stale() const { return tensor.impl()->storage->version() != version; }
 };
+/// AutogradError naming the write to memory whose content at `version` a gradient needs. `what` is
+/// "input 1", `owner` and `where` the operation that needs it.
+[[noreturn]] void refuse_stale(const char* owner, const std::string& what, const Storage& memory,
+                               std::uint32_t version, const SrcLoc& where);
 
 /// The tape entry of one dispatched op.
 class OpNode final : public Node, public Pooled<OpNode> {

@@ -7,11 +7,14 @@
 namespace tandem {
 
 bool Tensor::requires_grad() const {
+  checked();
   const GradMeta* m = grad_meta(*this);
   return m && m->requires_grad;
 }
 
-Tensor& Tensor::set_requires_grad(bool on) {
+Tensor& Tensor::set_requires_grad(bool on, SrcLoc loc) {
+  const ErrorSite at(loc);
+  expect_defined("set_requires_grad", {this}, loc);
   if (on && !is_floating(dtype())) {
     fail<TypeError>("set_requires_grad", "only floating tensors have gradients", desc().str());
   }
@@ -28,36 +31,39 @@ Tensor& Tensor::set_requires_grad(bool on) {
 }
 
 bool Tensor::is_leaf() const {
+  checked();
   const GradMeta* m = grad_meta(*this);
   return !m || !m->node;
 }
 
 Tensor Tensor::grad() const {
+  checked();
   const GradMeta* m = grad_meta(*this);
   if (!m) return {};
-  if (TraceGuards* t = trace_guards()) t->read_grad(*this);
+  if (TraceGuards* t = trace_guards()) return t->read_grad(*this);
   return m->grad;
 }
 
-void Tensor::set_grad(const Tensor& g) {
-  if (!defined()) fail<AutogradError>("set_grad", "the tensor is undefined");
+void Tensor::set_grad(const Tensor& g, SrcLoc loc) {
+  const ErrorSite at(loc);
+  expect_defined("set_grad", {this}, loc);
   if (g.defined() && !(g.shape() == shape() && g.dtype() == dtype())) {
     fail<ShapeError>("set_grad", "a gradient has its tensor's shape and dtype", g.desc().str(),
                      desc().str());
   }
   if (!g.defined() && !impl_->grad_meta) return;
-  if (TraceGuards* t = trace_guards()) t->write_grad(*this);
+  if (TraceGuards* t = trace_guards()) return t->write_grad(*this, g);
   autograd::refuse_unguarded(*this, g);
   ensure_grad_meta(*this).grad = g;
 }
 
 void Tensor::backward(const Tensor& seed, bool retain_graph, bool create_graph, SrcLoc loc) const {
-  (void)loc;
   autograd::backward(std::span(this, 1), std::span(&seed, 1),
-                     {.retain_graph = retain_graph, .create_graph = create_graph});
+                     {.retain_graph = retain_graph, .create_graph = create_graph}, loc);
 }
 
 Tensor Tensor::detach() const {
+  checked();
   impl_->storage->mark_viewed();
   return autograd::without_history(*this);
 }

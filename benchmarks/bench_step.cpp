@@ -48,6 +48,7 @@ void capture_and_compile(benchmark::State& state, const std::string& recipe, boo
   const tradeoff::Subject s = w.make();
   s.step(w.batches[0]);
   double capture = 0, compile = 0;
+  graph::MemoryPlan plan;
   for (auto _ : state) {
     if (cold) dispatch::clear_plan_cache();
     graph::CompiledFunction f;
@@ -56,12 +57,15 @@ void capture_and_compile(benchmark::State& state, const std::string& recipe, boo
     state.SetIterationTime((l.capture_ms + l.compile_ms) / 1e3);
     capture += l.capture_ms;
     compile += l.compile_ms;
+    plan = f.program().executor->memory_plan();
   }
   const auto mean = [](double ms) {
     return benchmark::Counter(ms, benchmark::Counter::kAvgIterations);
   };
   state.counters["capture_ms"] = mean(capture);
   state.counters["compile_ms"] = mean(compile);
+  state.counters["arena_bytes"] = static_cast<double>(plan.arena);
+  state.counters["arena_bound"] = static_cast<double>(plan.lower_bound);
 }
 
 }  // namespace

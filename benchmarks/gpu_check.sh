@@ -3,69 +3,238 @@
 # in under ten minutes, without a network.
 #
 #   benchmarks/gpu_check.sh [RESULT_DIR] [DEPENDENCIES]
+#   benchmarks/gpu_check.sh --collect DEPENDENCIES     (with a network, on Debian or Ubuntu)
 #
-# RESULT_DIR    default: $OUT, else benchmarks/results/<gpu>. One JSON per program, and status.json.
-# DEPENDENCIES  a folder with what the machine lacks, each as a folder of sources or headers:
-#               googletest, benchmark, cudnn-frontend, fmt, CLI11, json.
+# RESULT_DIR    default: $OUT, else benchmarks/results/<gpu>. Gets at most eight files:
+#               status.json      every stage: verdict, exit status, seconds; every test program:
+#                                tests, failures, names of what failed
+#               gpu_check.log    what the stages printed
+#               tradeoff-*.json  host, device and idle time of each arm
+#               train.json       a run of tandem-train in both modes
+#               torch_baseline.json  the same nets in PyTorch
+# DEPENDENCIES  a folder with what the machine lacks. Looked for in it: usr/ (packages unpacked, as
+#               --collect makes it); folders of sources googletest, benchmark, fmt, CLI11, json;
+#               cudnn-frontend/include. Default: dependencies/ at the top of the tree.
 #
-# Every step has a time limit and its own line in status.json (name, exit status, seconds): what
-# fails or is cut short costs no other step.
+# Environment: GPU_CHECK_SECONDS  for everything together (default 560)
+#              GPU_CHECK_BUILD    the build's folder (default /tmp/tandem-gpu-build), used again
+#
+# Every stage has a time limit; what fails, is cut short or lacks a GPU costs no other stage.
+# status.json is written anew after each, so that a run that is killed keeps what it has. The exit
+# status is 0 when the script came to its end, whatever it found.
 set -uo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1 | tr ' /' '--')
-if [[ -z $gpu ]]; then
-  echo "gpu_check: there is no NVIDIA GPU here" >&2
-  exit 77
-fi
-out=${1:-${OUT:-$root/benchmarks/results/$gpu}}
-need=${2:-$root/dependencies}
-build=${BUILD:-/tmp/tandem-gpu-build}
-jobs=$(nproc)
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
-: >"$out/status.txt"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$here")
 
-step() { # NAME LIMIT_SECONDS COMMAND…
-  local name=$1 limit=$2 start=$SECONDS status
+# --shards N PROGRAM ARGS…: the tests of a program in N processes; "@" in ARGS becomes the shard.
+if [[ ${1:-} == --shards ]]; then
+  export GTEST_TOTAL_SHARDS=$2
   shift 2
-  timeout "$limit" "$@" >"$out/$name.log" 2>&1
-  status=$?
-  printf '%s %d %d\n' "$name" "$status" $((SECONDS - start)) >>"$out/status.txt"
-  printf '%-24s exit %d, %d s\n' "$name" "$status" $((SECONDS - start))
-  return $status
+  worst=0
+  pids=()
+  trap 'kill "${pids[@]}" 2>/dev/null' EXIT
+  for ((k = 0; k < GTEST_TOTAL_SHARDS; ++k)); do
+    GTEST_SHARD_INDEX=$k OMP_NUM_THREADS=2 "${@//@/$k}" &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do
+    wait "$pid"
+    status=$?
+    # 77 (no such device) is no failure of the others.
+    ((status <= worst)) || worst=$status
+  done
+  pids=()
+  exit "$worst"
+fi
+
+if [[ ${1:-} == --collect ]]; then
+  into=${2:?where to?}
+  set -e
+  mkdir -p "$into"
+  cd "$into"
+  packages=(libfmt-dev libcli11-dev nlohmann-json3-dev zlib1g-dev libgtest-dev libbenchmark-dev)
+  # The libraries behind the headers.
+  mapfile -t behind < <(apt-cache depends "${packages[@]}" |
+    awk '/Depends: (libfmt|libbenchmark)[0-9][0-9a-z.]*$/ {print $2}')
+  apt-get download -q "${packages[@]}" "${behind[@]}"
+  for package in ./*.deb; do dpkg -x "$package" .; done
+  rm -f ./*.deb
+  rm -rf usr/share/doc
+  # Links to what another system has under another name (libz.so.1.2.13); libz.a is taken then.
+  find usr -lname '/*' -delete
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+    nvidia-cudnn-frontend
+  mkdir -p cudnn-frontend
+  python3 -m zipfile -e ./nvidia_cudnn_frontend-*.whl cudnn-frontend
+  rm -rf ./nvidia_cudnn_frontend-*.whl cudnn-frontend/cudnn
+  du -sh "$PWD"
+  exit
+fi
+
+if [[ ${1:-} == -* ]]; then
+  sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' "$0"
+  exit 2
+fi
+
+gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1 | tr ' /' '--')
+out=${1:-${OUT:-$root/benchmarks/results/${gpu:-none}}}
+need=${2:-$root/dependencies}
+build=${GPU_CHECK_BUILD:-/tmp/tandem-gpu-build}
+total=${GPU_CHECK_SECONDS:-560}
+jobs=$(nproc)
+start=$SECONDS
+mkdir -p "$out" || exit 2
+out=$(cd "$out" && pwd)
+parts=$(mktemp -d)
+trap 'rm -rf "$parts"' EXIT
+log=$out/gpu_check.log
+: >"$log"
+: >"$parts/stages"
+
+remaining() { echo $((total - (SECONDS - start))); }
+
+# status.json from the stages so far and the test programs' own reports.
+write_status() {
+  python3 - "$parts" "$out/status.json" "${gpu:-none}" "$((SECONDS - start))" <<'PY'
+import glob, json, os, sys
+
+parts, path, gpu, seconds = sys.argv[1:]
+stages = []
+with open(os.path.join(parts, "stages"), encoding="utf-8") as f:
+    for line in f:
+        name, verdict, status, took = line.split("\t")
+        stages.append({"name": name, "verdict": verdict, "exit": int(status), "seconds": int(took)})
+programs = {}
+for report in sorted(glob.glob(os.path.join(parts, "*.gtest.json"))):
+    name = os.path.basename(report).split(".")[0]
+    p = programs.setdefault(name, {"tests": 0, "failed": 0, "skipped": 0, "failures": []})
+    try:
+        with open(report, encoding="utf-8") as f:
+            suites = json.load(f)["testsuites"]
+    except (ValueError, KeyError):
+        continue  # cut short while it was written
+    for test in (t for s in suites for t in s["testsuite"] if t["status"] == "RUN"):
+        p["tests"] += 1
+        p["skipped"] += test.get("result") == "SKIPPED"
+        if "failures" in test:
+            p["failed"] += 1
+            if len(p["failures"]) < 100:
+                p["failures"].append({"test": f"{test['classname']}.{test['name']}",
+                                      "says": test["failures"][0]["failure"][:600]})
+with open(path + ".part", "w", encoding="utf-8") as f:
+    json.dump({"gpu": gpu, "seconds": int(seconds), "stages": stages, "tests": programs}, f, indent=1)
+    f.write("\n")
+os.replace(path + ".part", path)
+PY
 }
 
-options=(-DCMAKE_BUILD_TYPE=Release -DTANDEM_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native)
-declare -A fetched=([googletest]=GOOGLETEST [benchmark]=BENCHMARK [fmt]=FMT [CLI11]=CLI11
-  [json]=NLOHMANN_JSON [cudnn-frontend]=CUDNN_FRONTEND)
-for folder in "${!fetched[@]}"; do
-  [[ -d $need/$folder ]] && options+=("-DFETCHCONTENT_SOURCE_DIR_${fetched[$folder]}=$need/$folder")
-done
-
-nvidia-smi >"$out/nvidia-smi.txt" 2>&1
-cd "$root" || exit 1
-step configure 60 cmake -S . -B "$build" -G Ninja "${options[@]}" || exit 1
-step build 240 cmake --build "$build" -j "$jobs" || exit 1
-
-tests=$build/tests
-step test_ops 90 "$tests/test_ops" --device cuda --gtest_output=json:"$out/test_ops.json"
-step test_graph 60 "$tests/test_graph" --device cuda --gtest_output=json:"$out/test_graph.json"
-step test_nn 30 "$tests/test_nn" --device cuda --gtest_output=json:"$out/test_nn.json"
-if command -v compute-sanitizer >/dev/null; then
-  for tool in memcheck racecheck; do
-    step "sanitizer-$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      "$tests/test_graph" --device cuda --gtest_filter='DeviceGraph*'
+# stage NAME LIMIT NEEDS COMMAND…: NEEDS is "gpu", a file, both, or "-".
+stage() {
+  local name=$1 limit=$2 needs=$3 began=$SECONDS status=0 verdict=ok left word
+  shift 3
+  left=$(remaining)
+  for word in $needs; do
+    if [[ $word == gpu && -z $gpu ]]; then verdict="skipped: no GPU"; fi
+    if [[ $word == /* && ! -e $word ]]; then verdict="skipped: no ${word##*/}"; fi
   done
+  if [[ $verdict == ok ]] && ((left < 5)); then verdict="skipped: no time left"; fi
+  if [[ $verdict == ok ]]; then
+    ((limit <= left)) || limit=$left
+    timeout -k 5 "$limit" "$@" >"$parts/output" 2>&1
+    status=$?
+    case $status in
+      0) ;;
+      77) verdict="skipped by itself" ;;
+      124 | 137) verdict="stopped at $limit s" ;;
+      *) verdict=failed ;;
+    esac
+    {
+      printf '\n===== %s: %s, exit %d, %d s: %s\n' "$name" "$verdict" "$status" \
+        $((SECONDS - began)) "$*"
+      # Of very long outputs the two ends.
+      if (($(wc -c <"$parts/output") > 400000)); then
+        head -c 150000 "$parts/output"
+        printf '\n… cut …\n'
+        tail -c 250000 "$parts/output"
+      else
+        cat "$parts/output"
+      fi
+    } >>"$log"
+  fi
+  printf '%-28s %s (%d s)\n' "$name" "$verdict" $((SECONDS - began)) | tee -a "$log"
+  printf '%s\t%s\t%d\t%d\n' "$name" "$verdict" "$status" $((SECONDS - began)) >>"$parts/stages"
+  write_status
+  [[ $verdict == ok ]]
+}
+
+architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 |
+  tr -d '. ')
+options=(-DCMAKE_BUILD_TYPE=Release -DTANDEM_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=${architecture:-90}"
+  -DTANDEM_BUILD_EXAMPLES=OFF)
+command -v ninja >/dev/null && options+=(-G Ninja)
+if [[ -d $need ]]; then
+  need=$(cd "$need" && pwd)
+  [[ -d $need/usr ]] && options+=("-DCMAKE_PREFIX_PATH=$need/usr")
+  declare -A fetched=([googletest]=GOOGLETEST [benchmark]=BENCHMARK [fmt]=FMT [CLI11]=CLI11
+    [json]=NLOHMANN_JSON)
+  for folder in "${!fetched[@]}"; do
+    [[ -d $need/$folder ]] &&
+      options+=("-DFETCHCONTENT_SOURCE_DIR_${fetched[$folder]}=$need/$folder")
+  done
+  [[ -e $need/cudnn-frontend/include/cudnn_frontend.h ]] &&
+    options+=("-DTANDEM_cudnn_frontend_INCLUDE_DIR=$need/cudnn-frontend/include")
 fi
-for model in lenet vgg resnet50; do
-  for layout in nchw channels_last; do
-    step "tradeoff-$model-$layout" 40 "$build/apps/tandem-tradeoff" --device cuda --model "$model" \
-      --layout "$layout" --seconds 10 --json "$out/tradeoff-$model-$layout.json"
-  done
-done
-step peers 120 env BASELINE_SECONDS=110 "$root/benchmarks/peers/gpu_baseline.sh" "$out"
 
-awk 'BEGIN { print "[" } { printf "%s  {\"step\": \"%s\", \"exit\": %d, \"seconds\": %d}",
-  (NR > 1 ? ",\n" : ""), $1, $2, $3 } END { print "\n]" }' "$out/status.txt" >"$out/status.json"
-rm -f "$out/status.txt"
-! grep -q '"exit": [1-9]' "$out/status.json"
+stage machine 20 - bash -c 'nvidia-smi; nvcc --version; python3 -c "import torch; print(torch.__version__)"; nproc; free -g'
+stage configure 90 - cmake -S "$root" -B "$build" "${options[@]}"
+# The programs first, so that something can be measured should the tests take too long to build.
+stage build 240 "$build/CMakeCache.txt" cmake --build "$build" -j "$jobs" --target \
+  tandem-tradeoff tandem-train
+tests=(cuda ops graph nn autograd benchmarks)
+stage build-tests 150 "$build/CMakeCache.txt" cmake --build "$build" -j "$jobs" --target \
+  "${tests[@]/#/test_}"
+
+at=$build/tests
+# tests_on_gpu NAME LIMIT SHARDS ARGS…
+tests_on_gpu() {
+  local name=$1 limit=$2 shards=$3
+  shift 3
+  stage "test_$name" "$limit" "gpu $at/test_$name" bash "$0" --shards "$shards" "$at/test_$name" \
+    "$@" "--gtest_output=json:$parts/test_$name.@.gtest.json" --gtest_brief=1
+}
+tests_on_gpu cuda 45 4
+tests_on_gpu ops 60 8 --device cuda
+tests_on_gpu graph 35 4 --device cuda
+tests_on_gpu nn 35 4 --device cuda
+
+tradeoff() { # NAME LIMIT ARGS…
+  local name=$1 limit=$2
+  shift 2
+  stage "tradeoff-$name" "$limit" "gpu $build/apps/tandem-tradeoff" "$build/apps/tandem-tradeoff" \
+    --device cuda "$@" --json "$out/tradeoff-$name.json"
+}
+tradeoff lenet-nchw 25 --model lenet --layout nchw --seconds 6
+tradeoff lenet-channels_last 25 --model lenet --layout channels_last --seconds 6
+tradeoff vgg-channels_last 30 --model vgg --layout channels_last --seconds 8
+tradeoff resnet50-channels_last 40 --model resnet50 --batch 64 --dtype bf16 --layout channels_last \
+  --seconds 10 --no-leave-outs
+tests_on_gpu autograd 25 4 --device cuda
+tests_on_gpu benchmarks 20 1 --device cuda
+stage train 25 "gpu $build/apps/tandem-train" "$build/apps/tandem-train" --device cuda \
+  --model lenet --mode both --quick --json "$out/train.json"
+
+# Both stand before PyTorch's figures, which may take all that is left. A minute or so each: what a
+# sanitizer does to the whole table takes hours.
+sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+for tool in memcheck racecheck; do
+  stage "sanitizer-$tool" 50 "gpu $sanitizer $at/test_cuda" bash "$0" --shards 8 "$sanitizer" \
+    --tool "$tool" --error-exitcode 9 "$at/test_cuda" --gtest_brief=1
+  stage "sanitizer-$tool-graphs" 25 "gpu $sanitizer $at/test_graph" "$sanitizer" --tool "$tool" \
+    --error-exitcode 9 "$at/test_graph" --device cuda --gtest_filter='DeviceGraph*' --gtest_brief=1
+done
+
+left=$(($(remaining) - 10))
+stage peers "$((left + 5))" gpu env BASELINE_SECONDS="$left" "$here/peers/gpu_baseline.sh" "$out"
+# Its log is in ours.
+rm -f "$out/torch_baseline.log"
+printf 'done in %d s: %s\n' $((SECONDS - start)) "$out/status.json"

@@ -87,8 +87,10 @@ def compilation(folder):
     for b in r["benchmarks"]:
         part = b["name"].split("/")
         rows.append([f"{part[1]}, {part[2]} plan cache", f"{b['capture_ms']:.2f}",
-                     f"{b['compile_ms']:.2f}", f"{b['capture_ms'] + b['compile_ms']:.2f}"])
-    return table(["step of", "capture, ms", "compile, ms", "together"], rows)
+                     f"{b['compile_ms']:.2f}", f"{b['capture_ms'] + b['compile_ms']:.2f}",
+                     f"{b['arena_bytes'] / 1e6:.1f}", f"{b['arena_bytes'] / b['arena_bound']:.3f}"])
+    return table(["step of", "capture, ms", "compile, ms", "together", "arena, MB",
+                  "times the bound"], rows)
 
 
 def ladder(name):
@@ -97,19 +99,27 @@ def ladder(name):
         if not r:
             return None
         rows = []
+        gpu = "busy_from" in r
         for a in r["arms"]:
             same = f" (= {a['same_program_as']})" if "same_program_as" in a else ""
-            cost = f"{a['capture_ms'] + a['compile_ms']:.2f}" if a["compiled"] else ""
+            costs = [a[k] for k in ("capture_ms", "compile_ms", "record_ms") if k in a]
+            device = [f"{a['busy_ms'] * 1e3:.0f}", f"{a['idle_part'] * 100:.1f}"] if gpu else []
             rows.append([a["name"] + same, spread(a["step_ms"]), spread(a["ratio_to_eager"], 3),
-                         f"{a['host_ms'] * 1e3:.0f}", f"{a['launches']:.0f}",
-                         f"{a['allocations']:.0f}", f"{a['peak_bytes'] / 1e6:.1f}", cost])
-        text = table(["arm", "step, ms", "times eager", "host, us", "launches", "allocations",
+                         f"{a['host_ms'] * 1e3:.0f}", *device, f"{a['launches']:.0f}",
+                         f"{a['allocations']:.0f}", f"{a['peak_bytes'] / 1e6:.1f}",
+                         f"{sum(costs):.2f}" if costs else ""])
+        text = table(["arm", "step, ms", "times eager", "host, us",
+                      *(["busy, us", "idle, %"] if gpu else []), "launches", "allocations",
                       "peak, MB", "capture + compile, ms"], rows)
         f = r["forecast"]
+        said = (f"the device busy for {f['kernel_ms']:.3f} of {f['step_ms']:.3f} ms "
+                f"(idle {f['host_part'] * 100:.1f} %). Busy times are from {r['busy_from']}."
+                if gpu else
+                f"{f['kernel_ms']:.2f} ms inside kernels, {f['host_ms']:.3f} ms "
+                f"({f['host_part'] * 100:.1f} %) outside.")
         command = re.sub(r"^\S*/| --json \S+", "", r["command"])
         return (f"`{command}`: {r['rounds']} rounds, medians [95 % interval].\n"
-                f"\n{text}\n\nForecast from the eager profile: {f['bound']}, {f['kernel_ms']:.2f} ms "
-                f"inside kernels, {f['host_ms']:.3f} ms ({f['host_part'] * 100:.1f} %) outside.")
+                f"\n{text}\n\nForecast from the eager profile: {f['bound']}, {said}")
     return render
 
 
@@ -124,6 +134,16 @@ def torch(folder):
                          spread(m["over_torch"][k], 3)])
     rounds = len(next(iter(next(iter(r["models"].values()))["ms"].values()))["rounds"])
     text = table(["net", "", "step, ms", "times PyTorch's best"], rows)
+    e1 = r["models"].get("lenet", {}).get("ms", {})
+    plain = e1.get("torch eager nchw")
+    for mode, target in (("eager", 0.75), ("compiled", 0.55)) if plain else ():
+        # The layout that people get when they ask for none, and the better of both.
+        same = e1[f"tandem {mode} nchw"]["median"] / plain["median"]
+        best = (min(e1[f"tandem {mode} {l}"]["median"] for l in ("nchw", "channels_last")) /
+                min(e1[f"torch eager {l}"]["median"] for l in ("nchw", "channels_last")))
+        verdict = [f"{'met' if x <= target else 'missed'} ({x:.2f})" for x in (same, best)]
+        text += (f"\n\nE1 {mode}, target {target:.2f}: {verdict[0]} against PyTorch in its default "
+                 f"layout, {verdict[1]} best layout against best layout.")
     warning = f"\n\n**Warning:** {r['warning']}" if "warning" in r else ""
     return f"PyTorch {r['torch']}, {rounds} rounds in turn.\n\n{text}{warning}"
 

@@ -23,7 +23,8 @@ check() { # ROOT
       lib = "core ops autograd graph nn data io"
       sees["tandem"] = lib
       sees["apps"] = lib " tandem benchmarks"  # the tradeoff program is a face of benchmarks/tradeoff
-      sees["python"] = sees["benchmarks"] = sees["examples"] = lib " tandem"
+      sees["python"] = lib " tandem benchmarks"  # so is tandem.tradeoff
+      sees["benchmarks"] = sees["examples"] = lib " tandem"
       sees["tests"] = lib " tandem cpu cuda apps benchmarks"
       for (f in sees) {
         n = split(sees[f] " " f, list, " ")

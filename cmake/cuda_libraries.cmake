@@ -17,12 +17,12 @@ function(tandem_cuda_roots out)
     endforeach()
   endif()
   list(APPEND roots $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
-  find_program(TANDEM_PYTHON python3)
-  mark_as_advanced(TANDEM_PYTHON)
+  find_program(TANDEM_PYTHON3 python3)
+  mark_as_advanced(TANDEM_PYTHON3)
   set(wheels "")
-  if(TANDEM_PYTHON)
+  if(TANDEM_PYTHON3)
     execute_process(
-      COMMAND ${TANDEM_PYTHON} -c "import nvidia; print(';'.join(nvidia.__path__))"
+      COMMAND ${TANDEM_PYTHON3} -c "import nvidia; print(';'.join(nvidia.__path__))"
       OUTPUT_VARIABLE wheels ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
   endif()
   # Wheels for CUDA 12 have a folder for each library, those for 13 share one; cuDNN and NCCL have
@@ -122,11 +122,11 @@ if(tandem_have_cudnn)
   list(APPEND tandem_cuda_roots ${unpacked})
   find_path(TANDEM_cudnn_frontend_INCLUDE_DIR cudnn_frontend.h HINTS ${tandem_cuda_roots}
             PATH_SUFFIXES include)
-  if(NOT TANDEM_cudnn_frontend_INCLUDE_DIR AND TANDEM_PYTHON)
+  if(NOT TANDEM_cudnn_frontend_INCLUDE_DIR AND TANDEM_PYTHON3)
     message(STATUS "cudnn-frontend is not installed: fetching its wheel "
                    "nvidia-cudnn-frontend ${tandem_cudnn_frontend_wheel}")
     execute_process(
-      COMMAND ${TANDEM_PYTHON} -m pip download --quiet --disable-pip-version-check --no-deps
+      COMMAND ${TANDEM_PYTHON3} -m pip download --quiet --disable-pip-version-check --no-deps
               --only-binary :all: --dest ${unpacked}
               nvidia-cudnn-frontend==${tandem_cudnn_frontend_wheel}
       RESULT_VARIABLE failed ERROR_VARIABLE why OUTPUT_QUIET)

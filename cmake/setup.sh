@@ -31,7 +31,7 @@ as_root() {
 build_packages=(g++ cmake ninja-build libdnnl-dev libfmt-dev libcli11-dev nlohmann-json3-dev
   zlib1g-dev)
 test_packages=(libgtest-dev libbenchmark-dev)
-python_packages=("pybind11>=2.12" "numpy>=1.22" pytest mypy)
+python_packages=("pybind11>=2.12" "numpy>=1.22" pytest mypy tqdm tensorboard matplotlib)
 
 # need PACKAGE…: installs those that are missing (Debian, Ubuntu); elsewhere says what to install.
 need() {
@@ -116,15 +116,16 @@ build() {
 python_environment() {
   local env=$1/venv
   local python=$env/bin/python
-  if [[ ! -e $env/.ready ]]; then
+  if [[ $(cat "$env/.ready" 2>/dev/null) != "${python_packages[*]}" ]]; then
     if ! command -v python3 >/dev/null; then need python3; fi
     python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
     python3 -c 'import os, sysconfig as s; exit(not os.path.exists(s.get_path("include") + "/Python.h"))' ||
       need python3-dev
     say "Making a virtual environment in ${env#"$root"/}"
-    python3 -m venv "$env" >&2
-    "$python" -m pip install --quiet --disable-pip-version-check "${python_packages[@]}" >&2
-    touch "$env/.ready"
+    python3 -m venv "$env" >&2 || return 1
+    "$python" -m pip install --quiet --disable-pip-version-check "${python_packages[@]}" >&2 ||
+      return 1
+    echo "${python_packages[*]}" >"$env/.ready"
   fi
   echo "$python"
 }

@@ -20,26 +20,39 @@ function(tandem_test name)
   add_test(NAME ${name} COMMAND test_${name} ${test_ARGS})
   # Several tests share the cores: waiting threads must sleep, not spin.
   set_tests_properties(${name} PROPERTIES TIMEOUT 1500 LABELS unit
-    ENVIRONMENT "OMP_WAIT_POLICY=passive;ASAN_OPTIONS=detect_stack_use_after_return=1;UBSAN_OPTIONS=print_stacktrace=1")
+    ENVIRONMENT "OMP_WAIT_POLICY=passive;ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
 
 if(top)
   tandem_test(tandem SOURCES ${top})
 endif()
-foreach(folder core ops cpu autograd graph nn data io apps benchmarks)
+foreach(folder core ops cpu autograd graph nn data benchmarks)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS tests/${folder}/*.cpp)
   if(sources)
     tandem_test(${folder} SOURCES ${sources})
   endif()
 endforeach()
 
+if(TARGET tandem-train AND TARGET tandem-tradeoff)
+  file(GLOB sources CONFIGURE_DEPENDS tests/apps/*.cpp)
+  tandem_test(apps SOURCES ${sources})
+  target_compile_definitions(test_apps PRIVATE TANDEM_APPS="${CMAKE_BINARY_DIR}/apps")
+  add_dependencies(test_apps tandem-train tandem-tradeoff)
+endif()
+if(tandem_have_onednn)
+  target_compile_definitions(test_cpu PRIVATE TANDEM_HAS_ONEDNN)
+endif()
+
 # What is said of every device is tested on each: these programs take --device.
-set(tandem_device_tests ops autograd graph nn)
+set(tandem_device_tests ops autograd graph nn benchmarks)
 
 # On a GPU. Skipped where there is none.
 if(tandem_have_cuda)
   file(GLOB sources CONFIGURE_DEPENDS tests/cuda/test_*.cpp tests/cuda/*.cu)
   list(FILTER sources EXCLUDE REGEX "/emulation_[^/]*$")
+  if(NOT tandem_have_nvrtc)
+    list(FILTER sources EXCLUDE REGEX "/test_nvrtc\\.cpp$")
+  endif()
   tandem_test(cuda SOURCES ${sources})
   target_compile_options(test_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${tandem_cuda_flags}>")
   target_include_directories(test_cuda SYSTEM PRIVATE ${TANDEM_cudart_INCLUDE_DIR})
@@ -70,7 +83,10 @@ endif()
 set(arrows ${CMAKE_CURRENT_SOURCE_DIR}/cmake/check_arrows.sh)
 add_test(NAME arrows COMMAND ${arrows} ${CMAKE_CURRENT_SOURCE_DIR})
 add_test(NAME arrows_self_test COMMAND ${arrows} --self-test)
-set_tests_properties(arrows arrows_self_test PROPERTIES LABELS style)
+set(docs ${CMAKE_CURRENT_SOURCE_DIR}/cmake/check_docs.sh)
+add_test(NAME docs COMMAND ${docs} ${CMAKE_CURRENT_SOURCE_DIR})
+add_test(NAME docs_self_test COMMAND ${docs} --self-test)
+set_tests_properties(arrows arrows_self_test docs docs_self_test PROPERTIES LABELS style)
 
 # The installed package, used by a project outside this tree. A sanitized library would need a
 # sanitized user.

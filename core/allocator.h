@@ -8,6 +8,7 @@ namespace tandem {
 
 inline constexpr std::size_t kAlignment = 256;
 
+/// The next multiple of `a`.
 constexpr std::size_t align_up(std::size_t n, std::size_t a = kAlignment) {
   return (n + a - 1) / a * a;
 }

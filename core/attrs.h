@@ -3,8 +3,8 @@
 //   struct PoolAttrs {
 //     Dims kernel, stride;
 //     static constexpr auto fields() {
-//       return std::tuple{Field{"kernel", &PoolAttrs::kernel}, Field{"stride",
-//       &PoolAttrs::stride}};
+//       return std::tuple{Field{"kernel", &PoolAttrs::kernel},
+//                         Field{"stride", &PoolAttrs::stride}};
 //     }
 //   };
 //
@@ -20,6 +20,7 @@
 
 namespace tandem {
 
+/// One field of an attribute struct.
 template <class S, class M>
 struct Field {
   const char* name;
@@ -153,6 +154,7 @@ struct AttrOperations {
 
 }  // namespace detail
 
+/// The AttrType of attribute struct A.
 template <class A>
 inline constexpr AttrType attr_type_v = {
     detail::AttrOperations<A>::equal, detail::AttrOperations<A>::hash,

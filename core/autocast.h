@@ -28,6 +28,7 @@ struct AutocastMode {
 
 /// This thread's mode. Both run modes read it; it is part of every compiled program's signature.
 AutocastMode autocast_mode();
+/// TypeError if it is on with a dtype other than bf16 and f16. Autocast does it for a scope.
 void set_autocast_mode(AutocastMode mode);
 
 /// Autocasting for a scope; `on` = false suspends it in a part of one. The backward pass is not

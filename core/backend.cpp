@@ -8,7 +8,8 @@ std::string Device::str() const {
   return is_cpu() ? "cpu" : "cuda:" + std::to_string(index);
 }
 
-Device Device::parse(std::string_view s) {
+Device Device::parse(std::string_view s, SrcLoc loc) {
+  const ErrorSite at(loc);
   if (s == "cpu") return {};
   if (s == "cuda") return {DeviceType::cuda, 0};
   if (s.starts_with("cuda:")) {

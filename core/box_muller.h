@@ -21,6 +21,7 @@ TANDEM_HD inline float log_positive(float x) {
   return static_cast<float>(e) * 0.693147181f + 2.0f * s * series;
 }
 
+/// Standard normal variates z0 and z1 from the random words a and b.
 TANDEM_HD inline void box_muller(unsigned a, unsigned b, float& z0, float& z1) {
   // In [2^-32, 1], so that the logarithm is finite.
   const float u = static_cast<float>(static_cast<int>(a >> 1)) * 0x1p-31f + 0x1p-32f;

@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/source.h"
+
 namespace tandem {
 
 /// Where a tensor lies and its ops run.
@@ -18,14 +20,16 @@ struct Device {
   bool is_cuda() const { return type == DeviceType::cuda; }
   std::string str() const;  // "cpu", "cuda:0"
   /// Parses "cpu", "cuda", "cuda:1". Throws DeviceError.
-  static Device parse(std::string_view s);
+  static Device parse(std::string_view s, SrcLoc loc = SrcLoc::current());
   friend bool operator==(const Device&, const Device&) = default;
 };
 
+/// Host memory.
 inline constexpr Device kCPU{};
 
 /// The device new tensors are created on when none is named (per thread; the CPU at first).
 Device default_device();
+/// The device need not be there: the first tensor made on it says so (DeviceError).
 void set_default_device(Device d);
 
 }  // namespace tandem

@@ -15,12 +15,11 @@ using detail::thread_state;
 
 namespace {
 
-const PreparedOp& prepare_inputs(const OpDef& op, Inputs in, AttrRef attrs) {
+const PreparedOp& prepare_inputs(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc) {
   InlineArray<const TensorDesc*, 8> descs(in.size());
   for (std::size_t i = 0; i < in.size(); ++i) {
-    if (!in[i]->defined()) [[unlikely]] {
-      fail(op.name, fmt::format("input {} is an undefined tensor", i));
-    }
+    if (!in[i]->defined()) [[unlikely]]
+      tandem::detail::refuse_undefined(op.name, i, in.size(), loc);
     descs[i] = &in[i]->desc();
   }
   return prepare(op, {descs.data(), in.size()}, attrs);
@@ -33,15 +32,9 @@ bool wants_grad(Inputs in) {
   return false;
 }
 
-// The capture a call belongs to: this thread's, or that of a symbolic input of a program being
-// declared with graph::Graph.
+// The capture a call belongs to.
 Interceptor* find_interceptor(Inputs in) {
-  if (thread_state.interceptor) return thread_state.interceptor;
-  for (const Tensor* t : in) {
-    const Storage& s = *t->impl()->storage;
-    if (s.is_symbolic()) return dynamic_cast<Interceptor*>(s.trace().get());
-  }
-  return nullptr;
+  return thread_state.interceptor ? thread_state.interceptor : declaring_interceptor(in);
 }
 
 void check_finite(const PreparedOp& op, const Tensor& t, const std::string& which) {
@@ -72,6 +65,14 @@ void note_mutations(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
 }
 
 }  // namespace
+
+Interceptor* declaring_interceptor(Inputs in) {
+  for (const Tensor* t : in) {
+    const Storage& s = *t->impl()->storage;
+    if (s.is_symbolic()) return dynamic_cast<Interceptor*>(s.trace().get());
+  }
+  return nullptr;
+}
 
 const PreparedOp& prepare(const OpDef& op, std::span<const TensorDesc* const> in, AttrRef attrs) {
   return detail::PlanCache::local().get(op, in, attrs);
@@ -143,7 +144,7 @@ Outputs call(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc) {
     return call_autocast(op, in, attrs, loc);
   }
   const ErrorSite at(loc);
-  const PreparedOp& p = prepare_inputs(op, in, attrs);
+  const PreparedOp& p = prepare_inputs(op, in, attrs, loc);
   const bool tape = thread_state.grad_enabled && op.vjp && wants_grad(in);
   if (!p.mutated.empty() && thread_state.grad_enabled && wants_grad(in)) {
     hooks::check_mutation(p, in);
@@ -165,7 +166,7 @@ void call_inplace(const OpDef& op, std::initializer_list<const Tensor*> inputs, 
                   const SrcLoc& loc) {
   const ErrorSite at(loc);
   const Inputs in(inputs.begin(), inputs.size());
-  const PreparedOp& p = prepare_inputs(op, in, attrs);
+  const PreparedOp& p = prepare_inputs(op, in, attrs, loc);
   if (p.out.size() != 1 || !(p.out[0] == in[0]->desc()) || !p.mutated.empty() ||
       op.traits.kind != OpKind::elementwise) {
     fail<InternalError>(op.name, "cannot run in place",

@@ -44,6 +44,7 @@ namespace dispatch {
 /// Runs (or records) `op`: infer -> plan -> allocate -> launch -> tape. Inputs must be defined.
 Outputs call(const OpDef& op, Inputs in, AttrRef attrs, const SrcLoc& loc);
 
+/// The same for inputs that are listed.
 inline Outputs call(const OpDef& op, std::initializer_list<const Tensor*> in, AttrRef attrs,
                     const SrcLoc& loc) {
   return call(op, Inputs(in.begin(), in.size()), attrs, loc);
@@ -63,6 +64,9 @@ void execute_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc);
 
 /// This thread's interceptor, or null.
 Interceptor* interceptor();
+/// The one a call with these inputs meets where this thread has none: that of a program being
+/// declared (graph::Graph), when an input is one of its values; else null.
+Interceptor* declaring_interceptor(Inputs in);
 
 /// Makes `i` this thread's interceptor until the end of the scope; null: none.
 class InterceptorScope {
@@ -76,15 +80,17 @@ class InterceptorScope {
   Interceptor* saved_;
 };
 
-/// What the plan cache holds and did.
+/// What this thread's plan cache holds and did.
 struct PlanCacheStats {
   std::uint64_t entries = 0, misses = 0;
 };
+/// Since the thread began.
 PlanCacheStats plan_cache_stats();
 /// Drops every plan no program holds.
 void clear_plan_cache();
 
-/// After every eager operation, throw ValueError naming op and line if an output has a NaN or Inf.
+/// After every operation this thread runs, eager or of a compiled program, throw ValueError naming
+/// op and line if an output has a NaN or Inf.
 bool anomaly_mode();
 void set_anomaly_mode(bool on);
 
@@ -94,28 +100,26 @@ void set_anomaly_mode(bool on);
 bool grad_enabled();
 void set_grad_enabled(bool on);
 
-/// No op of this thread is put on the tape until the end of the scope.
-class NoGrad {
+/// Whether ops of this thread are put on the tape, until the end of the scope.
+class GradMode {
  public:
-  NoGrad() : saved_(grad_enabled()) { set_grad_enabled(false); }
-  ~NoGrad() { set_grad_enabled(saved_); }
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
+  explicit GradMode(bool on) : saved_(grad_enabled()) { set_grad_enabled(on); }
+  ~GradMode() { set_grad_enabled(saved_); }
+  GradMode(const GradMode&) = delete;
+  GradMode& operator=(const GradMode&) = delete;
 
  private:
   bool saved_;
 };
 
-/// Ops are put on the tape again, inside of a NoGrad scope.
-class EnableGrad {
- public:
-  EnableGrad() : saved_(grad_enabled()) { set_grad_enabled(true); }
-  ~EnableGrad() { set_grad_enabled(saved_); }
-  EnableGrad(const EnableGrad&) = delete;
-  EnableGrad& operator=(const EnableGrad&) = delete;
+/// No op of this thread is put on the tape until the end of the scope.
+struct NoGrad : GradMode {
+  NoGrad() : GradMode(false) {}
+};
 
- private:
-  bool saved_;
+/// Ops are put on the tape again, inside of a NoGrad scope.
+struct EnableGrad : GradMode {
+  EnableGrad() : GradMode(true) {}
 };
 
 namespace hooks {

@@ -1,6 +1,8 @@
 #include "core/dtype.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
 
 #include <fmt/format.h>
 
@@ -29,6 +31,19 @@ DType promote(DType tensor, const Scalar& s) {
     case Scalar::Kind::real: break;
   }
   return is_floating(tensor) ? tensor : DType::f32;
+}
+
+bool Scalar::fits(DType t) const {
+  if (kind_ == Kind::none || kind_ == Kind::boolean || is_floating(t) || t == DType::boolean) {
+    return true;
+  }
+  const double v = kind_ == Kind::real ? std::trunc(d_) : 0;  // NaN fits nowhere
+  switch (t) {
+    case DType::u8: return kind_ == Kind::real ? v >= 0 && v <= 255 : i_ >= 0 && i_ <= 255;
+    case DType::i32:
+      return kind_ == Kind::real ? v >= -0x1p31 && v < 0x1p31 : i_ >= INT32_MIN && i_ <= INT32_MAX;
+    default: return kind_ == Kind::integer || (v >= -0x1p63 && v < 0x1p63);
+  }
 }
 
 std::string Scalar::str() const {

@@ -11,25 +11,38 @@ namespace tandem {
 enum class DType : std::uint8_t { f32, f64, f16, bf16, i32, i64, u8, boolean };
 inline constexpr int kNumDTypes = 8;
 
+/// Bytes of one element.
 constexpr std::size_t size_of(DType t) {
   constexpr std::size_t sizes[kNumDTypes] = {4, 8, 2, 2, 4, 8, 1, 1};
   return sizes[static_cast<int>(t)];
 }
 
+/// "f32", …, "bool".
 constexpr const char* name_of(DType t) {
   constexpr const char* names[kNumDTypes] = {"f32", "f64", "f16", "bf16",
                                              "i32", "i64", "u8",  "bool"};
-  return names[static_cast<int>(t)];
+  return static_cast<int>(t) < kNumDTypes ? names[static_cast<int>(t)] : "no type";
 }
 
+/// Kinds of types. Integral counts bool, low precision is f16 and bf16.
 constexpr bool is_floating(DType t) {
   return t <= DType::bf16;
 }
 constexpr bool is_integral(DType t) {
   return t >= DType::i32;
-}  // counts bool
+}
 constexpr bool is_low_precision(DType t) {
   return t == DType::f16 || t == DType::bf16;
+}
+
+/// The largest finite number of a floating type.
+constexpr double max_of(DType t) {
+  switch (t) {
+    case DType::f16: return 65504;
+    case DType::bf16: return 0x1.fep127;
+    case DType::f32: return 0x1.fffffep127;
+    default: return 0x1.fffffffffffffp1023;
+  }
 }
 
 /// The type of `a op b` for two tensors. Table in docs/types.md: floating beats integral beats
@@ -50,6 +63,7 @@ template <> struct dtype_of<std::uint8_t> { static constexpr DType value = DType
 template <> struct dtype_of<bool>         { static constexpr DType value = DType::boolean; };
 // clang-format on
 
+/// A type as a value, for visit_dtype.
 template <class T>
 struct type_tag {
   using type = T;

@@ -46,10 +46,12 @@ class AutogradError : public Error {
  public:
   using Error::Error;
 };
-/// A program cannot be captured, or a compiled one was used outside its signature.
+/// A program cannot be captured, or a compiled one was used outside its signature. A capture in
+/// progress fails by it even if the function catches it: eagerly there would have been none, so
+/// what the function did then is not what it does eagerly.
 class CaptureError : public Error {
  public:
-  using Error::Error;
+  explicit CaptureError(const std::string& what);
 };
 /// A file or a stream of bytes is missing, truncated or not what it says it is.
 class DataError : public Error {

@@ -27,10 +27,17 @@ template <> struct wrap_type<long> { using type = unsigned long; };
 template <> struct wrap_type<long long> { using type = unsigned long long; };
 template <class T> using wrap_t = typename wrap_type<T>::type;
 
-template <class T> inline constexpr bool is_float_v = false;
-template <> inline constexpr bool is_float_v<float> = true;
-template <> inline constexpr bool is_float_v<double> = true;
 // clang-format on
+
+/// x < 0, without a comparison that compilers call pointless where T has no sign.
+template <class T>
+TANDEM_HD constexpr bool is_negative(T x) {
+  if constexpr (static_cast<T>(-1) < T(0)) {
+    return x < T(0);
+  } else {
+    return false;
+  }
+}
 
 }  // namespace detail
 
@@ -43,7 +50,11 @@ namespace math {
 using detail::bits_float;
 using detail::float_bits;
 
-inline constexpr float kInfinity = __builtin_inff();
+// No constant: NVRTC has no name for it.
+TANDEM_HD inline float infinity() {
+  return bits_float(0x7f800000u);
+}
+
 // ln 2 in two parts; the first has 9 bits, so multiples of it up to 2^15 are exact.
 inline constexpr float kLn2Hi = 0.693359375f, kLn2Lo = -2.12194440054690583e-4f;
 
@@ -94,8 +105,8 @@ TANDEM_HD inline float log_normal(float x, float shift) {
 TANDEM_HD inline float log(float x) {
   const bool tiny = x < 1.17549435e-38f;
   const float y = log_normal(tiny ? x * 8388608.0f : x, tiny ? 23.0f : 0.0f);
-  const float edge = x == 0.0f ? -kInfinity : (x == kInfinity ? x : bits_float(0x7fc00000u));
-  return (x > 0.0f) & (x < kInfinity) ? y : edge;
+  const float edge = x == 0.0f ? -infinity() : (x == infinity() ? x : bits_float(0x7fc00000u));
+  return (x > 0.0f) & (x < infinity()) ? y : edge;
 }
 TANDEM_HD inline double log(double x) {
   return ::log(x);
@@ -106,7 +117,7 @@ TANDEM_HD inline float log1p(float x) {
   // What rounding 1 + x lost, put back to first order.
   const float lost = x > 1.0f ? 1.0f - (u - x) : x - (u - 1.0f);
   const float y = log(u) + lost / u;
-  return (x == 0.0f) | (x == kInfinity) ? x : (x == -1.0f ? -kInfinity : y);
+  return (x == 0.0f) | (x == infinity()) ? x : (x == -1.0f ? -infinity() : y);
 }
 /// log(1 + x) for x in [0, 1]; NaN of NaN.
 TANDEM_HD inline float log1p_unit(float x) {
@@ -202,10 +213,17 @@ TANDEM_HD inline T sigmoid(T x) {
   return (x < T(0) ? e : T(1)) / (T(1) + e);
 }
 
+/// begin + i * step. The product may overflow on the way to a result that does not.
+template <class T>
+TANDEM_HD inline T place_in_range(T begin, T step, long long i) {
+  using W = detail::wrap_t<T>;
+  return static_cast<T>(static_cast<W>(begin) + static_cast<W>(i) * static_cast<W>(step));
+}
+
 template <class T>
 TANDEM_HD inline T int_pow(T base, T n) {
   using W = detail::wrap_t<T>;
-  if (n < T(0)) {  // the quotient 1 / base^-n, truncated
+  if (detail::is_negative(n)) {  // the quotient 1 / base^-n, truncated
     if (base == T(1)) return T(1);
     return base == T(-1) ? (n % T(2) == T(0) ? T(1) : T(-1)) : T(0);
   }
@@ -215,6 +233,43 @@ TANDEM_HD inline T int_pow(T base, T n) {
     b = static_cast<W>(b * b);
   }
   return static_cast<T>(r);
+}
+
+template <class T>
+struct Division {
+  T quotient, rest;
+};
+
+/// a / b rounded down, and what that leaves: of b's sign, as in Python. Of integers, both are 0
+/// where b is, and the smallest number over -1 wraps. Floats by way of fmod, which is exact on
+/// every device: a quotient that rounds up to a whole number is not one too large. inf, NaN and the
+/// signs of zeros are as in NumPy.
+template <class T>
+TANDEM_HD inline Division<T> floor_division(T a, T b) {
+  if constexpr (detail::is_float_v<T>) {
+    T rest = ::fmod(a, b);
+    if (b == T(0)) return {a / b, rest};
+    T quotient = (a - rest) / b;
+    if (rest == T(0)) {
+      rest = ::copysign(T(0), b);
+    } else if ((b < T(0)) != (rest < T(0))) {
+      rest += b;
+      quotient -= T(1);
+    }
+    if (quotient == T(0)) return {::copysign(T(0), a / b), rest};
+    const T below = ::floor(quotient);
+    return {quotient - below > T(0.5) ? below + T(1) : below, rest};
+  } else {
+    if (b == T(0)) return {T(0), T(0)};
+    if constexpr (static_cast<T>(-1) < T(0)) {
+      // Processors stop at the smallest number over -1.
+      using W = detail::wrap_t<T>;
+      if (b == T(-1)) return {static_cast<T>(W(0) - static_cast<W>(a)), T(0)};
+    }
+    const T quotient = static_cast<T>(a / b), rest = static_cast<T>(a % b);
+    const bool above = rest != T(0) && detail::is_negative(rest) != detail::is_negative(b);
+    return {static_cast<T>(quotient - (above ? 1 : 0)), static_cast<T>(above ? rest + b : rest)};
+  }
 }
 
 }  // namespace math
@@ -235,13 +290,13 @@ struct abs {
   template <class T>
   TANDEM_HD static T apply(T x, const T*) {
     if constexpr (detail::is_float_v<T>) return ::fabs(x);
-    return x < T(0) ? neg::apply(x, static_cast<const T*>(nullptr)) : x;
+    return detail::is_negative(x) ? neg::apply(x, static_cast<const T*>(nullptr)) : x;
   }
 };
 struct sign {  // NaN stays NaN
   template <class T>
   TANDEM_HD static T apply(T x, const T*) {
-    return x > T(0) ? T(1) : (x < T(0) ? T(-1) : x);
+    return x > T(0) ? T(1) : (detail::is_negative(x) ? T(-1) : x);
   }
 };
 struct floor {
@@ -426,6 +481,18 @@ struct pow {
     } else {
       return math::int_pow(a, b);
     }
+  }
+};
+struct floor_divide {
+  template <class T>
+  TANDEM_HD static T apply(T a, T b, const T*) {
+    return math::floor_division(a, b).quotient;
+  }
+};
+struct remainder {
+  template <class T>
+  TANDEM_HD static T apply(T a, T b, const T*) {
+    return math::floor_division(a, b).rest;
   }
 };
 struct maximum {  // NaN if either is

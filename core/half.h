@@ -102,10 +102,77 @@ struct compute_type<BFloat16> {
 template <class T>
 using compute_t = typename compute_type<T>::type;
 
-/// Value conversion between any two element types, by way of float for the 16-bit ones.
+namespace detail {
+
+// clang-format off
+template <class T> inline constexpr bool is_float_v = false;
+template <> inline constexpr bool is_float_v<float> = true;
+template <> inline constexpr bool is_float_v<double> = true;
+template <class T> inline constexpr bool is_bool_v = false;
+template <> inline constexpr bool is_bool_v<bool> = true;
+// clang-format on
+
+// Towards zero. C++ leaves open what becomes of values that do not fit, and processors differ: here
+// they give the nearest that does, NaN gives 0. Without branches, so that loops vectorise.
+template <class To, class From>
+TANDEM_HD inline To to_integer(From v) {
+  constexpr bool has_sign = static_cast<To>(-1) < To(0);
+  constexpr int bits = 8 * static_cast<int>(sizeof(To)) - (has_sign ? 1 : 0);
+  constexpr int precision = sizeof(From) == 4 ? 24 : 53;
+  constexpr To most = static_cast<To>(~0ull >> (64 - bits));
+  constexpr To least = has_sign ? static_cast<To>(-most - 1) : To(0);
+  constexpr From end = static_cast<From>(1ull << (bits - 1)) * From(2);
+  // The largest that can be converted.
+  constexpr From last = bits <= precision ? static_cast<From>(most)
+                                          : end - end / static_cast<From>(1ull << precision);
+  From inside = v > static_cast<From>(least) ? v : static_cast<From>(least);
+  inside = inside < last ? inside : last;
+  const To r = static_cast<To>(inside);
+  return v >= end ? most : (v == v ? r : To(0));
+}
+
+// The float next to v, or the one of its two neighbours whose last bit is set: rounding that once
+// more to 16 bits gives what rounding v at once does. (Boldo, Melquiond: Emulation of FMA and
+// correctly rounded sums, 2008.)
+TANDEM_HD inline float to_odd_float(double v) {
+  const float f = static_cast<float>(v);
+  const double back = static_cast<double>(f);
+  if (back == v || !(v == v)) return f;
+  unsigned u = float_bits(f);
+  if (v < 0 ? back < v : back > v) --u;  // towards zero
+  return bits_float(u | 1u);
+}
+TANDEM_HD inline float to_odd_float(long long v) {
+  // Odd already at bit 11 where a double would have to round: it has 53 bits.
+  const bool wide = v >= (1ll << 53) || v <= -(1ll << 53);
+  const long long kept = wide ? (v & ~0x7ffll) | ((v & 0x7ff) != 0 ? 0x800 : 0) : v;
+  return to_odd_float(static_cast<double>(kept));
+}
+
+template <class T>
+inline constexpr bool is_16_bit_v = false;
+template <>
+inline constexpr bool is_16_bit_v<Half> = true;
+template <>
+inline constexpr bool is_16_bit_v<BFloat16> = true;
+
+}  // namespace detail
+
+/// Value conversion between any two element types, rounded once. From floating to integral:
+/// towards zero, to the nearest that the type holds, NaN to 0.
 template <class To, class From>
 TANDEM_HD inline To convert(From v) {
-  return static_cast<To>(static_cast<compute_t<To>>(static_cast<compute_t<From>>(v)));
+  using detail::is_bool_v, detail::is_float_v;
+  const auto x = static_cast<compute_t<From>>(v);
+  if constexpr (is_float_v<compute_t<From>> && !is_float_v<compute_t<To>> && !is_bool_v<To>) {
+    return detail::to_integer<To>(x);
+  } else if constexpr (detail::is_16_bit_v<To> && sizeof(From) == 8 && is_float_v<From>) {
+    return static_cast<To>(detail::to_odd_float(x));
+  } else if constexpr (detail::is_16_bit_v<To> && sizeof(From) >= 4 && !is_float_v<From>) {
+    return static_cast<To>(detail::to_odd_float(static_cast<long long>(x)));
+  } else {
+    return static_cast<To>(static_cast<compute_t<To>>(x));
+  }
 }
 
 }  // namespace tandem

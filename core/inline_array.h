@@ -6,19 +6,20 @@
 
 namespace tandem {
 
+/// n elements, made when n is known; a heap block only beyond N. Not copied.
 template <class T, std::size_t N>
 class InlineArray {
  public:
   InlineArray() = default;
-  explicit InlineArray(std::size_t n) { resize(n); }
+  explicit InlineArray(std::size_t n) { allocate(n); }
   InlineArray(const InlineArray&) = delete;
   InlineArray& operator=(const InlineArray&) = delete;
 
   /// Elements are value-initialised; what was there is lost.
   void resize(std::size_t n) {
-    size_ = n;
-    if (n > N) heap_ = std::make_unique<T[]>(n);
-    data_ = n > N ? heap_.get() : inline_;
+    for (T& x : inline_) x = T();
+    heap_.reset();
+    allocate(n);
   }
   std::size_t size() const { return size_; }
   T* data() { return data_; }
@@ -33,6 +34,12 @@ class InlineArray {
   operator std::span<const T>() const { return {data_, size_}; }
 
  private:
+  void allocate(std::size_t n) {
+    size_ = n;
+    if (n > N) heap_ = std::make_unique<T[]>(n);
+    data_ = n > N ? heap_.get() : inline_;
+  }
+
   T inline_[N] = {};
   std::unique_ptr<T[]> heap_;
   T* data_ = inline_;

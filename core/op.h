@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,7 +19,7 @@ class Stream;
 
 // ---------------------------------------------------------------------------------- kernels
 
-/// How a result may differ from that of the same op run by another plan.
+/// How a result may differ from that of the same ops run by other plans.
 enum class Exactness : std::uint8_t { exact, reassociating, approximate };
 const char* name_of(Exactness e);
 
@@ -38,7 +39,10 @@ class Plan : public RefCounted {
 
   std::size_t workspace_bytes = 0;
   bool capturable = true;  // may be part of a device graph
-  Exactness exactness = Exactness::exact;
+  /// How a result may differ if the kernel applies the op's epilogue (the `relu` among its
+  /// attributes) before it stores it, from that of the ops one after the other. The same with and
+  /// without the epilogue. Nothing: there is none, or nothing is gained by it.
+  std::optional<Exactness> epilogue = {};
   std::string name;  // of the kernel: "onednn:brgconv_avx512", "cpu:elementwise"
 };
 

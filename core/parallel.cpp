@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <string>
+#include <thread>
 
 #include "core/error.h"
 
@@ -18,8 +19,15 @@ int hardware_threads() {
 
 std::atomic<int> detail::thread_setting{hardware_threads()};
 
+int max_threads() {
+  return std::max(64, 8 * static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 void set_num_threads(int n) {
-  if (n < 1) fail("set_num_threads", "needs at least one thread", std::to_string(n), ">= 1");
+  if (n < 1 || n > max_threads()) {
+    fail("set_num_threads", "the number of threads is out of range", std::to_string(n),
+         "1 to " + std::to_string(max_threads()));
+  }
 #ifdef TANDEM_OPENMP
   omp_set_num_threads(n);  // oneDNN asks OpenMP
   detail::thread_setting = n;

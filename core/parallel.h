@@ -18,8 +18,10 @@ extern std::atomic<int> thread_setting;
 inline int num_threads() {
   return detail::thread_setting.load(std::memory_order_relaxed);
 }
-/// Throws ValueError unless n >= 1.
+/// Throws ValueError unless 1 <= n <= max_threads(): more would only exhaust the system.
 void set_num_threads(int n);
+/// 64, or eight for each processor where that is more.
+int max_threads();
 
 /// Calls `f(begin, end)` over [0, n) in chunks of at least `grain` (a multiple of it, but for the
 /// last). One chunk, or one thread, runs in the calling thread without touching OpenMP.

@@ -54,6 +54,7 @@ class RefCounted {
   mutable std::atomic<std::uint32_t> pins_{0};
 };
 
+/// A counted reference to a RefCounted object, or null.
 template <class T>
 class RefPtr {
  public:
@@ -106,6 +107,7 @@ class Pinned {
   T* p_;
 };
 
+/// A new object and the first reference to it.
 template <class T, class... A>
 RefPtr<T> make_ref(A&&... a) {
   return RefPtr<T>(new T(std::forward<A>(a)...));

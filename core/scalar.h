@@ -33,19 +33,19 @@ class Scalar {
   constexpr bool defined() const { return kind_ != Kind::none; }
   constexpr Kind kind() const { return kind_; }
   constexpr double to_double() const { return kind_ == Kind::real ? d_ : static_cast<double>(i_); }
-  constexpr std::int64_t to_int() const {
-    return kind_ == Kind::real ? static_cast<std::int64_t>(d_) : i_;
-  }
+  std::int64_t to_int() const { return kind_ == Kind::real ? convert<std::int64_t>(d_) : i_; }
   template <class T>
   T to() const {
     if constexpr (std::is_same_v<T, bool>) {
       return kind_ == Kind::real ? d_ != 0 : i_ != 0;
     } else if constexpr (std::is_integral_v<T>) {
-      return static_cast<T>(to_int());
+      return kind_ == Kind::real ? convert<T>(d_) : static_cast<T>(i_);
     } else {
       return convert<T>(to_double());
     }
   }
+  /// Whether `t` holds the number, its fraction aside. Every number fits floating types and bool.
+  bool fits(DType t) const;
   std::string str() const;
   std::uint64_t bits() const {
     std::uint64_t u;

@@ -101,6 +101,8 @@ enum class MemoryFormat : std::uint8_t {
 };
 const char* name_of(MemoryFormat f);
 
+/// Strides of a dense tensor: row-major, channels-last (ShapeError unless rank 4), or as `f` says,
+/// `preserve` being row-major.
 Strides contiguous_strides(const Shape& s);
 Strides channels_last_strides(const Shape& s);  // rank 4
 Strides strides_for(const Shape& s, MemoryFormat f);

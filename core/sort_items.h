@@ -41,6 +41,7 @@ struct NarrowItem {
   TANDEM_HD bool operator<(const NarrowItem& o) const { return v < o.v; }
 };
 
+/// Keys or positions of more bits: compared one after the other.
 struct WideItem {
   std::uint64_t k;
   std::int64_t i;

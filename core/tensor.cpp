@@ -18,7 +18,8 @@ Tensor Tensor::empty(const TensorDesc& desc) {
 }
 
 Tensor Tensor::from_host(const void* values, std::size_t count, DType dtype, const Shape& shape,
-                         Device device) {
+                         Device device, const SrcLoc& loc) {
+  const ErrorSite at(loc);
   const auto n = checked_numel(shape, "from");
   if (static_cast<std::size_t>(n) != count) {
     fail<ShapeError>("from", "as many values as the shape has elements",
@@ -37,7 +38,18 @@ Tensor Tensor::from_host(const void* values, std::size_t count, DType dtype, con
   return i ? i->constant(std::move(t)) : t;
 }
 
-std::int64_t Tensor::dim(int axis) const {
+void detail::refuse_undefined(const char* op, std::size_t i, std::size_t count, const SrcLoc& loc) {
+  const ErrorSite at(loc);
+  fail(op, count == 1 ? "the input must be defined" : fmt::format("input {} must be defined", i),
+       "an undefined tensor", "a tensor with values");
+}
+
+void Tensor::refuse_undefined() {
+  fail("tensor", "the tensor must be defined", "an undefined tensor", "a tensor with values");
+}
+
+std::int64_t Tensor::dim(int axis, SrcLoc loc) const {
+  const ErrorSite at(loc);
   if (rank() == 0) fail<IndexError>("dim", "a 0-dim tensor has no axes", std::to_string(axis));
   return shape()[wrap_axis(axis, rank(), "dim")];
 }
@@ -118,6 +130,12 @@ void Tensor::copy_to_host(void* out, DType to) const {
 std::vector<bool> Tensor::to_bools() const {
   const auto v = to_vector<std::uint8_t>();
   return {v.begin(), v.end()};
+}
+
+std::vector<std::uint64_t> Tensor::to_bits() const {
+  std::vector<std::uint64_t> v(static_cast<std::size_t>(numel()));
+  copy_to_host(v.data(), is_floating(dtype()) ? DType::f64 : DType::i64);
+  return v;
 }
 
 Scalar Tensor::item_scalar(SrcLoc loc) const {

@@ -62,6 +62,9 @@ TraceGuards* trace_guards() {
 void set_trace_guards(TraceGuards* g) {
   guards = g;
 }
+CaptureError::CaptureError(const std::string& what) : Error(what) {
+  if (guards) guards->refused(what);
+}
 
 namespace {
 std::atomic<std::uint64_t> epoch{0};

@@ -15,9 +15,12 @@ class TraceGuards {
   virtual ~TraceGuards() = default;
   /// The program depends on `still_holds()` staying true; `what` says on what, for the ledger.
   virtual void guard(std::string what, std::function<bool()> still_holds) = 0;
-  /// The gradient slot of `leaf` is about to be read (or overwritten).
-  virtual void read_grad(const Tensor& leaf) = 0;
-  virtual void write_grad(const Tensor& leaf) = 0;
+  /// The gradient slot of `leaf` as the program sees it. The slot itself stays what it is: other
+  /// threads use it meanwhile.
+  virtual Tensor read_grad(const Tensor& leaf) = 0;
+  virtual void write_grad(const Tensor& leaf, const Tensor& g) = 0;
+  /// A CaptureError with this message was made.
+  virtual void refused(const std::string& what) = 0;
 };
 
 /// Counts changes of the host side that programs depend on but do not guard one by one: a

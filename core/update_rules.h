@@ -8,7 +8,8 @@
 
 namespace tandem {
 
-/// Of the formulas above sgd_step (ops/optimise.h). Gradients count times `scale`.
+/// The factors of one step of sgd_step (ops/optimise.h, which has the formulas). Gradients count
+/// times `scale`.
 template <class A>
 struct SgdFactors {
   A lr, decay, scale;
@@ -27,6 +28,7 @@ struct SgdFactors {
   }
 };
 
+/// The factors of one step of adam_step (ops/optimise.h).
 template <class A>
 struct AdamFactors {
   A keep;   // of the parameter: 1 - lr weight_decay when decoupled
@@ -56,7 +58,7 @@ struct AdamFactors {
   }
 };
 
-/// Of step `t`, counted from 1. Attrs: AdamAttrs of ops/optimise.h.
+/// Those of step `t`, counted from 1. Attrs: AdamAttrs of ops/optimise.h.
 template <class Attrs>
 TANDEM_HD AdamFactors<double> adam_factors(const Attrs& a, double lr, double t, double scale) {
   const double c1 = 1 - ::pow(a.beta1, t);

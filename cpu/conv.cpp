@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "core/epilogue.h"
 #include "cpu/gemm.h"
 #include "cpu/onednn.h"
 
@@ -95,11 +96,12 @@ RefPtr<Plan> plan_plain(const ConvProblem& p) {
   using T = acc_t<E>;
   const std::int64_t channels = p.x.dim(1) / p.groups, filters = p.y.dim(1) / p.groups;
   const std::int64_t taps = p.w.dim(2) * p.w.dim(3);
-  const auto store_at = [](E* to, std::int64_t line_offset, const Nested& columns, std::int64_t j,
-                           int count, const T* row, T add) {
+  const auto store_at = [relu = p.relu](E* to, std::int64_t line_offset, const Nested& columns,
+                                        std::int64_t j, int count, const T* row, T add) {
     auto at = columns.at(j);
     for (int q = 0; q < count; ++q, at.next()) {
-      to[line_offset + at.offset()] = static_cast<E>(row[q] + add);
+      const E v = static_cast<E>(row[q] + add);
+      to[line_offset + at.offset()] = relu ? epilogue::relu(v) : v;
     }
   };
   const auto window = [&p](bool forward, int axis) -> WindowAxis {
@@ -193,6 +195,7 @@ RefPtr<Plan> plan(const PlanRequest& r, ConvPass pass, const TensorDesc& x, cons
                 .padding = a.padding,
                 .dilation = a.dilation,
                 .groups = a.groups,
+                .relu = a.relu,
                 .policy = r.policy};
   if (r.in.size() == 3) p.bias = r.in[2];
 #ifdef TANDEM_HAS_ONEDNN
@@ -200,8 +203,10 @@ RefPtr<Plan> plan(const PlanRequest& r, ConvPass pass, const TensorDesc& x, cons
     if (RefPtr<Plan> v = onednn::plan_conv(p)) return v;
   }
 #endif
-  return visit_floating(x.dtype,
-                        [&](auto tag) { return plan_plain<typename decltype(tag)::type>(p); });
+  RefPtr<Plan> own = visit_floating(
+      x.dtype, [&](auto tag) { return plan_plain<typename decltype(tag)::type>(p); });
+  own->epilogue = Exactness::exact;
+  return own;
 }
 
 }  // namespace

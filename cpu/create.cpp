@@ -1,5 +1,6 @@
 #include "ops/create.h"
 
+#include "core/functors.h"
 #include "core/parallel.h"
 #include "cpu/elementwise.h"
 #include "cpu/strided_tiles.h"
@@ -57,7 +58,7 @@ RefPtr<Plan> plan_arange(const PlanRequest& r) {
         T* out = static_cast<T*>(l.out[0]);
         parallel_for(n, kElementwiseGrain, [&](std::int64_t b, std::int64_t e) {
           for (std::int64_t i = b; i < e; ++i) {
-            out[i] = convert<T>(begin + static_cast<decltype(begin)>(i) * step);
+            out[i] = convert<T>(math::place_in_range(begin, step, i));
           }
         });
       });

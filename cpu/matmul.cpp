@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "core/epilogue.h"
 #include "core/matrix_product.h"
 #include "cpu/gemm.h"
 #include "cpu/onednn.h"
@@ -9,9 +10,10 @@
 namespace tandem::cpu {
 namespace {
 
-/// With a bias to be added to every row.
+/// With a bias to be added to every row, and the ReLU of that.
 struct Product : MatrixProduct {
   std::optional<TensorDesc> bias = {};
+  bool relu = false;
 };
 
 // -------------------------------------------------------------------------------- plain kernel
@@ -37,7 +39,7 @@ RefPtr<Plan> plan_plain(const Product& p) {
   const bool turned = p.b_row == 1 && p.n > p.m;
   // Rows must begin where a vector may be stored.
   const auto size = static_cast<std::int64_t>(sizeof(E));
-  const bool in_place = !turned && !p.bias && p.n * size % kVectorBytes == 0;
+  const bool in_place = !turned && !p.bias && !p.relu && p.n * size % kVectorBytes == 0;
   const bool stream = p.count() * p.m * p.n * size >= kStreamBytes;
   return make_plan("cpu:gemm", [p, offset, turned, in_place, stream](const LaunchArgs& args) {
     const StridedOperand<E> a{static_cast<const E*>(args.in[0]), p.a_row, Nested::axis(p.a_col)};
@@ -48,7 +50,8 @@ RefPtr<Plan> plan_plain(const Product& p) {
     const std::int64_t bias_step = p.bias ? p.bias->strides[0] : 0;
     E* c = static_cast<E*>(args.out[0]);
     const auto result = [&](T sum, std::int64_t column) {
-      return static_cast<E>(bias ? sum + static_cast<T>(bias[column * bias_step]) : sum);
+      const E v = static_cast<E>(bias ? sum + static_cast<T>(bias[column * bias_step]) : sum);
+      return p.relu ? epilogue::relu(v) : v;
     };
     if (turned) {
       gemm<T>(p.count(), p.n, p.m, p.k, b, a, b_base, a_base,
@@ -103,6 +106,7 @@ RefPtr<Plan> plan_vendor([[maybe_unused]] const Product& p, [[maybe_unused]] con
                                             return TensorDesc(p.dtype, kCPU, s);
                                           }(),
                                       .bias = p.bias,
+                                      .relu = p.relu,
                                       .policy = policy};
   return onednn::plan_matmul(problem);
 #else
@@ -132,8 +136,10 @@ RefPtr<Plan> plan(const PlanRequest& r, const Product& p) {
   if (r.policy.vendor && !bound_by_memory(p) && p.count() * p.m * p.n * p.k > kTiny) {
     if (RefPtr<Plan> v = plan_vendor(p, r.policy)) return v;
   }
-  return visit_dtype(p.dtype,
-                     [&](auto tag) { return plan_plain<typename decltype(tag)::type>(p); });
+  RefPtr<Plan> own =
+      visit_dtype(p.dtype, [&](auto tag) { return plan_plain<typename decltype(tag)::type>(p); });
+  own->epilogue = Exactness::exact;
+  return own;
 }
 
 }  // namespace
@@ -145,6 +151,7 @@ RefPtr<Plan> plan_matmul(const PlanRequest& r) {
 RefPtr<Plan> plan_linear(const PlanRequest& r) {
   Product p{linear_product(r.in[0], r.in[1])};
   if (r.in.size() == 3) p.bias = r.in[2];
+  p.relu = r.attrs<LinearAttrs>().relu;
   return plan(r, p);
 }
 

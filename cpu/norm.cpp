@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/epilogue.h"
 #include "cpu/lanes.h"
 #include "cpu/operand.h"
 
@@ -128,14 +129,52 @@ class Channels {
   i64 blocks_;
 };
 
-// y = (x - mean) scale + bias, channel by channel.
-template <class T, class P>
-void normalise(const Channels& ch, const T* x, const P* mean, const P* scale, const P* bias, T* y) {
+// y = (x - mean) scale + bias, channel by channel; f(y, i) is what is stored of element i.
+template <class T, class P, class F>
+void normalise(const Channels& ch, const T* x, const P* mean, const P* scale, const P* bias, T* y,
+               const F& f) {
   ch.each([=](i64 c) {
     return [=, m = mean[c], s = scale[c], b = bias[c]](i64 i) {
-      y[i] = static_cast<T>((static_cast<P>(x[i]) - m) * s + b);
+      y[i] = f(static_cast<T>((static_cast<P>(x[i]) - m) * s + b), i);
     };
   });
+}
+template <class T, class P>
+void normalise(const Channels& ch, const T* x, const P* mean, const P* scale, const P* bias, T* y,
+               bool relu, const T* residual) {
+  if (residual) {
+    normalise(ch, x, mean, scale, bias, y,
+              [=](T v, i64 i) { return epilogue::relu(epilogue::add(v, residual[i])); });
+  } else if (relu) {
+    normalise(ch, x, mean, scale, bias, y, [](T v, i64) { return epilogue::relu(v); });
+  } else {
+    normalise(ch, x, mean, scale, bias, y, [](T v, i64) { return v; });
+  }
+}
+
+/// The inputs of a batch norm, those of x's shape laid out like y; what they take of the workspace.
+struct Inputs {
+  std::array<Operand, 6> in;
+  std::size_t count, bytes = 0;
+  bool residual;  // the last one
+
+  Inputs(const PlanRequest& r, const BatchNormAttrs& attrs)
+      : count(r.in.size()), residual(attrs.has_residual(count)) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const bool image = i == 0 || (residual && i + 1 == count);
+      in[i] = Operand(r.in[i], image ? r.out[0].strides : Strides{1}, bytes);
+    }
+  }
+  const Operand& operator[](std::size_t i) const { return in[i]; }
+  template <class T>
+  const T* load_residual(const LaunchArgs& a) const {
+    return residual ? in[count - 1].template load<T>(a.in[count - 1], a.workspace) : nullptr;
+  }
+};
+
+RefPtr<Plan> exact_epilogue(RefPtr<Plan> plan) {
+  plan->epilogue = Exactness::exact;
+  return plan;
 }
 
 template <class T>
@@ -153,16 +192,14 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
   const Channels ch(r.out[0]);
   const auto attrs = r.attrs<BatchNormAttrs>();
   const std::size_t n = static_cast<std::size_t>(ch.channels());
-  const bool running = r.in.size() == 5;
-  std::size_t bytes = 0;
-  std::array<Operand, 5> in;
-  in[0] = Operand(r.in[0], r.out[0].strides, bytes);
-  for (std::size_t i = 1; i < r.in.size(); ++i) in[i] = Operand(r.in[i], {1}, bytes);
+  const bool running = r.in.size() >= 5;
+  const Inputs in(r, attrs);
+  std::size_t bytes = in.bytes;
   const std::size_t shift_at = reserve(bytes, bytes_for(n)),
                     sums_at = reserve(bytes, bytes_for(2 * n)),
                     scale_at = reserve(bytes, bytes_for(n)),
                     scratch_at = reserve(bytes, bytes_for(ch.scratch(2)));
-  return make_plan(
+  return exact_epilogue(make_plan(
       "cpu:batch_norm_train",
       [=](const LaunchArgs& a) {
         void* ws = a.workspace;
@@ -213,22 +250,21 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
           in[3].store(a.in[3], ws);
           in[4].store(a.in[4], ws);
         }
-        normalise(ch, x, mean, scale, b, static_cast<T*>(a.out[0]));
+        normalise(ch, x, mean, scale, b, static_cast<T*>(a.out[0]), attrs.relu,
+                  in.template load_residual<T>(a));
       },
-      bytes);
+      bytes));
 }
 
 template <class T>
 RefPtr<Plan> eval_plan(const PlanRequest& r) {
   using P = compute_t<T>;
   const Channels ch(r.out[0]);
-  const double eps = r.attrs<BatchNormAttrs>().eps;
-  std::size_t bytes = 0;
-  std::array<Operand, 5> in;
-  in[0] = Operand(r.in[0], r.out[0].strides, bytes);
-  for (std::size_t i = 1; i < 5; ++i) in[i] = Operand(r.in[i], {1}, bytes);
+  const auto attrs = r.attrs<BatchNormAttrs>();
+  const Inputs in(r, attrs);
+  std::size_t bytes = in.bytes;
   const std::size_t scale_at = reserve(bytes, bytes_for(static_cast<std::size_t>(ch.channels())));
-  return make_plan(
+  return exact_epilogue(make_plan(
       "cpu:batch_norm_eval",
       [=](const LaunchArgs& a) {
         void* ws = a.workspace;
@@ -237,12 +273,13 @@ RefPtr<Plan> eval_plan(const PlanRequest& r) {
         for (int i = 1; i < 5; ++i) p[i] = in[i].template load<P>(a.in[i], ws);
         P* scale = at<P>(ws, scale_at);
         for (i64 c = 0; c < ch.channels(); ++c) {
-          const double std = std::sqrt(static_cast<double>(p[4][c]) + eps);
+          const double std = std::sqrt(static_cast<double>(p[4][c]) + attrs.eps);
           scale[c] = static_cast<P>(static_cast<double>(p[1][c]) / std);
         }
-        normalise(ch, x, p[3], scale, p[2], static_cast<T*>(a.out[0]));
+        normalise(ch, x, p[3], scale, p[2], static_cast<T*>(a.out[0]), attrs.relu,
+                  in.template load_residual<T>(a));
       },
-      bytes);
+      bytes));
 }
 
 template <class T>

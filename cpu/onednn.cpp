@@ -29,6 +29,13 @@ const dnnl::stream& stream() {
   return s;
 }
 
+void check(dnnl_status_t s) {
+  if (s != dnnl_success) {
+    fail<InternalError>("onednn", "a planned primitive failed", fmt::format("status {}", int{s}),
+                        "status 0");
+  }
+}
+
 // oneDNN asks OpenMP how many threads there are, and OpenMP keeps that number per thread.
 void agree_on_threads() {
 #ifdef TANDEM_OPENMP
@@ -55,12 +62,24 @@ typename P::primitive_desc describe_backward(const dnnl::primitive_attr& attr, c
 #endif
 }
 
-dnnl::primitive_attr attributes(const Policy& policy = {}) {
+dnnl::primitive_attr attributes(const Policy& policy = {}, bool relu = false) {
   dnnl::primitive_attr attr;
+  if (relu) {
+    dnnl::post_ops after;
+#if DNNL_VERSION_MAJOR >= 3
+    after.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
+#else
+    after.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0);
+#endif
+    attr.set_post_ops(after);
+  }
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   if (policy.fast_math) attr.set_fpmath_mode(dnnl::fpmath_mode::bf16);
   return attr;
 }
+
+// Of NaN the library's ReLU makes 0.
+constexpr Exactness kEpilogue = Exactness::approximate;
 
 bool known(DType t) {
   return t == DType::f32 || t == DType::bf16;
@@ -112,7 +131,7 @@ class Program final : public Plan {
   int writable(int m, const Memory& have) { return slots_[m].desc == have ? m : temporary(have); }
 
   /// Builds what a launch needs, so that the first one allocates nothing either.
-  void finish() { idle_[0] = new Session(*this); }
+  void finish() { put_back(std::make_unique<Session>(*this)); }
 
   void launch(const LaunchArgs& a) const override {
     agree_on_threads();
@@ -120,7 +139,7 @@ class Program final : public Plan {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       in[i] = inputs_[i].load<void>(a.in[i], a.workspace);
     }
-    Session* s = take_session();
+    std::unique_ptr<Session> s = take_session();
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       void* p = slots_[i].place == Place::input    ? in[slots_[i].at]
                 : slots_[i].place == Place::output ? a.out[0]
@@ -134,7 +153,7 @@ class Program final : public Plan {
       check(dnnl_primitive_execute(steps_[i].primitive.get(), stream().get(),
                                    static_cast<int>(s->args[i].size()), s->args[i].data()));
     }
-    put_back(s);
+    put_back(std::move(s));
   }
 
  private:
@@ -163,28 +182,27 @@ class Program final : public Plan {
     std::vector<std::vector<dnnl_exec_arg_t>> args;
   };
 
-  static void check(dnnl_status_t s) {
-    if (s != dnnl_success) {
-      fail<InternalError>("onednn", "a planned primitive failed", std::to_string(s));
-    }
-  }
   int add(Slot s) {
     slots_.push_back(std::move(s));
     return static_cast<int>(slots_.size()) - 1;
   }
-  Session* take_session() const {
+  std::unique_ptr<Session> take_session() const {
     for (auto& slot : idle_) {
       if (slot.load(std::memory_order_relaxed) == nullptr) continue;
-      if (Session* s = slot.exchange(nullptr, std::memory_order_acquire)) return s;
+      std::unique_ptr<Session> s(slot.exchange(nullptr, std::memory_order_acquire));
+      if (s) return s;
     }
-    return new Session(*this);  // as many threads as there never were before run this plan
+    return std::make_unique<Session>(
+        *this);  // as many threads as there never were before run this plan
   }
-  void put_back(Session* s) const {
+  void put_back(std::unique_ptr<Session> s) const {
     for (auto& slot : idle_) {
       Session* none = nullptr;
-      if (slot.compare_exchange_strong(none, s, std::memory_order_release)) return;
+      if (slot.compare_exchange_strong(none, s.get(), std::memory_order_release)) {
+        s.release();
+        return;
+      }
     }
-    delete s;
   }
 
   std::vector<Operand> inputs_;
@@ -236,12 +254,13 @@ TensorDesc readable(const TensorDesc& d) {
 // Of large untransposed f32 products this entry point makes a fifth more than the primitive.
 RefPtr<Plan> plan_sgemm(const MatmulProblem& p, const TensorDesc& a, const TensorDesc& b) {
   const std::int64_t m = p.c.dim(0), n = p.c.dim(1), k = a.dim(1);
-  return make_plan(
-      "onednn:sgemm", [=, lda = a.strides[0], ldb = b.strides[0]](const LaunchArgs& r) {
-        agree_on_threads();
-        dnnl_sgemm('N', 'N', m, n, k, 1.0f, static_cast<const float*>(r.in[0]), lda,
-                   static_cast<const float*>(r.in[1]), ldb, 0.0f, static_cast<float*>(r.out[0]), n);
-      });
+  return make_plan("onednn:sgemm",
+                   [=, lda = a.strides[0], ldb = b.strides[0]](const LaunchArgs& r) {
+                     agree_on_threads();
+                     check(dnnl_sgemm('N', 'N', m, n, k, 1.0f, static_cast<const float*>(r.in[0]),
+                                      lda, static_cast<const float*>(r.in[1]), ldb, 0.0f,
+                                      static_cast<float*>(r.out[0]), n));
+                   });
 }
 
 }  // namespace
@@ -249,12 +268,12 @@ RefPtr<Plan> plan_sgemm(const MatmulProblem& p, const TensorDesc& a, const Tenso
 RefPtr<Plan> plan_matmul(const MatmulProblem& p) try {
   if (!known(p.c.dtype)) return {};
   agree_on_threads();
-  const dnnl::primitive_attr attr = attributes(p.policy);
+  const dnnl::primitive_attr attr = attributes(p.policy, p.relu);
   const TensorDesc read_a = readable(p.a), read_b = readable(p.b);
   const auto direct = [](const TensorDesc& d, const TensorDesc& read) {
     return d.rank() == 2 && read.strides[1] == 1 && same_layout(d.shape, d.strides, read.strides);
   };
-  if (p.c.dtype == DType::f32 && !p.policy.fast_math && !p.bias && direct(p.a, read_a) &&
+  if (p.c.dtype == DType::f32 && !p.policy.fast_math && !p.bias && !p.relu && direct(p.a, read_a) &&
       direct(p.b, read_b) && p.c.numel() * p.a.dim(1) >= (1 << 22)) {
     return plan_sgemm(p, read_a, read_b);
   }
@@ -268,6 +287,7 @@ RefPtr<Plan> plan_matmul(const MatmulProblem& p) try {
   if (is_reference(d)) return {};
   auto plan = make_ref<Program>();
   plan->name = std::string("onednn:") + d.impl_info_str();
+  plan->epilogue = kEpilogue;
   plan->add_input(p.a, read_a.strides);
   plan->add_input(p.b, read_b.strides);
   Program::Args args = {{DNNL_ARG_SRC, plan->input(0, a)},
@@ -348,7 +368,7 @@ bool wants_channels_last(const ConvProblem& p) {
 /// A plan that computes in `inner`, or null if only the library's reference code does.
 RefPtr<Plan> plan_conv_in(const ConvProblem& p, Inner inner) {
   const auto direct = dnnl::algorithm::convolution_direct;
-  const dnnl::primitive_attr attr = attributes(p.policy);
+  const dnnl::primitive_attr attr = attributes(p.policy, p.relu);
   const Layout stride = p.stride.vec(), pad = p.padding.vec();
   Layout dilation = p.dilation.vec();
   for (auto& d : dilation) --d;  // here 0 means dense
@@ -394,6 +414,7 @@ RefPtr<Plan> plan_conv_in(const ConvProblem& p, Inner inner) {
         plan->add_input(*p.bias, {1});
         args.emplace_back(DNNL_ARG_BIAS, plan->input(2, b));
       }
+      plan->epilogue = kEpilogue;
       run_into(Forward(f), f, std::move(args), DNNL_ARG_DST, image_as(p.y, last, f.dst_desc()),
                f.dst_desc());
       break;
@@ -431,17 +452,12 @@ RefPtr<Plan> fastest(const std::vector<RefPtr<Plan>>& plans, const ConvProblem& 
   for (const auto& plan : plans) workspace = std::max(workspace, plan->workspace_bytes);
   const auto memory = [](std::size_t bytes) {
     return std::unique_ptr<float[], void (*)(float*)>(
-        new (std::align_val_t(64)) float[bytes / 4 + 1](),
-        [](float* m) { ::operator delete[](m, std::align_val_t(64)); });
-  };
-  const auto extent = [](const TensorDesc& d) {
-    std::int64_t n = 1;
-    for (int i = 0; i < d.rank(); ++i) n += (d.dim(i) - 1) * d.strides[i];
-    return static_cast<std::size_t>(n) * size_of(d.dtype);
+        new (std::align_val_t(kAlignment)) float[bytes / sizeof(float) + 1](),
+        [](float* m) { ::operator delete[](m, std::align_val_t(kAlignment)); });
   };
   const bool forward = p.pass == ConvPass::forward, weight = p.pass == ConvPass::grad_weight;
-  const auto x = memory(extent(p.x)), w = memory(extent(p.w)), y = memory(extent(p.y));
-  const auto bias = memory(p.bias ? extent(*p.bias) : 0), scratch = memory(workspace);
+  const auto x = memory(p.x.bytes()), w = memory(p.w.bytes()), y = memory(p.y.bytes());
+  const auto bias = memory(p.bias ? p.bias->bytes() : 0), scratch = memory(workspace);
   void* in[] = {forward || weight ? x.get() : y.get(), weight ? y.get() : w.get(), bias.get()};
   void* out[] = {forward ? y.get() : weight ? w.get() : x.get()};
   std::vector<double> best(plans.size(), HUGE_VAL);

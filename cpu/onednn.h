@@ -10,11 +10,13 @@ namespace tandem::cpu::onednn {
 
 std::string version();  // "oneDNN 2.6.3"
 
-/// c = a b (+ bias): operands of equal rank, [batch..., M, K] and [batch..., K, N]; a batch size of
-/// 1 is repeated. c is row-major. Plan inputs: a, b and, if there is one, the bias [N].
+/// c = a b (+ bias), or the ReLU of that: operands of equal rank, [batch..., M, K] and [batch...,
+/// K, N]; a batch size of 1 is repeated. c is row-major. Plan inputs: a, b and, if there is one,
+/// the bias [N].
 struct MatmulProblem {
   TensorDesc a, b, c;
   std::optional<TensorDesc> bias = {};
+  bool relu = false;
   Policy policy = {};
 };
 RefPtr<Plan> plan_matmul(const MatmulProblem& p);
@@ -29,6 +31,7 @@ struct ConvProblem {
   std::optional<TensorDesc> bias = {};
   Dims stride, padding, dilation;
   std::int64_t groups = 1;
+  bool relu = false;  // of the result, on the way forward
   Policy policy = {};
 };
 /// With Policy::search, the fastest of so many ways as measured now.

@@ -82,6 +82,8 @@ TileFn for_number(OpId op) {
   switch (op) {
     TANDEM_CASE(sub)
     TANDEM_CASE(pow)
+    TANDEM_CASE(floor_divide)
+    TANDEM_CASE(remainder)
     TANDEM_CASE(clamp_grad)
     default: return for_any<T>(op);
   }

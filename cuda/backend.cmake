@@ -1,10 +1,6 @@
 # The CUDA side: cuda/*.cpp and cuda/*.cu where there is nvcc. A build without it has no_cuda.cpp,
 # which says that there is no backend and why.
-#
-# With nvcc there is also the target `tandem_cuda_headers`: the headers that kernels share with the
-# CPU (scalar functors, 16-bit floats, Philox), compiled as device code.
 
-set(TANDEM_CUDA_WIP OFF CACHE BOOL "Link the CUDA backend (until all of its kernels exist)")
 set(tandem_have_cuda OFF)
 set(tandem_cuda_why "")
 if(NOT TANDEM_CUDA)
@@ -40,10 +36,7 @@ else()
       set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
     endif()
     enable_language(CUDA)
-    set(tandem_have_cuda ${TANDEM_CUDA_WIP})
-    if(NOT TANDEM_CUDA_WIP)
-      set(tandem_cuda_why "this version of Tandem has none yet")
-    endif()
+    set(tandem_have_cuda ON)
   endif()
 endif()
 include(cmake/cuda_libraries.cmake)
@@ -72,14 +65,11 @@ if(CMAKE_CUDA_COMPILER)
   if(TANDEM_WERROR)
     list(APPEND tandem_cuda_flags -Werror=all-warnings)
   endif()
-  add_library(tandem_cuda_headers OBJECT EXCLUDE_FROM_ALL cuda/headers.cu)
-  target_include_directories(tandem_cuda_headers PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
-  target_compile_options(tandem_cuda_headers PRIVATE ${tandem_cuda_flags})
 endif()
 
 if(tandem_have_cuda)
   file(GLOB sources CONFIGURE_DEPENDS cuda/*.cpp cuda/*.cu)
-  list(FILTER sources EXCLUDE REGEX "/(no_cuda\\.cpp|headers\\.cu)$")
+  list(FILTER sources EXCLUDE REGEX "/no_cuda\\.cpp$")
   foreach(part cudnn cublaslt nvrtc nccl cupti)
     if(NOT tandem_have_${part})
       list(FILTER sources EXCLUDE REGEX "/${part}[a-z_]*\\.(cpp|cu)$")

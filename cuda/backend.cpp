@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include "cuda/allocator.h"
+#include "cuda/cublaslt.h"
+#include "cuda/cudnn.h"
+#include "cuda/cupti.h"
 #include "cuda/runtime.h"
 #include "cuda/table.h"
 
@@ -69,6 +72,25 @@ class CudaGraph final : public DeviceGraph {
 // The capture in progress on this thread.
 thread_local std::unique_ptr<CapturePool> capture;
 
+// What depends on the build stands outside of the class, which clang-format 14 would lay out anew.
+std::string library_versions() {
+  std::string s;
+#ifdef TANDEM_HAS_CUDNN
+  s += ", " + cudnn_version();
+#endif
+#ifdef TANDEM_HAS_CUBLASLT
+  s += ", " + cublaslt_version();
+#endif
+  return s;
+}
+ActivityRecorder* activity_recorder() {
+#ifdef TANDEM_HAS_CUPTI
+  return &cupti_recorder();
+#else
+  return nullptr;
+#endif
+}
+
 class CudaBackend final : public Backend {
  public:
   int device_count() override { return cuda::device_count(); }
@@ -80,6 +102,7 @@ class CudaBackend final : public Backend {
     const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
     std::string s = "CUDA " + version(runtime);
     s += driver == 0 ? ", no driver" : fmt::format(", driver for {}", version(driver));
+    s += library_versions();
     for (int d = 0; d < device_count(); ++d) {
       cudaDeviceProp p{};
       check(cudaGetDeviceProperties(&p, d), "cudaGetDeviceProperties");
@@ -168,6 +191,8 @@ class CudaBackend final : public Backend {
     check(e, "cudaStreamEndCapture");
     return std::make_unique<CudaGraph>(graph, std::move(memory), s.device());
   }
+
+  ActivityRecorder* activity() override { return activity_recorder(); }
 };
 
 }  // namespace

@@ -23,6 +23,7 @@ struct Convolution {
   std::optional<TensorDesc> bias;
   Dims stride, padding, dilation;
   std::int64_t groups;
+  bool relu;
 };
 
 /// Three axes, walked in the given order.
@@ -115,6 +116,7 @@ RefPtr<Plan> plain(const Convolution& c) {
       result.batch = y_group;
       result.row = c.y.strides[1];
       result.columns = along(kAsNamed, outputs, c.y, 0);
+      result.relu = c.relu;
       if (c.bias) {
         in.bias = 2;
         result.bias_row = c.bias->strides[0];
@@ -161,7 +163,8 @@ RefPtr<Plan> plan(const PlanRequest& r, Pass pass, const TensorDesc& x, const Te
                 .stride = a.stride,
                 .padding = a.padding,
                 .dilation = a.dilation,
-                .groups = a.groups};
+                .groups = a.groups,
+                .relu = a.relu};
   if (r.in.size() == 3) c.bias = r.in[2];
   for (int i = 0; i < 2; ++i) {
     const std::int64_t padded = x.dim(2 + i) + 2 * a.padding[i];
@@ -171,7 +174,10 @@ RefPtr<Plan> plan(const PlanRequest& r, Pass pass, const TensorDesc& x, const Te
                        std::to_string(padded) + " and " + std::to_string(extent));
     }
   }
-  return visit_floating(x.dtype, [&](auto tag) { return plain<typename decltype(tag)::type>(c); });
+  RefPtr<Plan> own =
+      visit_floating(x.dtype, [&](auto tag) { return plain<typename decltype(tag)::type>(c); });
+  own->epilogue = Exactness::exact;
+  return own;
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "cuda/operand.h"
 #include "cuda/runtime.h"
 #include "cuda/search.h"
+#include "ops/matmul.h"
 #include "ops/op_list.h"
 
 namespace tandem::cuda {
@@ -52,7 +53,7 @@ using Algorithm = cublasLtMatmulHeuristicResult_t;
 /// destroying.
 class Description {
  public:
-  Description(DType t, const GemmLayout& g, bool biased, bool tf32, std::string context)
+  Description(DType t, const GemmLayout& g, bool biased, bool relu, bool tf32, std::string context)
       : context_(std::move(context)), double_(t == DType::f64) {
     const cudaDataType_t data = t == DType::f64   ? CUDA_R_64F
                                 : t == DType::f32 ? CUDA_R_32F
@@ -68,9 +69,13 @@ class Description {
     };
     set(operation_, CUBLASLT_MATMUL_DESC_TRANSA, transpose(g.b));
     set(operation_, CUBLASLT_MATMUL_DESC_TRANSB, transpose(g.a));
+    if (biased || relu) {
+      const cublasLtEpilogue_t epilogue = !biased ? CUBLASLT_EPILOGUE_RELU
+                                          : relu  ? CUBLASLT_EPILOGUE_RELU_BIAS
+                                                  : CUBLASLT_EPILOGUE_BIAS;
+      set(operation_, CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<std::uint32_t>(epilogue));
+    }
     if (biased) {
-      set(operation_, CUBLASLT_MATMUL_DESC_EPILOGUE,
-          static_cast<std::uint32_t>(CUBLASLT_EPILOGUE_BIAS));
       // Until the launch it only says how biases are aligned.
       set(operation_, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
           reinterpret_cast<const void*>(std::uintptr_t{kAligned}));
@@ -238,7 +243,7 @@ RefPtr<Plan> cublaslt_plan(const PlanRequest& r) {
   const RelaxedCapture relaxed;
   const bool biased = r.in.size() == 3;
   Product out{.description = Description(
-                  a.dtype, g, biased, r.policy.tf32,
+                  a.dtype, g, biased, linear && r.attrs<LinearAttrs>().relu, r.policy.tf32,
                   fmt::format("{} of {} and {}", r.op.name, r.in[0].str(), r.in[1].str())),
               .handle = handle_of(device),
               .a = Operand(r.in[0], a.strides, workspace),
@@ -276,12 +281,15 @@ RefPtr<Plan> cublaslt_plan(const PlanRequest& r) {
     }
   }
   workspace += std::max(good[0].workspaceSize, any[0].workspaceSize);
-  return make_plan(
+  RefPtr<Plan> plan = make_plan(
       linear ? "cublaslt:linear" : "cublaslt:matmul",
       [out = std::move(out), good = good[0], any = any[0]](const LaunchArgs& args) {
         out.run(args, good, any);
       },
       workspace);
+  // Another algorithm may be the best one then; what becomes of NaN is not documented.
+  plan->epilogue = Exactness::approximate;
+  return plan;
 }
 
 }  // namespace tandem::cuda

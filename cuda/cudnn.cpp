@@ -58,22 +58,6 @@ void check(fe::error_t e, const char* call, std::string_view what) {
 
 // ---------------------------------------------------------------------------------- handles
 
-/// What may not be done while a graph is recorded (loading code, taking memory) may be within its
-/// lifetime: none of it is part of what is recorded.
-class BesideCapture {
- public:
-  BesideCapture() {
-    tandem::cuda::check(cudaThreadExchangeStreamCaptureMode(&mode_),
-                        "cudaThreadExchangeStreamCaptureMode");
-  }
-  ~BesideCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  BesideCapture(const BesideCapture&) = delete;
-  BesideCapture& operator=(const BesideCapture&) = delete;
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
-
 /// Two threads must not use one handle at a time, so each has its own; those of threads that ended
 /// go to others. They are never destroyed: at exit the driver may be gone before.
 class Handles {
@@ -112,7 +96,7 @@ class Handles {
         return h;
       }
     }
-    const BesideCapture beside;
+    const RelaxedCapture relaxed;
     cudnnHandle_t h = nullptr;
     check(cudnnCreate(&h), "cudnnCreate", cudnn_version());
     return h;
@@ -139,7 +123,7 @@ void* zeros(int device) {
   static std::array<void*, kMaxDevices> memory;
   const auto d = static_cast<std::size_t>(device);
   std::call_once(once[d], [&] {
-    const BesideCapture beside;
+    const RelaxedCapture relaxed;
     const DeviceScope scope(device);
     CudaStream stream(device);
     void* p = nullptr;
@@ -175,10 +159,14 @@ class Graph : public fe::graph::Graph {
 
   Value input(int i) { return tensor(describe(fe::graph::Tensor_attributes(), i)); }
   void result(const Value& t, int i) { describe(*t, i).set_output(true); }
-  /// Between two operations: laid out as operand i.
-  void between(const Value& t, int i) {
-    const TensorDesc& d = at(i);
-    t->set_dim(d.shape.vec()).set_stride(d.strides.vec());
+  /// t + operand `other`, and the ReLU of t, where t is what operand i, a result, is made of.
+  Value add(const Value& t, int other, int i) {
+    between(t, i);
+    return pointwise(t, input(other), mode(fe::PointwiseMode_t::ADD));
+  }
+  Value relu(const Value& t, int i) {
+    between(t, i);
+    return pointwise(t, mode(fe::PointwiseMode_t::RELU_FWD));
   }
 
   std::size_t engines() const { return plans.execution_plans.size(); }
@@ -226,6 +214,14 @@ class Graph : public fe::graph::Graph {
   }
 
  private:
+  /// Between two operations: laid out as operand i.
+  void between(const Value& t, int i) {
+    const TensorDesc& d = at(i);
+    t->set_dim(d.shape.vec()).set_stride(d.strides.vec());
+  }
+  static fe::graph::Pointwise_attributes mode(fe::PointwiseMode_t m) {
+    return fe::graph::Pointwise_attributes().set_mode(m);
+  }
   const TensorDesc& at(int i) const { return operands_[static_cast<std::size_t>(i)].packed; }
   fe::graph::Tensor_attributes& describe(fe::graph::Tensor_attributes&& t, int i) {
     return describe(t, i);
@@ -263,15 +259,8 @@ void build(Graph& g, const ConvCase& c) {
       t = g.conv_wgrad(b, a, window<fe::graph::Conv_wgrad_attributes>(c));
       break;
   }
-  // In the order that engines know as one step.
-  const auto pointwise = [&](fe::PointwiseMode_t mode, int other) {
-    const auto attributes = fe::graph::Pointwise_attributes().set_mode(mode);
-    g.between(t, 2);
-    t = other < 0 ? g.pointwise(t, attributes) : g.pointwise(t, g.input(other), attributes);
-  };
-  if (c.residual >= 0) pointwise(fe::PointwiseMode_t::ADD, c.residual);
-  if (c.bias >= 0) pointwise(fe::PointwiseMode_t::ADD, c.bias);
-  if (c.relu) pointwise(fe::PointwiseMode_t::RELU_FWD, -1);
+  if (c.bias >= 0) t = g.add(t, c.bias, 2);
+  if (c.relu) t = g.relu(t, 2);
   g.result(t, 2);
 }
 
@@ -294,7 +283,9 @@ void build(Graph& g, const NormCase& c) {
     Value mean = g.input(6), var = g.input(7), momentum = number(c.momentum);
     attributes.set_previous_running_stats(mean, var, momentum);
   }
-  const auto results = g.batchnorm(x, w, b, attributes);
+  auto results = g.batchnorm(x, w, b, attributes);
+  if (c.residual >= 0) results[0] = g.add(results[0], c.residual, 3);
+  if (c.relu) results[0] = g.relu(results[0], 3);
   for (int i = 0; i < 3; ++i) g.result(results[static_cast<std::size_t>(i)], 3 + i);
   if (c.running) {
     for (int i = 3; i < 5; ++i) g.result(results[static_cast<std::size_t>(i)], 5 + i);
@@ -342,7 +333,7 @@ class CudnnPlan final : public Plan {
     }
   }
 
-  static constexpr std::size_t kMost = 10;
+  static constexpr std::size_t kMost = 11;
   struct Bound {
     Operand::From from;
     int index;
@@ -412,7 +403,7 @@ RefPtr<Plan> plan_case(const PlanRequest& r, const Case& c, bool may_compile, st
   for (const Operand& o : plan->operands) operand_bytes += o.packed.bytes();
   std::vector<Candidate> all;
   {
-    const BesideCapture beside;
+    const RelaxedCapture relaxed;
     build(g, c);
     if (g.validate().is_bad() || g.build_operation_graph(handle_for(stream)).is_bad()) return {};
     find_engines(g);
@@ -468,6 +459,8 @@ RefPtr<Plan> plan_case(const PlanRequest& r, const Case& c, bool may_compile, st
   plan->engine = 0;
   plan->workspace_bytes = workspace(all[chosen].workspace);
   plan->name = "cudnn:" + g.engine(0);
+  // With an epilogue other engines are asked, which do not round in between and may lose a NaN.
+  plan->epilogue = Exactness::approximate;
   return plan;
 }
 
@@ -480,23 +473,13 @@ std::optional<ConvPass> conv_pass(const PlanRequest& r) {
 
 /// Calls f with the call's ConvCase or NormCase, if it is for cuDNN.
 template <class F>
-void with_case(const PlanRequest& r, bool relu, bool residual, F f) {
+void with_case(const PlanRequest& r, F f) {
   if (const auto pass = conv_pass(r)) {
-    if (const auto c = conv_case(r, *pass, relu, residual)) f(*c);
+    if (const auto c = conv_case(r, *pass)) f(*c);
   } else if (r.op.id == id_of(OpId::batch_norm_train_) ||
              r.op.id == id_of(OpId::batch_norm_grad_)) {
     if (const auto c = norm_case(r, r.op.id == id_of(OpId::batch_norm_grad_))) f(*c);
   }
-}
-
-RefPtr<Plan> plan_of(const PlanRequest& r, bool relu, bool residual) {
-  RefPtr<Plan> plan;
-  with_case(r, relu, residual, [&]<class Case>(const Case& c) {
-    // All engines for normalisation are compiled, none has a rival.
-    constexpr bool norm = std::is_same_v<Case, NormCase>;
-    plan = plan_case(r, c, norm, norm ? 0 : r.policy.search);
-  });
-  return plan;
 }
 
 }  // namespace
@@ -507,15 +490,16 @@ std::string cudnn_version() {
 }
 
 RefPtr<Plan> cudnn_plan(const PlanRequest& r) {
-  return plan_of(r, false, false);
+  RefPtr<Plan> plan;
+  with_case(r, [&]<class Case>(const Case& c) {
+    // All engines for normalisation are compiled, none has a rival.
+    constexpr bool norm = std::is_same_v<Case, NormCase>;
+    plan = plan_case(r, c, norm, norm ? 0 : r.policy.search);
+  });
+  return plan;
 }
 
-RefPtr<Plan> cudnn_conv_epilogue_plan(const PlanRequest& r, bool relu, bool residual) {
-  return plan_of(r, relu, residual);
-}
-
-std::vector<CudnnEngine> cudnn_engines(const PlanRequest& r, const CudnnDevice& device, bool relu,
-                                       bool residual) {
+std::vector<CudnnEngine> cudnn_engines(const PlanRequest& r, const CudnnDevice& device) {
   // As cuDNN itself writes down a device. What is the same for all is taken from Hopper.
   const std::string json = fmt::format(
       R"({{"cudaDeviceId":0,"deviceName":"","deviceVer":{},"driverVer":13000,"isTccDriver":0,)"
@@ -532,7 +516,7 @@ std::vector<CudnnEngine> cudnn_engines(const PlanRequest& r, const CudnnDevice& 
   const auto properties = std::make_shared<fe::DeviceProperties>();
   check(properties->deserialize({json.begin(), json.end()}), "deserialize", what);
   std::vector<CudnnEngine> engines;
-  with_case(r, relu, residual, [&]<class Case>(const Case& c) {
+  with_case(r, [&]<class Case>(const Case& c) {
     Graph g(c.operands);
     build(g, c);
     g.set_device_properties(properties);

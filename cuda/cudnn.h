@@ -24,12 +24,6 @@ std::string cudnn_version();  // "cuDNN 9.19.0"
 ///   batch norm   of images that are not channels-last
 RefPtr<Plan> cudnn_plan(const PlanRequest& r);
 
-/// conv2d that goes on with its result before it is stored: y = conv(x, w) + b + z, and relu of it
-/// if `relu`. r is a call of conv2d; its inputs are x, w, b if there is one and, with `residual`, z
-/// of y's shape at the end. Null as above. The op's own kernel must give the same for r: it is what
-/// runs when a tensor does not begin at a multiple of 16 bytes.
-RefPtr<Plan> cudnn_conv_epilogue_plan(const PlanRequest& r, bool relu, bool residual);
-
 // ------------------------------------------------------------------------------------ for tests
 
 /// A GPU that need not be there.
@@ -48,7 +42,6 @@ struct CudnnEngine {
 /// The engines cuDNN would offer for a call on such a GPU, the best first; none if the call is not
 /// for cuDNN. Throws DeviceError if cuDNN does not understand what it is given. Engines that are
 /// compiled at run time are missing where there is no driver.
-std::vector<CudnnEngine> cudnn_engines(const PlanRequest& r, const CudnnDevice& device,
-                                       bool relu = false, bool residual = false);
+std::vector<CudnnEngine> cudnn_engines(const PlanRequest& r, const CudnnDevice& device);
 
 }  // namespace tandem::cuda

@@ -70,13 +70,13 @@ struct Operand {
 
 enum class ConvPass { forward, grad_input, grad_weight };
 
-/// y = conv(x, w) (+ residual) (+ bias), relu of it; or one of the two gradients.
+/// y = conv(x, w) (+ bias), relu of it; or one of the two gradients.
 struct ConvCase {
   ConvPass pass;
   DType dtype;
   bool relu = false;
   Dims stride, padding, dilation;
-  int residual = -1, bias = -1;   // in `operands`; -1: none
+  int bias = -1;                  // in `operands`; -1: none
   std::vector<Operand> operands;  // two inputs, the result, what else there is
 };
 
@@ -93,13 +93,11 @@ inline bool prefers_channels_last(std::initializer_list<const TensorDesc*> tenso
   return copied[true] <= copied[false];
 }
 
-/// Describes conv2d or one of its gradients; nothing if it is not for cuDNN. Inputs are those of
-/// the op; in the forward pass with `residual` one more, of the result's shape, at the end.
-inline std::optional<ConvCase> conv_case(const PlanRequest& r, ConvPass pass, bool relu = false,
-                                         bool residual = false) {
+/// Describes conv2d or one of its gradients; nothing if it is not for cuDNN.
+inline std::optional<ConvCase> conv_case(const PlanRequest& r, ConvPass pass) {
   const auto& a = r.attrs<ConvAttrs>();
-  const bool bias = r.in.size() - residual == 3;
-  if (!r.policy.vendor || !known(r.in[0].dtype) || r.in.size() != 2u + bias + residual) return {};
+  const bool bias = r.in.size() == 3;
+  if (!r.policy.vendor || !known(r.in[0].dtype)) return {};
   for (const auto& tensors : {r.in, r.out}) {
     if (!std::all_of(tensors.begin(), tensors.end(), countable)) return {};
   }
@@ -107,7 +105,7 @@ inline std::optional<ConvCase> conv_case(const PlanRequest& r, ConvPass pass, bo
   if (bias && !r.in[2].is_contiguous()) return {};
   ConvCase c{.pass = pass,
              .dtype = r.in[0].dtype,
-             .relu = relu,
+             .relu = a.relu,
              .stride = a.stride,
              .padding = a.padding,
              .dilation = a.dilation,
@@ -121,12 +119,8 @@ inline std::optional<ConvCase> conv_case(const PlanRequest& r, ConvPass pass, bo
   add(Operand::From::input, 0, r.in[0]);
   add(Operand::From::input, 1, r.in[1]);
   add(Operand::From::output, 0, r.out[0]);
-  if (residual) {
-    c.residual = static_cast<int>(c.operands.size());
-    add(Operand::From::input, static_cast<int>(r.in.size()) - 1, r.in.back());
-  }
   // Engines fuse what comes after a convolution only if there is a bias among it.
-  if (bias || residual || relu) {
+  if (bias || a.relu) {
     c.bias = static_cast<int>(c.operands.size());
     const Shape s = {1, r.out[0].dim(1), 1, 1};
     const TensorDesc d(c.dtype, r.in[0].device, s, channels_last_strides(s));
@@ -139,11 +133,14 @@ inline std::optional<ConvCase> conv_case(const PlanRequest& r, ConvPass pass, bo
 
 // -------------------------------------------------------------------------------- normalisation
 
-/// batch_norm_train or batch_norm_grad. The first operands are
-///   train: x, weight, bias, y, mean, invstd, and with running statistics: theirs before, and after
+/// batch_norm_train or batch_norm_grad. The operands are
+///   train: x, weight, bias, y, mean, invstd, with running statistics: theirs before, and after,
+///          and the residual if there is one
 ///   grad:  gy, x, weight, mean, invstd, gx, gw, gb
 struct NormCase {
   bool grad, running;
+  bool relu = false;
+  int residual = -1;  // in `operands`; -1: none
   float momentum = 0, eps = 0;
   DType dtype;
   std::vector<Operand> operands;
@@ -168,7 +165,7 @@ inline std::optional<TensorDesc> norm_image(const TensorDesc& d) {
 inline std::optional<NormCase> norm_case(const PlanRequest& r, bool grad) {
   const TensorDesc& x = r.in[grad];
   if (!r.policy.vendor || !known(x.dtype)) return {};
-  NormCase c{.grad = grad, .running = !grad && r.in.size() == 5, .dtype = x.dtype, .operands = {}};
+  NormCase c{.grad = grad, .running = !grad && r.in.size() >= 5, .dtype = x.dtype, .operands = {}};
   bool fits = true;
   const auto add = [&](Operand::From from, std::initializer_list<int> indices) {
     for (const int i : indices) {
@@ -190,11 +187,17 @@ inline std::optional<NormCase> norm_case(const PlanRequest& r, bool grad) {
     add(input, {0, 1, 2, 3, 4});
     add(output, {0, 1, 2});
   } else {
-    c.momentum = static_cast<float>(r.attrs<BatchNormAttrs>().momentum);
-    c.eps = static_cast<float>(r.attrs<BatchNormAttrs>().eps);
+    const auto& a = r.attrs<BatchNormAttrs>();
+    c.momentum = static_cast<float>(a.momentum);
+    c.eps = static_cast<float>(a.eps);
+    c.relu = a.relu;
     add(input, {0, 1, 2});
     add(output, {0, 1, 2});
     if (c.running) add(input, {3, 4, 3, 4});  // written where they were read
+    if (a.has_residual(r.in.size())) {
+      c.residual = static_cast<int>(c.operands.size());
+      add(input, {static_cast<int>(r.in.size()) - 1});
+    }
   }
   if (!fits) return {};
   return c;

@@ -96,7 +96,7 @@ struct Function;
   X(exp) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(erf) \
   X(tanh) X(sigmoid) X(relu) X(leaky_relu) X(gelu) X(silu) X(softplus) X(clamp) \
   X(logical_not) X(isnan) \
-  X(add) X(sub) X(mul) X(div) X(pow) X(maximum) X(minimum) \
+  X(add) X(sub) X(mul) X(div) X(pow) X(floor_divide) X(remainder) X(maximum) X(minimum) \
   X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(logical_and) X(logical_or) \
   X(where) \
   X(tanh_grad) X(sigmoid_grad) X(relu_grad) X(leaky_relu_grad) X(gelu_grad) X(silu_grad) \
@@ -390,7 +390,7 @@ RefPtr<Plan> plan_constant(const TensorDesc& d, const Scalar& value, bool output
 template <class T, class S>
 __global__ void arange_kernel(T* out, S begin, S step, i64 n) {
   for (i64 i = global_index(); i < n; i += global_size()) {
-    out[i] = convert<T>(begin + static_cast<S>(i) * step);
+    out[i] = convert<T>(math::place_in_range(begin, step, i));
   }
 }
 

@@ -14,7 +14,7 @@ Walk<1> axis(std::int64_t size, std::int64_t stride) {
 }
 
 template <class E>
-RefPtr<Plan> plain(const PlanRequest& r, const MatrixProduct& p) {
+RefPtr<Plan> plain(const PlanRequest& r, const MatrixProduct& p, bool relu) {
   StridedOperand<E> a, b;
   a.lines = axis(p.m, p.a_row);
   a.depth = axis(p.k, p.a_col);
@@ -28,17 +28,21 @@ RefPtr<Plan> plain(const PlanRequest& r, const MatrixProduct& p) {
   c.columns = axis(p.n, 1);
   const bool biased = r.in.size() == 3;
   if (biased) c.bias_column = r.in[2].strides[0];
+  c.relu = relu;
   return plan_tiles("cuda:matmul", r.in[0].device.index, p.m, p.n, p.k, p.batch, a, b, c,
                     {0, 1, biased ? 2 : -1});
 }
 
-RefPtr<Plan> plan(const PlanRequest& r, const MatrixProduct& p) {
+RefPtr<Plan> plan(const PlanRequest& r, const MatrixProduct& p, bool relu = false) {
 #ifdef TANDEM_HAS_CUBLASLT
   if (r.policy.vendor) {
     if (RefPtr<Plan> v = cublaslt_plan(r)) return v;
   }
 #endif
-  return visit_dtype(p.dtype, [&](auto tag) { return plain<typename decltype(tag)::type>(r, p); });
+  RefPtr<Plan> own = visit_dtype(
+      p.dtype, [&](auto tag) { return plain<typename decltype(tag)::type>(r, p, relu); });
+  own->epilogue = Exactness::exact;
+  return own;
 }
 
 }  // namespace
@@ -48,7 +52,7 @@ RefPtr<Plan> plan_matmul(const PlanRequest& r) {
 }
 
 RefPtr<Plan> plan_linear(const PlanRequest& r) {
-  return plan(r, linear_product(r.in[0], r.in[1]));
+  return plan(r, linear_product(r.in[0], r.in[1]), r.attrs<LinearAttrs>().relu);
 }
 
 }  // namespace tandem::cuda

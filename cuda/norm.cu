@@ -4,6 +4,7 @@
 // far from zero does not cancel.
 #include "ops/norm.h"
 
+#include "core/epilogue.h"
 #include "cuda/block.h"
 #include "cuda/loops.h"
 
@@ -151,16 +152,25 @@ __global__ void eval_scale(i64 channels, Vectors<P> v, double eps, P* scale) {
   }
 }
 
-// y = (x - mean) scale + bias. Tensors of the walk: x, y, and the channel's number.
-template <class T, class P>
-__global__ void normalise(Walk<3> w, const T* x, const P* mean, i64 mean_step, const P* scale,
-                          const P* bias, i64 bias_step, T* y) {
+/// A scale and what is taken from and added to a channel's values.
+template <class P>
+struct Affine {
+  const P *mean, *scale, *bias;
+  i64 mean_step, bias_step;
+};
+
+// y = (x - mean) scale + bias, its ReLU, or with four tensors that of y + z. Tensors of the walk:
+// x, z if there is one, y, and the channel's number.
+template <class T, class P, int N>
+__global__ void normalise(Walk<N> w, const T* x, Affine<P> p, bool relu, const T* z, T* y) {
   for (i64 i = global_index(); i < w.count; i += global_size()) {
-    i64 at[3];
+    i64 at[N];
     w.offsets(i, at);
-    const i64 c = at[2];
-    y[at[1]] = static_cast<T>((static_cast<P>(x[at[0]]) - mean[c * mean_step]) * scale[c] +
-                              bias[c * bias_step]);
+    const i64 c = at[N - 1];
+    T v = static_cast<T>((static_cast<P>(x[at[0]]) - p.mean[c * p.mean_step]) * p.scale[c] +
+                         p.bias[c * p.bias_step]);
+    if constexpr (N == 4) v = epilogue::add(v, z[at[1]]);
+    y[at[N - 2]] = relu ? epilogue::relu(v) : v;
   }
 }
 
@@ -211,15 +221,52 @@ Walk<K + 1> elements_of(const std::array<const TensorDesc*, K>& t) {
 template <class P>
 Vectors<P> vectors(const PlanRequest& r) {
   Vectors<P> v{};
-  for (std::size_t i = 1; i < r.in.size(); ++i) {
+  for (std::size_t i = 1; i < std::min<std::size_t>(r.in.size(), 5); ++i) {
     v.step[i] = r.in[i].rank() == 1 && r.in[i].dim(0) != 1 ? r.in[i].strides[0] : 0;
   }
   return v;
 }
 template <class P>
 Vectors<P> bind(Vectors<P> v, const LaunchArgs& a, std::size_t inputs) {
-  for (std::size_t i = 1; i < inputs; ++i) v.in[i] = static_cast<const P*>(a.in[i]);
+  for (std::size_t i = 1; i < std::min<std::size_t>(inputs, 5); ++i) {
+    v.in[i] = static_cast<const P*>(a.in[i]);
+  }
   return v;
+}
+
+/// The last step of a forward pass: every element on its own.
+template <class T>
+struct Normalise {
+  using P = compute_t<T>;
+  Walk<3> all;
+  Walk<4> with_residual;
+  std::size_t residual = 0;  // which input; 0: none
+  bool relu;
+
+  explicit Normalise(const PlanRequest& r) : relu(r.attrs<BatchNormAttrs>().relu) {
+    if (r.attrs<BatchNormAttrs>().has_residual(r.in.size())) {
+      residual = r.in.size() - 1;
+      with_residual = elements_of<3>({&r.in[0], &r.in[residual], &r.out[0]});
+    } else {
+      all = elements_of<2>({&r.in[0], &r.out[0]});
+    }
+  }
+  void run(const LaunchArgs& a, const Affine<P>& p) const {
+    const T* x = static_cast<const T*>(a.in[0]);
+    T* y = static_cast<T*>(a.out[0]);
+    if (residual) {
+      launch(a, grid_for(with_residual.count, 4), normalise<T, P, 4>, with_residual, x, p, relu,
+             static_cast<const T*>(a.in[residual]), y);
+    } else {
+      launch(a, grid_for(all.count, 4), normalise<T, P, 3>, all, x, p, relu,
+             static_cast<const T*>(nullptr), y);
+    }
+  }
+};
+
+RefPtr<Plan> exact_epilogue(RefPtr<Plan> plan) {
+  plan->epilogue = Exactness::exact;
+  return plan;
 }
 
 template <class T>
@@ -227,12 +274,12 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
   using P = compute_t<T>;
   const auto attrs = r.attrs<BatchNormAttrs>();
   const ChannelWalk w = channels_of(r.in[0], r.in[0]);
-  const Walk<3> all = elements_of<2>({&r.in[0], &r.out[0]});
+  const Normalise<T> last(r);
   const Vectors<P> vec = vectors<P>(r);
   const std::size_t inputs = r.in.size();
-  const TrainNumbers numbers{attrs.momentum, attrs.eps, inputs == 5};
+  const TrainNumbers numbers{attrs.momentum, attrs.eps, inputs >= 5};
   if (w.channels == 0) return empty_plan("cuda:batch_norm_train");
-  return make_plan(
+  return exact_epilogue(make_plan(
       "cuda:batch_norm_train",
       [=](const LaunchArgs& a) {
         const T* x = static_cast<const T*>(a.in[0]);
@@ -246,34 +293,28 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
                static_cast<const Pair*>(partial), v, numbers,
                numbers.running ? static_cast<P*>(a.in[3]) : nullptr,
                numbers.running ? static_cast<P*>(a.in[4]) : nullptr, mean, invstd, scale);
-        if (any) {
-          launch(a, grid_for(all.count, 4), normalise<T, P>, all, x, static_cast<const P*>(mean),
-                 i64{1}, static_cast<const P*>(scale), v.in[2], v.step[2],
-                 static_cast<T*>(a.out[0]));
-        }
+        if (any) last.run(a, {mean, scale, v.in[2], 1, v.step[2]});
       },
-      w.partial_bytes() + align_up(static_cast<std::size_t>(w.channels) * sizeof(P)));
+      w.partial_bytes() + align_up(static_cast<std::size_t>(w.channels) * sizeof(P))));
 }
 
 template <class T>
 RefPtr<Plan> eval_plan(const PlanRequest& r) {
   using P = compute_t<T>;
   const double eps = r.attrs<BatchNormAttrs>().eps;
-  const Walk<3> all = elements_of<2>({&r.in[0], &r.out[0]});
+  const Normalise<T> last(r);
   const i64 channels = r.in[0].dim(1);
   const Vectors<P> vec = vectors<P>(r);
-  if (all.count == 0) return empty_plan("cuda:batch_norm_eval");
-  return make_plan(
+  if (r.out[0].numel() == 0) return empty_plan("cuda:batch_norm_eval");
+  return exact_epilogue(make_plan(
       "cuda:batch_norm_eval",
       [=](const LaunchArgs& a) {
         P* scale = static_cast<P*>(a.workspace);
         const Vectors<P> v = bind(vec, a, 5);
         launch(a, grid_for(channels), eval_scale<P>, channels, v, eps, scale);
-        launch(a, grid_for(all.count, 4), normalise<T, P>, all, static_cast<const T*>(a.in[0]),
-               v.in[3], v.step[3], static_cast<const P*>(scale), v.in[2], v.step[2],
-               static_cast<T*>(a.out[0]));
+        last.run(a, {v.in[3], scale, v.in[2], v.step[3], v.step[2]});
       },
-      align_up(static_cast<std::size_t>(channels) * sizeof(P)));
+      align_up(static_cast<std::size_t>(channels) * sizeof(P))));
 }
 
 template <class T>

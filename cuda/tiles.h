@@ -7,6 +7,7 @@
 // other, then the pieces. So neither the tiles nor who sums a piece (one block all of them, or a
 // block each, with the sums meeting in the workspace) shows in the result. Included by .cu files.
 #pragma once
+#include "core/epilogue.h"
 #include "core/matrix_product.h"
 #include "cuda/divisor.h"
 #include "cuda/kernel.h"
@@ -107,7 +108,7 @@ struct WindowOperand {
 /// What rows and columns of a WindowOperand must stay below: sums of three of them are ints.
 inline constexpr std::int64_t kWindowLimit = 1 << 29;
 
-/// Where c is, and what is added to it.
+/// Where c is, what is added to it, and whether its ReLU is stored.
 template <class E>
 struct ProductResult {
   E* data = nullptr;
@@ -116,6 +117,7 @@ struct ProductResult {
   bool in_fours = false;  // four columns, from a multiple of four on, lie side by side
   const E* bias = nullptr;
   long long bias_batch = 0, bias_row = 0, bias_column = 0;
+  bool relu = false;  // of floating types
 
   /// The next `count` <= 4 columns from j on, a multiple of 4.
   __device__ void store(long long s, long long i, long long j, int count,
@@ -127,6 +129,9 @@ struct ProductResult {
         sum += static_cast<acc_t<E>>(bias[s * bias_batch + i * bias_row + (j + q) * bias_column]);
       }
       v.v[q] = static_cast<E>(sum);
+      if constexpr (std::is_floating_point_v<acc_t<E>>) {
+        if (relu) v.v[q] = epilogue::relu(v.v[q]);
+      }
     }
     E* to = data + s * batch + i * row;
     long long at[1];

@@ -8,7 +8,7 @@
 
 namespace tandem::data {
 
-/// What Augment does to images.
+/// What an Augmenter does to images.
 struct AugmentOptions {
   enum class Flip : std::uint8_t {
     none,

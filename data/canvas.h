@@ -22,7 +22,7 @@ struct Point {
 /// Points along a polyline.
 using Stroke = std::vector<Point>;
 
-// By way of double, whose last bit (where mathematical libraries differ) rounds away.
+/// By way of double, whose last bit (where mathematical libraries differ) rounds away.
 inline float sine(float a) {
   return static_cast<float>(std::sin(static_cast<double>(a)));
 }
@@ -41,6 +41,7 @@ inline void arc(Stroke& s, float cx, float cy, float rx, float ry, float a, floa
   }
 }
 
+/// From p to the nearest point between a and b.
 inline float distance_to_segment(Point p, Point a, Point b) {
   const float dx = b.x - a.x, dy = b.y - a.y;
   const float len2 = dx * dx + dy * dy;
@@ -58,6 +59,7 @@ inline float noise(Rng& rng) {
   return static_cast<float>(2 * sum - 1020) * (0.5f / 147.8f);
 }
 
+/// [0, 1] (cut to it) -> 0 … 255, rounded.
 inline std::uint8_t to_byte(float v) {
   return static_cast<std::uint8_t>(std::clamp(v, 0.0f, 1.0f) * 255.0f + 0.5f);
 }

@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/trace_guard.h"
+#include "data/feed.h"
 
 namespace tandem::data {
 
@@ -19,31 +20,62 @@ namespace {
 
 constexpr std::uint64_t kOrder = 0x0DE;  // names the random sequence of an epoch's order
 
+/// What a batch of `n` samples looks like; copied to a device it is one block, labels last.
+struct BatchLayout {
+  BatchLayout(const DataLoaderOptions& o, const Shape& image, std::int64_t n)
+      : x(o.dtype, o.device, {n, image[0], image[1], image[2]}), y(DType::i64, o.device, {n}) {
+    x.strides = strides_for(x.shape, o.layout);
+    labels = align_up(x.bytes());
+    bytes = labels + y.bytes();
+  }
+  TensorDesc x, y;
+  std::size_t labels, bytes;
+};
+
+/// A batch on the host: tensors, or memory to be copied from.
+struct Made {
+  Batch batch;
+  std::unique_ptr<Staging> staging;
+  std::int64_t size = 0;
+};
+
 /// Makes batches. Each worker has its own, for the scratch memory.
 class BatchMaker {
  public:
-  BatchMaker(const Dataset& dataset, const LoaderOptions& o, std::int64_t epoch)
+  BatchMaker(const Dataset& dataset, const DataLoaderOptions& o, DeviceFeed* feed,
+             std::int64_t epoch)
       : dataset_(dataset),
         o_(o),
+        feed_(feed),
         epoch_(epoch),
         shape_(dataset.image_shape()),
         augmenter_(o.augment, shape_, o.seed) {}
 
-  Batch make(std::span<const std::int64_t> indices) {
+  Made make(std::span<const std::int64_t> indices) {
     const auto n = static_cast<std::int64_t>(indices.size());
     const std::int64_t values = numel(shape_);
     images_.resize(static_cast<std::size_t>(n * values));
-    TensorDesc dx(o_.dtype, kCPU, {n, shape_[0], shape_[1], shape_[2]});
-    dx.strides = strides_for(dx.shape, o_.layout);
-    Batch b{Tensor::empty(dx), Tensor::empty(TensorDesc(DType::i64, kCPU, {n}))};
-    dataset_.get(indices, images_.data(), b.y.data<std::int64_t>());
+    const BatchLayout layout(o_, shape_, n);
+    Made made{{}, nullptr, n};
+    void *x, *y;
+    if (feed_) {
+      made.staging = feed_->staging();
+      x = made.staging->data();
+      y = made.staging->data() + layout.labels;
+    } else {
+      made.batch = {Tensor::empty(layout.x), Tensor::empty(layout.y)};
+      x = made.batch.x.raw_data();
+      y = made.batch.y.raw_data();
+    }
+    dataset_.get(indices, images_.data(), static_cast<std::int64_t*>(y));
     if (o_.augment.any()) {
       for (std::int64_t i = 0; i < n; ++i) {
         augmenter_.apply(images_.data() + i * values, epoch_, indices[static_cast<std::size_t>(i)]);
       }
     }
-    visit_floating(o_.dtype, [&](auto tag) { store(b.x.data<typename decltype(tag)::type>(), n); });
-    return b;
+    visit_floating(o_.dtype,
+                   [&](auto tag) { store(static_cast<typename decltype(tag)::type*>(x), n); });
+    return made;
   }
 
  private:
@@ -69,7 +101,8 @@ class BatchMaker {
   }
 
   const Dataset& dataset_;
-  const LoaderOptions& o_;
+  const DataLoaderOptions& o_;
+  DeviceFeed* feed_;  // null on the CPU
   std::int64_t epoch_;
   Shape shape_;
   Augmenter augmenter_;
@@ -89,17 +122,22 @@ void refuse_capture() {
 // Workers take batch numbers in turn and put what they made into a ring of `prefetch` slots, batch
 // b into slot b % prefetch; the consumer empties them in order. A worker may start on batch b only
 // once b - prefetch has been taken, so its slot is free and memory is bounded.
+//
+// For a device the consumer's thread also puts in the copies: of the batch it hands out, unless
+// that was done before, and of the next if it is ready. That one's copy waits for what the consumer
+// has put into its stream so far, and runs beside the step that follows.
 class DataLoader::Epoch {
  public:
-  Epoch(DatasetPtr dataset, const LoaderOptions& options, std::vector<std::int64_t> order,
-        std::int64_t batches, std::int64_t epoch)
+  Epoch(DatasetPtr dataset, const DataLoaderOptions& options, std::shared_ptr<DeviceFeed> feed,
+        std::vector<std::int64_t> order, std::int64_t batches, std::int64_t epoch)
       : dataset_(std::move(dataset)),
         o_(options),
+        feed_(std::move(feed)),
         order_(std::move(order)),
         batches_(batches),
         epoch_(epoch) {
     if (o_.num_workers == 0) {
-      maker_ = std::make_unique<BatchMaker>(*dataset_, o_, epoch_);
+      maker_ = std::make_unique<BatchMaker>(*dataset_, o_, feed_.get(), epoch_);
       return;
     }
     ring_.resize(static_cast<std::size_t>(o_.prefetch));
@@ -111,37 +149,84 @@ class DataLoader::Epoch {
       throw;
     }
   }
-  ~Epoch() { stop(); }
+  ~Epoch() {
+    stop();
+    if (feed_) feed_->abandon(upload_);
+  }
 
   /// False when the epoch is over.
   bool next(Batch& out) {
-    if (taken_by_consumer_ == batches_) return false;
-    const std::int64_t b = taken_by_consumer_;
-    if (maker_) {
-      ++taken_by_consumer_;
-      out = maker_->make(samples(b));
+    if (!upload_.from && taken_by_consumer_ == batches_) return false;
+    if (!feed_) {
+      out = std::move(take().batch);
       return true;
     }
-    std::unique_lock lock(mutex_);
-    Slot& slot = ring_[static_cast<std::size_t>(b % o_.prefetch)];
-    ready_.wait(lock, [&] { return slot.full; });
-    slot.full = false;
-    out = std::move(slot.batch);
-    slot.batch = {};
-    const std::exception_ptr error = std::exchange(slot.error, nullptr);
-    ++taken_by_consumer_;
-    lock.unlock();
-    room_.notify_all();
-    if (error) std::rethrow_exception(error);
+    feed_->reclaim();
+    if (!upload_.from) stage(take());
+    feed_->start(upload_);
+    out = arrived();
+    if (next_is_ready()) {
+      stage(take());
+      try {
+        feed_->start(upload_);
+      } catch (const Error&) {
+        // The batch is asked for next time. If that fails as well, it is thrown then.
+      }
+    }
     return true;
   }
 
  private:
   struct Slot {
     bool full = false;
-    Batch batch;
+    Made made;
     std::exception_ptr error;
   };
+
+  Slot& slot_of(std::int64_t b) { return ring_[static_cast<std::size_t>(b % o_.prefetch)]; }
+
+  /// The next batch, or the exception of whoever made it.
+  Made take() {
+    const std::int64_t b = taken_by_consumer_;
+    if (maker_) {
+      ++taken_by_consumer_;
+      return maker_->make(samples(b));
+    }
+    std::unique_lock lock(mutex_);
+    Slot& slot = slot_of(b);
+    ready_.wait(lock, [&] { return slot.full; });
+    slot.full = false;
+    Made made = std::exchange(slot.made, {});
+    const std::exception_ptr error = std::exchange(slot.error, nullptr);
+    ++taken_by_consumer_;
+    lock.unlock();
+    room_.notify_all();
+    if (error) std::rethrow_exception(error);
+    return made;
+  }
+  /// Whether take() would neither wait nor throw. What is made by the asking thread never is: the
+  /// device has the step before to do meanwhile.
+  bool next_is_ready() {
+    if (maker_ || taken_by_consumer_ == batches_) return false;
+    const std::lock_guard lock(mutex_);
+    const Slot& slot = slot_of(taken_by_consumer_);
+    return slot.full && !slot.error;
+  }
+
+  void stage(Made made) {
+    upload_size_ = made.size;
+    upload_ = {std::move(made.staging), BatchLayout(o_, dataset_->image_shape(), made.size).bytes};
+  }
+  /// The batch that was on its way.
+  Batch arrived() {
+    const BatchLayout layout(o_, dataset_->image_shape(), upload_size_);
+    auto* at = static_cast<std::byte*>(upload_.to.data);
+    const RefPtr<RefCounted> memory = feed_->finish(upload_);
+    const auto tensor = [&](std::byte* p, const TensorDesc& d) {
+      return Tensor(make_ref<TensorImpl>(Storage::borrow(p, d.bytes(), d.device, memory), d, 0));
+    };
+    return {tensor(at, layout.x), tensor(at + layout.labels, layout.y)};
+  }
 
   std::span<const std::int64_t> samples(std::int64_t b) const {
     const auto begin = static_cast<std::size_t>(b * o_.batch_size);
@@ -159,17 +244,17 @@ class DataLoader::Epoch {
       if (stop_ || next_ == batches_) return;
       const std::int64_t b = next_++;
       lock.unlock();
-      Batch batch;
+      Made made;
       std::exception_ptr error;
       try {
-        if (!maker) maker.emplace(*dataset_, o_, epoch_);
-        batch = maker->make(samples(b));
+        if (!maker) maker.emplace(*dataset_, o_, feed_.get(), epoch_);
+        made = maker->make(samples(b));
       } catch (...) {
         error = std::current_exception();
       }
       lock.lock();
-      Slot& slot = ring_[static_cast<std::size_t>(b % o_.prefetch)];
-      slot.batch = std::move(batch);
+      Slot& slot = slot_of(b);
+      slot.made = std::move(made);
       slot.error = std::move(error);
       slot.full = true;
       ready_.notify_one();
@@ -189,10 +274,13 @@ class DataLoader::Epoch {
   }
 
   const DatasetPtr dataset_;
-  const LoaderOptions o_;
+  const DataLoaderOptions o_;
+  const std::shared_ptr<DeviceFeed> feed_;  // null on the CPU
   const std::vector<std::int64_t> order_;
   const std::int64_t batches_, epoch_;
   std::unique_ptr<BatchMaker> maker_;  // without workers
+  DeviceFeed::Upload upload_;          // the consumer's; empty, or the batch it gets next
+  std::int64_t upload_size_ = 0;
 
   std::mutex mutex_;
   std::condition_variable ready_, room_;
@@ -216,7 +304,7 @@ DataLoader::Iterator& DataLoader::Iterator::operator++() {
   return *this;
 }
 
-DataLoader::DataLoader(DatasetPtr dataset, LoaderOptions options)
+DataLoader::DataLoader(DatasetPtr dataset, DataLoaderOptions options)
     : dataset_(std::move(dataset)), options_(std::move(options)) {
   const auto check = [](bool ok, const char* rule, const std::string& got,
                         const std::string& expected) {
@@ -242,12 +330,17 @@ DataLoader::DataLoader(DatasetPtr dataset, LoaderOptions options)
   check(std::none_of(o.std.begin(), o.std.end(), [](float s) { return !(s > 0.0f); }),
         "std must be positive", "a value that is not", "values above 0");
   Augmenter(o.augment, dataset_->image_shape(), o.seed);  // throws for options that do not fit
+  if (!o.device.is_cpu()) {
+    const std::int64_t most = std::min(o.batch_size, dataset_->size());
+    feed_ =
+        std::make_shared<DeviceFeed>(o.device, BatchLayout(o, dataset_->image_shape(), most).bytes);
+  }
 }
 
 DataLoader::Iterator DataLoader::begin() {
   refuse_capture();  // before the epoch is counted
   const std::int64_t epoch = epoch_++;
-  return Iterator(std::make_shared<Epoch>(dataset_, options_, order(epoch), size(), epoch));
+  return Iterator(std::make_shared<Epoch>(dataset_, options_, feed_, order(epoch), size(), epoch));
 }
 
 std::int64_t DataLoader::size() const {

@@ -10,8 +10,8 @@
 
 namespace tandem::data {
 
-/// Options of a Loader.
-struct LoaderOptions {
+/// Options of a DataLoader.
+struct DataLoaderOptions {
   std::int64_t batch_size = 64;
   /// A new order every epoch, or the data set's own.
   bool shuffle = true;
@@ -22,16 +22,21 @@ struct LoaderOptions {
   bool drop_last = false;
   /// Threads that make batches; 0: they are made in the thread that asks for them.
   int num_workers = 1;
-  /// Batches that may be ready or in the making at a time.
+  /// Batches that may be ready or in the making at a time, on the host.
   int prefetch = 4;
   MemoryFormat layout = MemoryFormat::contiguous;  // or channels_last
   DType dtype = DType::f32;                        // any floating type
+  /// Where the batches are handed out. They are made on the host; to a GPU they are copied while it
+  /// works on the batch before.
+  Device device = default_device();
   /// Per channel: (x - mean) / std. Empty: x in [0, 1] as it is.
   std::vector<float> mean = {}, std = {};
   AugmentOptions augment = {};
 };
 
-/// Images [N, C, H, W] of the loader's dtype and layout, labels i64 [N].
+class DeviceFeed;
+
+/// Images [N, C, H, W] of the loader's dtype, layout and device, labels i64 [N].
 struct Batch {
   Tensor x, y;
 };
@@ -45,6 +50,14 @@ struct Batch {
 /// Every range-for is one epoch. What the batches hold depends on (seed, epoch) alone, not on the
 /// number of workers. An exception of a worker is thrown to whoever asks for that batch. Leaving
 /// the loop early stops the workers. Not for use inside a capture: CaptureError.
+///
+/// On a GPU a batch is ready in the order of the stream that is current when it is asked for; the
+/// host does not wait for it. It is the caller's as any tensor is: for as long as it is kept, and
+/// dropped in the order of the stream that used it last. If each batch is dropped before the next
+/// but one is asked for, their memory has the same few addresses all along, as compiled programs
+/// that replay a recorded device graph want it. The host may be some batches ahead of the device;
+/// then asking is a wait like others, and throws what kernels found wrong (Stream::synchronize).
+/// The batch is not lost: ask again.
 class DataLoader {
   class Epoch;
 
@@ -69,8 +82,8 @@ class DataLoader {
     bool done_ = false;
   };
 
-  /// Throws ValueError for options that make no sense.
-  DataLoader(DatasetPtr dataset, LoaderOptions options = {});
+  /// Throws ValueError for options that make no sense, DeviceError for a device that is not there.
+  DataLoader(DatasetPtr dataset, DataLoaderOptions options = {});
 
   /// Starts the next epoch.
   Iterator begin();
@@ -79,7 +92,7 @@ class DataLoader {
   /// Batches per epoch.
   std::int64_t size() const;
   const Dataset& dataset() const { return *dataset_; }
-  const LoaderOptions& options() const { return options_; }
+  const DataLoaderOptions& options() const { return options_; }
   /// The epoch the next begin() will run; set it to resume.
   std::int64_t epoch() const { return epoch_; }
   void set_epoch(std::int64_t epoch) { epoch_ = epoch; }
@@ -88,7 +101,8 @@ class DataLoader {
 
  private:
   DatasetPtr dataset_;
-  LoaderOptions options_;
+  DataLoaderOptions options_;
+  std::shared_ptr<DeviceFeed> feed_;  // null on the CPU
   std::int64_t epoch_ = 0;
 };
 

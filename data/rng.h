@@ -2,12 +2,12 @@
 // needs some (an epoch's order, one sample's augmentation), so that neither the number of workers
 // nor the order they finish in can change a result.
 #pragma once
-#include <cmath>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
 #include "core/philox.h"
+#include "core/splitmix64.h"
 
 namespace tandem::data {
 
@@ -36,19 +36,9 @@ class Rng {
     return static_cast<std::uint64_t>((static_cast<unsigned __int128>(word) * n) >> 64);
   }
   bool coin() { return (bits() & 1u) != 0; }
-  /// Standard normal (Box-Muller, one of the pair).
-  float normal() {
-    const float u = 1.0f - uniform(), v = uniform();
-    return std::sqrt(-2.0f * std::log(u)) * std::cos(6.2831853f * v);
-  }
 
  private:
-  static std::uint64_t mix(std::uint64_t z) {  // splitmix64
-    z += 0x9e3779b97f4a7c15ull;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-  }
+  static std::uint64_t mix(std::uint64_t z) { return splitmix64(z); }
 
   std::uint64_t key_;
   std::uint64_t counter_ = 0;

@@ -41,9 +41,13 @@ std::string Graph::dump(const std::vector<Tensor>& results) {
   return graph::dump(tracer_->snapshot(results));
 }
 
+const CompiledProgram& Function::checked() const {
+  if (!program_) fail("graph", "the Function is empty", "no program", "what Graph::compile gives");
+  return *program_;
+}
+
 std::vector<Tensor> Function::run(const Feeds& feeds) const {
-  if (!program_) fail("graph", "an empty Function was called", {}, "one that Graph::compile gave");
-  const Program& p = program_->executor->program();
+  const Program& p = checked().executor->program();
   std::vector<const Tensor*> args;
   for (std::size_t i = 0; i < p.inputs.size(); ++i) {
     const std::string& name = p.input_names[i];
@@ -79,11 +83,12 @@ std::vector<Tensor> Function::run(const Feeds& feeds) const {
 }
 
 Tensor Function::operator()(const Feeds& feeds) const {
-  std::vector<Tensor> r = run(feeds);
-  if (r.size() != 1) {
-    fail("graph", "this function has several results", std::to_string(r.size()), "run()");
+  const std::size_t results = checked().executor->program().outputs.size();
+  if (results != 1) {
+    fail("graph", "a Function that is called has one result", std::to_string(results),
+         "run(), which gives all of them");
   }
-  return std::move(r[0]);
+  return std::move(run(feeds)[0]);
 }
 
 }  // namespace tandem::graph

@@ -15,6 +15,7 @@
 
 namespace tandem::graph {
 
+/// Arguments by the names of their variables.
 using Feeds = std::map<std::string, Tensor>;
 
 /// A compiled program with named arguments. Copies share it.
@@ -22,15 +23,22 @@ class Function {
  public:
   /// Throws ValueError for a name that is missing or unknown, ShapeError, TypeError or DeviceError
   /// for a tensor that does not match its variable.
-  Tensor operator()(const Feeds& feeds) const;  // the one result
   std::vector<Tensor> run(const Feeds& feeds) const;
+  /// run() of a function of one result, which it gives. ValueError, before anything runs, if there
+  /// are more.
+  Tensor operator()(const Feeds& feeds) const;
 
-  const CompiledProgram& program() const { return *program_; }
-  std::uint64_t hash() const { return program_->captured_hash; }
-  std::string dump() const { return graph::dump(program_->executor->program()); }
+  // ValueError, as from the calls above, for a Function that no Graph made.
+
+  const CompiledProgram& program() const { return checked(); }
+  /// Equal for programs that were written down equal.
+  std::uint64_t hash() const { return checked().captured_hash; }
+  /// The program as it runs, as text.
+  std::string dump() const { return graph::dump(checked().executor->program()); }
 
  private:
   friend class Graph;
+  const CompiledProgram& checked() const;
   std::shared_ptr<CompiledProgram> program_;
 };
 
@@ -50,10 +58,12 @@ class Graph {
   /// tensors (`ones`), and backward(). Expressions over variables need no scope.
   [[nodiscard]] std::unique_ptr<CaptureScope> scope();
 
-  /// Programs that compute these expressions. Results must depend on what was declared here.
+  /// A program that computes these expressions. CaptureError for a result that does not depend on
+  /// what was declared here, or is undefined.
   Function compile(const Tensor& result, const CompileOptions& options = {});
   Function compile(const std::vector<Tensor>& results, const CompileOptions& options = {});
 
+  /// That program as text, before any pass. Throws like compile.
   std::string dump(const std::vector<Tensor>& results);
 
  private:

@@ -4,6 +4,7 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 #include "core/backend.h"
 #include "core/grad_meta.h"
@@ -227,6 +228,16 @@ CompiledProgram compile_program(Program captured, const CompileOptions& options)
     c.states.push_back(x.storage.get());
     if (written(x.value)) c.written_states.push_back(x.storage.get());
   }
+  for (const Storage* a : c.written_states) {
+    for (const Storage* b : c.states) {
+      if (a == b || !a->same_memory(*b)) continue;
+      fail<CaptureError>("compile",
+                         "two tensors the function uses share memory that came from outside "
+                         "twice, and the program writes one of them",
+                         fmt::format("{} and {} bytes", a->bytes(), b->bytes()),
+                         "one tensor and its views, or memory of its own (clone())");
+    }
+  }
   Program p = std::move(captured);
   for (const Pass& pass : all_passes()) {
     if (std::find(options.without.begin(), options.without.end(), pass.name) !=
@@ -306,13 +317,14 @@ void CompiledProgram::check_aliases(std::span<const Tensor* const> args) const {
         tensor(i).desc().str(), "memory of its own (clone())");
   };
   for (std::size_t i = 0; i < n; ++i) {
-    const Storage* s = tensor(i).impl()->storage.get();
-    const auto& against = writes(i) ? states : written_states;
-    if (std::find(against.begin(), against.end(), s) != against.end()) {
-      refuse(i, "a tensor the function uses");
+    const Storage& s = *tensor(i).impl()->storage;
+    for (const Storage* state : writes(i) ? states : written_states) {
+      if (state->same_memory(s)) refuse(i, "a tensor the function uses");
     }
     for (std::size_t j = 0; j < i; ++j) {
-      if ((writes(i) || writes(j)) && tensor(j).impl()->storage.get() == s) refuse(i, label(j));
+      if ((writes(i) || writes(j)) && tensor(j).impl()->storage->same_memory(s)) {
+        refuse(i, label(j));
+      }
     }
   }
 }
@@ -325,7 +337,10 @@ struct CompiledFunction::Entry {
   std::uint64_t calls = 1;
   std::vector<std::uint8_t> results_want_grad;
   RefPtr<RefCounted> refusal;
-  std::uint64_t epoch = 0;  // host_epoch() when it was last known to be right
+  // host_epoch() and what was watched when the program was last known to be right.
+  std::uint64_t epoch = 0;
+  std::string watched;
+  bool is_fresh(const Statics& s) const { return epoch == host_epoch() && watched == s.watch; }
 };
 
 CompiledFunction::CompiledFunction(CompileOptions options) : options_(std::move(options)) {
@@ -336,11 +351,13 @@ CompiledFunction::CompiledFunction(CompileOptions options) : options_(std::move(
 }
 CompiledFunction::~CompiledFunction() = default;
 
-std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
-    std::span<const Tensor* const> args, const Statics& statics, Trace trace, std::string reason) {
-  auto e = std::make_unique<Entry>();
+CompiledFunction::EntryPtr CompiledFunction::capture(std::span<const Tensor* const> args,
+                                                     const Statics& statics, Trace trace,
+                                                     std::string reason) {
+  auto e = std::make_shared<Entry>();
   e->signature = Signature::of(args, statics);
   e->epoch = host_epoch();
+  e->watched = statics.watch;
   const auto t0 = Clock::now();
   Captured c = trace_once(args, trace);
   if (options_.check_capture) compare_captures(c.program, c.host.text, trace_once(args, trace));
@@ -368,21 +385,27 @@ std::unique_ptr<CompiledFunction::Entry> CompiledFunction::capture(
   return e;
 }
 
-CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tensor* const> args,
-                                                           const Statics& statics, Trace trace) {
+CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Tensor* const> args,
+                                                             const Statics& statics, Trace trace) {
   std::string reason;
+  // What the function does now, for all programs that are to be compared with it.
+  std::optional<Captured> again;
+  std::uint64_t now = 0;
   const auto usable = [&](Entry& e) {
     if (!e.signature.matches(args, statics)) return false;
     std::string why = e.program.out_of_date();
     if (why.empty()) why = e.program.dropped();
-    if (why.empty() && e.epoch != host_epoch()) {
-      const std::uint64_t now = host_epoch();
-      const Captured again = trace_once(args, trace);
-      if (hash(again.program) == e.program.captured_hash &&
-          same_outside(again.program, e.program.captured)) {
+    if (why.empty() && !e.is_fresh(statics)) {
+      if (!again) {
+        now = host_epoch();
+        again = trace_once(args, trace);
+      }
+      if (hash(again->program) == e.program.captured_hash && again->host.text == e.host_text &&
+          same_outside(again->program, e.program.captured)) {
         e.epoch = now;
+        e.watched = statics.watch;
       } else {
-        why = "parameters, hooks or layers changed";
+        why = "parameters, hooks, attributes or layers changed";
       }
     }
     if (why.empty()) return true;
@@ -391,17 +414,26 @@ CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tenso
     return false;
   };
   // A check that failed stays due.
-  const auto used = [&](Entry& e) -> Entry& {
-    const std::uint64_t calls = e.calls + 1;
+  const auto used = [&](EntryPtr e) {
+    const std::uint64_t calls = e->calls + 1;
     if (options_.check_capture && calls >= 4 && std::has_single_bit(calls)) {
-      compare_captures(e.program.captured, e.host_text, trace_once(args, trace));
+      compare_captures(e->program.captured, e->host_text, trace_once(args, trace));
     }
-    e.calls = calls;
+    e->calls = calls;
     return e;
   };
-  if (current_ && usable(*current_)) return used(*current_);
-  for (auto& e : entries_) {
-    if (e.get() != current_ && usable(*e)) return used(*(current_ = e.get()));
+  // The function may clear the programs, or be called by another one, while it is traced.
+  const EntryPtr last = current_;
+  if (last && last->is_fresh(statics) && usable(*last)) return used(last);
+  // Those that need not be compared first, and among equals the last.
+  std::vector<EntryPtr> candidates = entries_;
+  if (last) candidates.insert(candidates.begin(), last);
+  for (const bool fresh : {true, false}) {
+    for (const EntryPtr& e : candidates) {
+      if (e->is_fresh(statics) != fresh || !usable(*e)) continue;
+      current_ = e;
+      return used(e);
+    }
   }
   if (reason.empty()) {
     reason = current_ ? Signature::difference(current_->signature, Signature::of(args, statics))
@@ -409,7 +441,7 @@ CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tenso
   }
   // A program that was captured for tensors which are gone can never be used again.
   std::erase_if(entries_, [&](const auto& e) { return !e->program.dropped().empty(); });
-  current_ = entries_.empty() ? nullptr : entries_.back().get();
+  current_ = entries_.empty() ? nullptr : entries_.back();
   if (static_cast<int>(entries_.size()) >= options_.max_signatures) {
     std::string seen;
     for (const auto& l : ledger_) seen += "\n  " + l.reason;
@@ -419,15 +451,17 @@ CompiledFunction::Entry& CompiledFunction::find_or_capture(std::span<const Tenso
                        reason,
                        "stable shapes, or a larger max_signatures. Captured so far:" + seen);
   }
-  std::unique_ptr<Entry> e = capture(args, statics, trace, std::move(reason));
+  EntryPtr e = capture(args, statics, trace, reason);
+  // Another thread may have given the same parameters gradients meanwhile.
+  if (!e->program.out_of_date().empty()) e = capture(args, statics, trace, std::move(reason));
   ledger_.push_back(e->program.ledger);
-  entries_.push_back(std::move(e));
-  return *(current_ = entries_.back().get());
+  entries_.push_back(e);
+  current_ = e;
+  return e;
 }
 
 void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& statics,
                             Trace trace, Result& result) {
-  const std::lock_guard lock(mutex_);
   for (std::size_t i = 0; i < args.size(); ++i) {
     if (!args[i]->defined()) fail("compile", fmt::format("argument {} is undefined", i));
   }
@@ -436,7 +470,8 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
     std::move(tensors.begin(), tensors.end(), result.tensors.begin());
   };
   if (dispatch::interceptor()) {
-    // Inside another capture: become part of it.
+    // Inside another capture: become part of it. Without the lock: the outer function holds its
+    // own, and two functions that call each other would wait for each other.
     std::vector<Tensor> in;
     for (const Tensor* a : args) in.push_back(*a);
     Host host;
@@ -444,7 +479,9 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
     result.prototype = std::make_shared<const std::any>(std::move(host.prototype));
     return;
   }
-  Entry& e = find_or_capture(args, statics, trace);
+  const std::lock_guard lock(mutex_);
+  const EntryPtr entry = find_or_capture(args, statics, trace);
+  Entry& e = *entry;
   e.program.check_aliases(args);
   if (options_.verify) [[unlikely]] {
     give(verify_against_eager(e.program, args, [&](std::span<const Tensor> in) {
@@ -477,10 +514,26 @@ int CompiledFunction::size() const {
   return static_cast<int>(entries_.size());
 }
 
-const CompiledProgram& CompiledFunction::program() const {
+CompiledFunction::EntryPtr CompiledFunction::newest() const {
   const std::lock_guard lock(mutex_);
   if (!current_) fail("compile", "the function has not been called yet");
-  return current_->program;
+  return current_;
+}
+
+const CompiledProgram& CompiledFunction::program() const {
+  return newest()->program;
+}
+
+std::uint64_t CompiledFunction::captured_hash() const {
+  return newest()->program.captured_hash;
+}
+
+std::string CompiledFunction::dump() const {
+  return graph::dump(newest()->program.executor->program());
+}
+
+std::string CompiledFunction::dump_dot() const {
+  return graph::dump_dot(newest()->program.executor->program());
 }
 
 void CompiledFunction::clear() {
@@ -496,14 +549,14 @@ std::string CompiledFunction::explain() const {
   const Executor& ex = *c.executor;
   std::string s = fmt::format("program {:016x}: {} nodes captured, {} launches\n", c.captured_hash,
                               c.captured.nodes.size(), ex.launches());
-  s += fmt::format("  {:<10} {:<14} {:>7} {:>7} {:>9} {:>9}\n", "pass", "exactness", "before",
+  s += fmt::format("  {:<15} {:<14} {:>7} {:>7} {:>9} {:>9}\n", "pass", "exactness", "before",
                    "after", "changed", "ms");
   for (const auto& r : c.passes) {
-    s += fmt::format("  {:<10} {:<14} {:>7} {:>7} {:>9} {:>9.3f}  {}\n", r.name,
+    s += fmt::format("  {:<15} {:<14} {:>7} {:>7} {:>9} {:>9.3f}  {}\n", r.name,
                      name_of(r.exactness), r.stats.nodes_before, r.stats.nodes_after,
                      r.stats.changed, r.stats.ms, r.stats.detail);
   }
-  for (const auto& name : options_.without) s += fmt::format("  {:<10} switched off\n", name);
+  for (const auto& name : options_.without) s += fmt::format("  {:<15} switched off\n", name);
   if (ex.planned()) {
     const MemoryPlan& m = ex.memory_plan();
     const double bound = static_cast<double>(std::max<std::size_t>(m.lower_bound, 1));

@@ -87,6 +87,9 @@ class CompiledFunction {
   struct Statics {
     const std::type_info* type = &typeid(void);  // of the arguments together
     std::string text = {};                       // their values, spelled unambiguously
+    // What the program may depend on, but need not: when it changes, the function is recorded again
+    // and compared.
+    std::string watch = {};
   };
   /// What a run of the function gives beside tensors.
   struct Host {
@@ -107,23 +110,32 @@ class CompiledFunction {
   /// Signatures captured so far, newest last.
   std::vector<LedgerEntry> ledger() const;
   int size() const;
-  /// The program of the most recent call. Throws ValueError before the first.
+  /// The program of the most recent call, until the function captures again or is cleared. Throws
+  /// ValueError before the first.
   const CompiledProgram& program() const;
+  /// The hash of that program as it was captured.
+  std::uint64_t captured_hash() const;
   /// Passes, memory plan, launches and the ledger, for people.
   std::string explain() const;
-  std::string dump() const { return graph::dump(program().executor->program()); }
-  std::string dump_dot() const { return graph::dump_dot(program().executor->program()); }
+  std::string dump() const;
+  std::string dump_dot() const;
+  /// Forgets the programs. A call in progress, also one that calls this, finishes with its own.
   void clear();
 
  private:
   struct Entry;
-  Entry& find_or_capture(std::span<const Tensor* const> args, const Statics& statics, Trace trace);
-  std::unique_ptr<Entry> capture(std::span<const Tensor* const> args, const Statics& statics,
-                                 Trace trace, std::string reason);
+  using EntryPtr = std::shared_ptr<Entry>;
+  EntryPtr find_or_capture(std::span<const Tensor* const> args, const Statics& statics,
+                           Trace trace);
+  /// What the last call used; throws ValueError if there is nothing.
+  EntryPtr newest() const;
+  EntryPtr capture(std::span<const Tensor* const> args, const Statics& statics, Trace trace,
+                   std::string reason);
 
   CompileOptions options_;
-  std::vector<std::unique_ptr<Entry>> entries_;
-  Entry* current_ = nullptr;
+  // Shared: the function that is being traced may clear or extend them.
+  std::vector<EntryPtr> entries_;
+  EntryPtr current_;
   std::vector<LedgerEntry> ledger_;
   mutable std::recursive_mutex mutex_;
 };

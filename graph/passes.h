@@ -23,13 +23,16 @@ struct Pass {
   Program (*run)(const Program&, PassStats&);
 };
 
-// In the order they run.
+/// In the order they run. What each does: its `summary` in all_passes().
 Program fold_constants(const Program& p, PassStats& s);
 Program eliminate_common_subexpressions(const Program& p, PassStats& s);
 Program eliminate_dead_code(const Program& p, PassStats& s);
+Program fuse_epilogues(const Program& p, PassStats& s);
+Program fuse_vendor_epilogues(const Program& p, PassStats& s);
 Program fuse_elementwise(const Program& p, PassStats& s);
 Program reuse_buffers(const Program& p, PassStats& s);
 
+/// All of them, in the order they run.
 std::span<const Pass> all_passes();
 /// Throws ValueError listing the passes if there is none of that name.
 const Pass& find_pass(std::string_view name);

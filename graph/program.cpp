@@ -202,7 +202,7 @@ std::uint64_t hash(const Program& p) {
       id = next++;
       desc(p.values[static_cast<std::size_t>(v)].desc);
       if (auto it = constants.find(v); it != constants.end()) {
-        for (double x : it->second->to_vector<double>()) h = mix(h, Scalar(x).bits());
+        for (const std::uint64_t x : it->second->to_bits()) h = mix(h, x);
       } else {
         h = mix(h, 0x57a7e);
       }
@@ -309,6 +309,16 @@ std::string dump_dot(const Program& p) {
     for (ValueId v : n.inputs) s += fmt::format("  {} -> n{};\n", name(v), i);
   }
   for (ValueId v : p.outputs) s += fmt::format("  {} -> output;\n", name(v));
+  // What is left behind: nodes of their own, as they have no other reader.
+  const auto sink = [&](const char* kind, std::size_t i, ValueId v, const char* what) {
+    s += fmt::format("  {}{} [shape=ellipse, style=dashed, label=\"{}\"];\n", kind, i, what);
+    if (v >= 0) s += fmt::format("  {} -> {}{};\n", name(v), kind, i);
+  };
+  for (std::size_t i = 0; i < p.effects.size(); ++i) sink("e", i, p.effects[i], "state after");
+  for (std::size_t i = 0; i < p.grad_writes.size(); ++i) {
+    const ValueId v = p.grad_writes[i].value;
+    sink("g", i, v, v < 0 ? "gradient slot, emptied" : "gradient slot");
+  }
   return s + "}\n";
 }
 

@@ -1,6 +1,7 @@
 #include "graph/recorder.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "core/profiler.h"
 
@@ -68,8 +69,10 @@ void LaunchRecorder::launch_all(std::span<void* const> pointers, Stream& stream)
     Stream& at = stream_at(plan.stream);
     for (int w : plan.waits) events_[static_cast<std::size_t>(w)]->block(at);
     const RecordedStep& s = steps_[i];
-    profiler::launch(*s.call, {pointers.data() + s.in, pointers.data() + s.out,
-                               pointers[s.out + s.call->out.size()], &at});
+    // Past the profiler: this launches nothing yet, and a stream that is recorded cannot be waited
+    // for.
+    s.call->plan->launch({pointers.data() + s.in, pointers.data() + s.out,
+                          pointers[s.out + s.call->out.size()], &at});
     if (plan.signals) events_[i]->record(at);
   }
   for (int end : schedule_.ends) events_[static_cast<std::size_t>(end)]->block(stream);
@@ -78,19 +81,7 @@ void LaunchRecorder::launch_all(std::span<void* const> pointers, Stream& stream)
 std::unique_ptr<DeviceGraph> LaunchRecorder::record(std::span<void* const> pointers,
                                                     Stream& stream) {
   if (schedule_.steps.empty()) plan_streams(pointers);
-  Backend& b = backend(device_);
-  b.begin_capture(stream);
-  try {
-    launch_all(pointers, stream);
-  } catch (...) {
-    try {
-      b.end_capture(stream);
-    } catch (const Error&) {
-      // The recording was broken; what broke it is thrown on.
-    }
-    throw;
-  }
-  return b.end_capture(stream);
+  return record_graph(backend(device_), stream, [&] { launch_all(pointers, stream); });
 }
 
 void LaunchRecorder::run(std::span<void* const> pointers, std::span<void* const> key,
@@ -99,16 +90,24 @@ void LaunchRecorder::run(std::span<void* const> pointers, std::span<void* const>
   const auto replay = [&](Recording& r) {
     r.last = runs_;
     ++stats_.replayed;
-    r.graph->launch(stream);
+    profiler::launch(*r.graph, device_, stream);
   };
   for (Recording& r : recordings_) {
     if (std::equal(key.begin(), key.end(), r.key.begin(), r.key.end())) return replay(r);
   }
+  const auto t0 = std::chrono::steady_clock::now();
+  replay(recording(pointers, key, stream));
+  stats_.ms +=
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - t0).count();
+}
+
+// A recording for addresses that there is none for: a new one, or the one unused for longest.
+LaunchRecorder::Recording& LaunchRecorder::recording(std::span<void* const> pointers,
+                                                     std::span<void* const> key, Stream& stream) {
   std::unique_ptr<DeviceGraph> graph = record(pointers, stream);
   if (recordings_.size() < kMost) {
-    recordings_.push_back({{key.begin(), key.end()}, std::move(graph)});
     ++stats_.recorded;
-    return replay(recordings_.back());
+    return recordings_.emplace_back(Recording{{key.begin(), key.end()}, std::move(graph)});
   }
   Recording& oldest =
       *std::min_element(recordings_.begin(), recordings_.end(),
@@ -121,7 +120,7 @@ void LaunchRecorder::run(std::span<void* const> pointers, std::span<void* const>
     ++stats_.recorded;
   }
   oldest.key.assign(key.begin(), key.end());
-  replay(oldest);
+  return oldest;
 }
 
 }  // namespace tandem::graph

@@ -24,6 +24,7 @@ class LaunchRecorder {
     std::uint64_t recorded = 0;  // graphs made ready
     std::uint64_t updated = 0;   // graphs given new pointers
     std::uint64_t replayed = 0;
+    double ms = 0;  // spent on recording, making ready and updating
   };
 
   /// `why_not` says why there is none, if so: the device has no graphs, or a kernel cannot be
@@ -52,6 +53,7 @@ class LaunchRecorder {
   static constexpr int kStreams = 4;
 
   std::unique_ptr<DeviceGraph> record(std::span<void* const> pointers, Stream& stream);
+  Recording& recording(std::span<void* const> pointers, std::span<void* const> key, Stream& stream);
   void plan_streams(std::span<void* const> pointers);
   void launch_all(std::span<void* const> pointers, Stream& stream);
 

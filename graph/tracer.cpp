@@ -10,12 +10,10 @@
 
 namespace tandem::graph {
 
-CaptureScope::CaptureScope(Tracer& t) : tracer_(t), scope_(&t), saved_(trace_guards()) {
+CaptureScope::CaptureScope(Tracer& t) : scope_(&t), saved_(trace_guards()) {
   set_trace_guards(&t);
-  t.resume();
 }
 CaptureScope::~CaptureScope() {
-  tracer_.suspend();
   set_trace_guards(saved_);
 }
 
@@ -237,34 +235,42 @@ Tracer::Slot& Tracer::slot_of(const Tensor& leaf, bool& is_new) {
     fail<CaptureError>("compile", "a captured function cannot use the .grad of an argument",
                        leaf.desc().str(), "autograd::grad, or a parameter from outside");
   }
-  slots_.push_back({.leaf = leaf, .before = ensure_grad_meta(leaf).grad, .now = {}, .seen = {}});
+  slots_.push_back({.leaf = leaf, .now = {}, .seen = {}});
   return slots_.back();
 }
 
-void Tracer::read_grad(const Tensor& leaf) {
-  if (!open_) return;
+Tensor Tracer::read_grad(const Tensor& leaf) {
+  const Tensor outside = ensure_grad_meta(leaf).grad;
+  if (!open_) return outside;
   bool is_new;
   Slot& s = slot_of(leaf, is_new);
-  if (!is_new) return;
-  if (leaf.is_symbolic()) return;  // made inside: nothing of it exists outside
-  if (!s.before.defined()) {
+  if (!is_new) return s.now;
+  if (leaf.is_symbolic()) {  // made inside: nothing else reads or writes it
+    return s.now = outside;
+  }
+  if (!outside.defined()) {
     s.absent = true;
     program_.grads_absent.emplace_back(leaf.impl());
-    return;
+    return {};
   }
-  const TensorDesc d = s.before.desc();
+  const TensorDesc d = outside.desc();
   const std::size_t b = new_buffer(-1, d, true);
   const ValueId v = new_value(d, b);
   buffers_[b].current = v;
   program_.grad_reads.push_back({v, Pinned<TensorImpl>(leaf.impl())});
   s.seen = symbolic(d, v, nullptr, 0);
-  grad_meta(leaf)->grad = s.seen;
+  return s.now = s.seen;
 }
 
-void Tracer::write_grad(const Tensor& leaf) {
-  if (!open_) return;
+void Tracer::write_grad(const Tensor& leaf, const Tensor& g) {
+  // The program's executor looks for it there.
+  GradMeta& m = ensure_grad_meta(leaf);
+  if (!open_) {
+    m.grad = g;
+    return;
+  }
   bool is_new;
-  slot_of(leaf, is_new);
+  slot_of(leaf, is_new).now = g;
 }
 
 // -------------------------------------------------------------------------------- the end
@@ -286,7 +292,7 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
   for (const Slot& s : slots_) {
     // Gone with the function (a leaf that checkpointing made, say): nobody can ask for it.
     if (s.leaf.impl()->use_count() == 1 + gone(s.leaf)) continue;
-    const Tensor grad = suspended_ ? s.now : grad_meta(s.leaf)->grad;
+    const Tensor& grad = s.now;
     // A slot that was written without being read is a result whatever it holds.
     const bool unchanged =
         s.seen.defined() ? grad.defined() && grad.same_as(s.seen) : s.absent && !grad.defined();
@@ -308,30 +314,24 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
   return p;
 }
 
+void Tracer::refused(const std::string& what) {
+  if (refusal_.empty()) refusal_ = what;
+}
+
 Program Tracer::finish(std::span<const Tensor> results) {
+  if (!refusal_.empty()) {
+    const std::string why = std::exchange(refusal_, {});
+    fail<CaptureError>("compile", "the function caught an error of its capture and went on", why,
+                       "a function without what caused it");
+  }
   Program p = snapshot(results);
   abandon();
   return p;
 }
 
-void Tracer::suspend() noexcept {
-  if (!open_ || suspended_) return;
-  suspended_ = true;
-  for (Slot& s : slots_) s.now = std::exchange(grad_meta(s.leaf)->grad, s.before);
-}
-
-void Tracer::resume() {
-  if (!open_ || !suspended_) return;
-  suspended_ = false;
-  for (Slot& s : slots_) s.before = std::exchange(grad_meta(s.leaf)->grad, std::move(s.now));
-}
-
 void Tracer::abandon() noexcept {
   if (!open_) return;
   open_ = false;
-  if (!suspended_) {
-    for (Slot& s : slots_) grad_meta(s.leaf)->grad = s.before;
-  }
   slots_.clear();
   // Nothing outside has been written yet. The run that follows a capture notes its own writes; if
   // none follows, a tape made before must not find its tensors changed.

@@ -21,17 +21,15 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
 
   // TraceGuards
   void guard(std::string what, std::function<bool()> still_holds) override;
-  void read_grad(const Tensor& leaf) override;
-  void write_grad(const Tensor& leaf) override;
+  Tensor read_grad(const Tensor& leaf) override;
+  void write_grad(const Tensor& leaf, const Tensor& g) override;
+  void refused(const std::string& what) override;
 
   /// The program so far, with these results.
   Program snapshot(std::span<const Tensor> results);
-  /// The same, and the capture is over: gradient slots get back what they held before.
+  /// The same, and the capture is over.
   Program finish(std::span<const Tensor> results);
-  /// Gradient slots hold the program's values only while its scope is open.
-  void suspend() noexcept;
-  void resume();
-  /// Gives up: restores gradient slots. Safe to call after finish().
+  /// Gives up. Safe to call after finish().
   void abandon() noexcept;
 
  private:
@@ -46,8 +44,7 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   };
   struct Slot {
     Tensor leaf;
-    Tensor before;        // what the slot holds outside the program
-    Tensor now;           // what it holds in the program, while that is suspended
+    Tensor now;           // what the slot holds in the program
     Tensor seen;          // the symbolic tensor that stood for it, if it was read
     bool absent = false;  // it was read, and was empty
   };
@@ -72,8 +69,8 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   // Of tensors from outside that the program writes.
   std::unordered_map<Storage*, std::pair<RefPtr<Storage>, std::uint32_t>> versions_before_;
   std::vector<const TensorImpl*> arguments_;
+  std::string refusal_;  // the first
   bool open_ = true;
-  bool suspended_ = false;
 };
 
 /// Installs a tracer as this thread's interceptor and guard sink for the scope.
@@ -83,7 +80,6 @@ class CaptureScope {
   ~CaptureScope();
 
  private:
-  Tracer& tracer_;
   dispatch::InterceptorScope scope_;
   TraceGuards* saved_;
 };

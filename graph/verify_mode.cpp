@@ -1,5 +1,6 @@
 #include "graph/verify_mode.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <unordered_map>
@@ -87,11 +88,16 @@ class Snapshot {
 
 // Element by element, so that gaps between the elements of a strided tensor do not count.
 std::string first_difference(const Tensor& eager, const Tensor& compiled) {
-  const auto a = eager.to_vector<double>(), b = compiled.to_vector<double>();
+  const auto a = eager.to_bits(), b = compiled.to_bits();
   for (std::size_t i = 0; i < a.size(); ++i) {
-    if (!(Scalar(a[i]) == Scalar(b[i])) && !(std::isnan(a[i]) && std::isnan(b[i]))) {
-      return fmt::format("element {}: eager {:.17g}, compiled {:.17g}", i, a[i], b[i]);
+    if (a[i] == b[i]) continue;
+    if (!is_floating(eager.dtype())) {
+      return fmt::format("element {}: eager {}, compiled {}", i, static_cast<std::int64_t>(a[i]),
+                         static_cast<std::int64_t>(b[i]));
     }
+    const auto x = std::bit_cast<double>(a[i]), y = std::bit_cast<double>(b[i]);
+    if (std::isnan(x) && std::isnan(y)) continue;
+    return fmt::format("element {}: eager {:.17g}, compiled {:.17g}", i, x, y);
   }
   return {};
 }

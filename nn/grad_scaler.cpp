@@ -29,15 +29,17 @@ struct GradScaler::State {
 };
 
 GradScaler::GradScaler(const GradScalerOptions& o) : state_(std::make_shared<State>()) {
-  const auto check = [](bool ok, const char* rule, double got) {
-    if (!ok) fail("GradScaler", rule, fmt::format("{}", got));
+  const auto check = [](bool ok, const char* what, double got, const char* expected) {
+    if (!ok) {
+      fail("GradScaler", fmt::format("{} is out of range", what), fmt::format("{}", got), expected);
+    }
   };
-  check(o.init_scale > 0, "init_scale is positive", o.init_scale);
-  check(o.growth_factor >= 1, "growth_factor is at least 1", o.growth_factor);
-  check(o.backoff_factor > 0 && o.backoff_factor <= 1, "backoff_factor lies in (0, 1]",
-        o.backoff_factor);
-  check(o.growth_interval >= 1, "growth_interval is at least 1",
-        static_cast<double>(o.growth_interval));
+  check(o.init_scale > 0, "init_scale", o.init_scale, "above 0");
+  check(o.growth_factor >= 1, "growth_factor", o.growth_factor, "1 or more");
+  check(o.backoff_factor > 0 && o.backoff_factor <= 1, "backoff_factor", o.backoff_factor,
+        "above 0, at most 1");
+  check(o.growth_interval >= 1, "growth_interval", static_cast<double>(o.growth_interval),
+        "1 or more");
   state_->options = o;
   const TensorOptions on{.dtype = DType::f32, .device = o.device};
   state_->scale = full({}, o.init_scale, on);
@@ -54,7 +56,8 @@ void GradScaler::unscale(const Optimizer& o) const {
   if (!state_->options.enabled) return;
   if (std::find(state_->unscaled.begin(), state_->unscaled.end(), o.identity()) !=
       state_->unscaled.end()) {
-    fail("GradScaler", "unscale() was already called for this optimiser since the last update()");
+    fail("GradScaler", "the gradients of an optimiser are unscaled once between two update()s",
+         "a second unscale()", "update() in between");
   }
   const NoGrad no_grad;
   const Tensor inverse = reciprocal(state_->scale);
@@ -102,14 +105,7 @@ StateDict GradScaler::state_dict() const {
 }
 
 void GradScaler::load_state_dict(const StateDict& state) const {
-  const NoGrad no_grad;
-  for (auto [name, own] : state_dict()) {
-    const auto it = std::find_if(state.begin(), state.end(),
-                                 [&n = name](const auto& e) { return e.first == n; });
-    if (it == state.end()) fail("GradScaler", "the state lacks \"" + name + "\"");
-    const Tensor& t = it->second;
-    own.copy_(t.device() == own.device() ? t : t.to(own.device()));
-  }
+  load_into("GradScaler", state_dict(), state);
 }
 
 }  // namespace tandem::optim

@@ -47,6 +47,8 @@ class GradScaler {
   double factor() const;
   /// "scale" and "growth_tracker": the live tensors.
   StateDict state_dict() const;
+  /// Copies values in. Throws ValueError naming what is missing or unexpected, ShapeError,
+  /// TypeError; nothing is changed then.
   void load_state_dict(const StateDict& state) const;
 
  private:

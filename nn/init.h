@@ -6,26 +6,29 @@
 
 namespace tandem::nn::init {
 
-/// Inputs and outputs of one unit: for a weight [out, in, …] `in` and `out` times the rest of the
-/// axes. ShapeError for a rank below 2.
+/// Inputs and outputs of one unit.
 struct Fans {
   double in, out;
 };
+/// For a weight [out, in, …]: `in` and `out` times the rest of the axes. ShapeError for a rank
+/// below 2.
 Fans fans(const Tensor& weight);
 
 /// Which number of connections counts: into a unit (keeps the forward variance) or out of it (keeps
 /// that of gradients).
 enum class Fan : std::uint8_t { in, out };
 
+/// Every element `value`. ValueError if the dtype cannot hold it.
 void constant(const Tensor& t, double value);
-/// [lo, hi)
+/// Uniform in [lo, hi). ValueError unless lo <= hi.
 void uniform(const Tensor& t, double lo, double hi, Generator* generator = nullptr);
+/// Normal with mean `mean` and standard deviation `sd`.
 void normal(const Tensor& t, double mean, double sd, Generator* generator = nullptr);
 /// Normal, conditioned on lying within two standard deviations: drawn by inverting its distribution
 /// function, so one word a value, however many would have been rejected.
 void truncated_normal(const Tensor& t, double mean, double sd, Generator* generator = nullptr);
 
-/// Options of kaiming_uniform_ and kaiming_normal_.
+/// Options of kaiming_uniform and kaiming_normal.
 struct KaimingOptions {
   double a = 0;  // slope below zero of the leaky ReLU that follows; 0 for ReLU
   Fan fan = Fan::in;

@@ -39,7 +39,7 @@ class Linear final : public Module {
   Tensor weight_, bias_;
 };
 
-/// Options of Conv2d. All lists hold two numbers: height, width.
+/// Options of Conv2d.
 struct ConvOptions {
   Pair stride = 1, padding = 0, dilation = 1;
   std::int64_t groups = 1;
@@ -63,7 +63,7 @@ class Conv2d final : public Module {
   Tensor weight_, bias_;
 };
 
-/// Options of ConvTranspose2d. All lists hold two numbers: height, width.
+/// Options of ConvTranspose2d.
 struct ConvTransposeOptions {
   Pair stride = 1, padding = 0, output_padding = 0, dilation = 1;
   std::int64_t groups = 1;
@@ -88,7 +88,7 @@ class ConvTranspose2d final : public Module {
   Tensor weight_, bias_;
 };
 
-/// Options of BatchNorm2d.
+/// Options of BatchNorm1d and BatchNorm2d.
 struct BatchNormOptions {
   double eps = 1e-5, momentum = 0.1;
   bool affine = true;
@@ -209,8 +209,7 @@ class LeakyReLU final : public Module {
   double slope_;
 };
 
-/// Options of MaxPool2d and AvgPool2d. All lists hold two numbers: height, width; an empty stride
-/// is the kernel.
+/// Options of MaxPool2d and AvgPool2d.
 struct PoolOptions {
   std::optional<Pair> stride = {};  // the kernel's size when not given
   Pair padding = 0;

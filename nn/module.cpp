@@ -11,6 +11,53 @@
 #include "core/error.h"
 #include "ops/ops.h"
 
+namespace tandem {
+
+void load_into(std::string_view op, const StateDict& own, const StateDict& given, bool strict) {
+  std::unordered_map<std::string_view, const Tensor*> sources;
+  for (const auto& [name, t] : given) sources.emplace(name, &t);
+  std::vector<std::string_view> missing, unexpected;
+  std::vector<std::pair<Tensor, const Tensor*>> copies;
+  for (const auto& [name, t] : own) {
+    const auto it = sources.find(name);
+    if (it == sources.end()) {
+      missing.push_back(name);
+      continue;
+    }
+    const Tensor& source = *it->second;
+    if (!source.defined()) {
+      fail(op, fmt::format("\"{}\" must be defined", name), "an undefined tensor", t.desc().str());
+    }
+    if (source.shape() != t.shape()) {
+      fail<ShapeError>(op, fmt::format("\"{}\" has another shape", name), source.shape().str(),
+                       t.shape().str());
+    }
+    if (is_floating(source.dtype()) != is_floating(t.dtype())) {
+      fail<TypeError>(op, fmt::format("\"{}\" has another kind of dtype", name),
+                      name_of(source.dtype()), name_of(t.dtype()));
+    }
+    copies.emplace_back(t, &source);
+    sources.erase(it);
+  }
+  for (const auto& [name, t] : given) {
+    if (sources.contains(name)) unexpected.push_back(name);
+  }
+  if (strict && !missing.empty()) {
+    fail(op, "the state lacks some of the tensors",
+         fmt::format("none for {}", fmt::join(missing, ", ")), "one for each name of state_dict()");
+  }
+  if (strict && !unexpected.empty()) {
+    fail(op, "the state has tensors that its target does not have",
+         fmt::format("{}", fmt::join(unexpected, ", ")), "the names of state_dict()");
+  }
+  const NoGrad no_grad;
+  for (auto& [to, from] : copies) {
+    to.copy_(from->device() == to.device() ? *from : from->to(to.device()));
+  }
+}
+
+}  // namespace tandem
+
 namespace tandem::nn {
 
 namespace {
@@ -167,43 +214,7 @@ StateDict Module::state_dict() const {
 }
 
 void Module::load_state_dict(const StateDict& state, bool strict) const {
-  std::unordered_map<std::string, const Tensor*> given;
-  for (const auto& [name, t] : state) given.emplace(name, &t);
-  std::vector<std::string> missing;
-  std::vector<std::pair<Tensor, const Tensor*>> copies;
-  for (const auto& [name, t] : state_dict()) {
-    const auto it = given.find(name);
-    if (it == given.end()) {
-      missing.push_back(name);
-      continue;
-    }
-    const Tensor& source = *it->second;
-    if (source.shape() != t.shape()) {
-      fail<ShapeError>("load_state_dict", "\"" + name + "\" has another shape",
-                       source.shape().str(), t.shape().str());
-    }
-    if (is_floating(source.dtype()) != is_floating(t.dtype())) {
-      fail<TypeError>("load_state_dict", "\"" + name + "\" has another kind of dtype",
-                      name_of(source.dtype()), name_of(t.dtype()));
-    }
-    copies.emplace_back(t, &source);
-    given.erase(it);
-  }
-  if (strict && !missing.empty()) {
-    fail("load_state_dict", "the state lacks some of the module's tensors",
-         fmt::format("none for {}", fmt::join(missing, ", ")));
-  }
-  if (strict && !given.empty()) {
-    std::vector<std::string> names;
-    for (const auto& [name, t] : state) {
-      if (given.contains(name)) names.push_back(name);
-    }
-    fail("load_state_dict", "the state has tensors the module does not have",
-         fmt::format("{}", fmt::join(names, ", ")));
-  }
-  const NoGrad no_grad;
-  for (auto& [to, from] : copies)
-    to.copy_(from->device() == to.device() ? *from : from->to(to.device()));
+  load_into("load_state_dict", state_dict(), state, strict);
 }
 
 void Module::train(bool on) const {

@@ -25,6 +25,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -36,6 +37,13 @@ namespace tandem {
 
 /// Tensors by name, in a definite order.
 using StateDict = std::vector<std::pair<std::string, Tensor>>;
+
+/// Copies the tensors `given` into `own` by name, converted to the dtypes and devices there. Checks
+/// all of them before it changes one: ValueError naming what `given` lacks or has too much (both
+/// allowed unless `strict`), ShapeError, TypeError (floating into integral, or the other way
+/// round). `op` is whom errors name.
+void load_into(std::string_view op, const StateDict& own, const StateDict& given,
+               bool strict = true);
 
 namespace nn {
 
@@ -65,7 +73,7 @@ class Module {
   StateDict state_dict() const;
   /// Copies values in by name, converted to this module's dtypes. Nothing is changed when anything
   /// is wrong: ValueError naming what is missing or unexpected (unless `strict` is off),
-  /// ShapeError.
+  /// ShapeError, TypeError (floating into integral, or the other way round).
   void load_state_dict(const StateDict& state, bool strict = true) const;
 
   /// Training or evaluation mode of this module and all below it. A compiled program that read the

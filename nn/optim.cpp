@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "core/dispatch.h"
@@ -52,7 +51,7 @@ void Optimizer::add_group(std::vector<Tensor> parameters, double lr, int slots, 
   const char* name = state_->name.c_str();
   refuse_capture("the parameters");
   check(name, lr >= 0, "lr must not be negative", lr, "0 or more");
-  if (parameters.empty()) fail(name, "a group has no parameters");
+  if (parameters.empty()) fail(name, "a group has parameters", "none", "at least one");
   std::unordered_set<const TensorImpl*> seen;
   for (const Group& g : state_->groups) {
     for (const Bucket& b : g.buckets) {
@@ -63,12 +62,22 @@ void Optimizer::add_group(std::vector<Tensor> parameters, double lr, int slots, 
   Group g{{}, Guarded<double>(lr, "learning rate"), std::move(update)};
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     Tensor& p = parameters[i];
-    if (!p.defined()) fail(name, fmt::format("parameter {} is undefined", i));
-    if (!is_floating(p.dtype())) {
-      fail<TypeError>(name, fmt::format("parameter {} is not floating", i), name_of(p.dtype()));
+    if (!p.defined()) {
+      fail(name, fmt::format("parameter {} must be defined", i), "an undefined tensor",
+           "a floating leaf");
     }
-    if (!p.is_leaf()) fail(name, fmt::format("parameter {} is not a leaf", i));
-    if (!seen.insert(p.impl()).second) fail(name, fmt::format("parameter {} is given twice", i));
+    if (!is_floating(p.dtype())) {
+      fail<TypeError>(name, fmt::format("parameter {} must be floating", i), p.desc().str(),
+                      "f32, f64, f16 or bf16");
+    }
+    if (!p.is_leaf()) {
+      fail(name, fmt::format("parameter {} must be a leaf", i),
+           "the result of an operation " + p.desc().str(), "a tensor made directly, or detach()");
+    }
+    if (!seen.insert(p.impl()).second) {
+      fail(name, "no parameter is given twice", fmt::format("parameter {} again", i),
+           "each in one group, once");
+    }
     auto b = std::find_if(g.buckets.begin(), g.buckets.end(),
                           [&](const Bucket& k) { return k.parameters[0].device() == p.device(); });
     if (b == g.buckets.end()) {
@@ -181,27 +190,7 @@ StateDict Optimizer::state_dict() const {
 
 void Optimizer::load_state_dict(const StateDict& state) const {
   refuse_capture("the state");
-  std::unordered_map<std::string, const Tensor*> given;
-  for (const auto& [name, t] : state) given.emplace(name, &t);
-  const StateDict own = state_dict();
-  for (const auto& [name, t] : own) {
-    const auto it = given.find(name);
-    if (it == given.end()) fail(state_->name, "the state lacks \"" + name + "\"");
-    if (it->second->shape() != t.shape()) {
-      fail<ShapeError>(state_->name, "\"" + name + "\" has another shape",
-                       it->second->shape().str(), t.shape().str());
-    }
-  }
-  for (const auto& [name, t] : state) {
-    if (std::none_of(own.begin(), own.end(), [&](const auto& e) { return e.first == name; })) {
-      fail(state_->name, "the state has \"" + name + "\", which this optimiser does not have");
-    }
-  }
-  const NoGrad no_grad;
-  for (auto [name, t] : own) {
-    const Tensor& source = *given.at(name);
-    t.copy_(source.device() == t.device() ? source : source.to(t.device()));
-  }
+  load_into(state_->name, state_dict(), state);
   for (int i = 0; i < groups(); ++i) {
     Group& g = group(i);
     set_lr(i, g.buckets[0].lr.item());
@@ -220,10 +209,15 @@ SGD::SGD(std::vector<ParameterGroup<SgdOptions>> groups) : Optimizer("SGD", {"mo
   for (auto& g : groups) {
     const SgdOptions& o = g.options;
     check("SGD", o.momentum >= 0, "momentum must not be negative", o.momentum, "0 or more");
+    check("SGD", o.dampening >= 0 && o.dampening <= 1, "dampening is a share of the gradient",
+          o.dampening, "0 to 1");
     check("SGD", o.weight_decay >= 0, "weight_decay must not be negative", o.weight_decay,
           "0 or more");
-    check("SGD", !o.nesterov || (o.momentum > 0 && o.dampening == 0),
-          "nesterov needs momentum and no dampening", o.momentum, "momentum > 0, dampening 0");
+    if (o.nesterov && (o.momentum == 0 || o.dampening != 0)) {
+      fail("SGD", "nesterov needs momentum and no dampening",
+           fmt::format("momentum {}, dampening {}", o.momentum, o.dampening),
+           "momentum > 0, dampening 0");
+    }
     const SgdAttrs a{.momentum = o.momentum,
                      .dampening = o.dampening,
                      .weight_decay = o.weight_decay,

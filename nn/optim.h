@@ -39,8 +39,8 @@ class Optimizer {
   /// Learning rates, step counts and slots: the live tensors, not copies. Names: "0.lr", "0.step",
   /// "0.momentum.3" for group 0 and the fourth of its parameters.
   StateDict state_dict() const;
-  /// Copies values in. Throws ValueError naming what is missing or unexpected, ShapeError; nothing
-  /// is changed then. CaptureError inside a capture.
+  /// Copies values in. Throws ValueError naming what is missing or unexpected, ShapeError,
+  /// TypeError; nothing is changed then. CaptureError inside a capture.
   void load_state_dict(const StateDict& state) const;
 
  protected:

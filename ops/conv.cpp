@@ -2,6 +2,7 @@
 
 #include "core/dispatch.h"
 #include "ops/elementwise.h"
+#include "ops/grad_util.h"
 #include "ops/op_list.h"
 #include "ops/reduce.h"
 
@@ -108,9 +109,14 @@ void infer_conv2d(InferContext& c) {
   c.output({x.dtype, x.device, y, strides_for(y, format)});
 }
 
-void infer_grad_input(InferContext& c) {
+void check_grad_operands(const InferContext& c) {
   c.expect_inputs(2);
   check_operands(c);
+  if (c.attrs<ConvAttrs>().relu) c.fail<ValueError>("only conv2d itself goes on with a ReLU");
+}
+
+void infer_grad_input(InferContext& c) {
+  check_grad_operands(c);
   const auto& a = c.attrs<ConvAttrs>();
   const TensorDesc &gy = c.input(0), &w = c.input(1);
   if (a.size.size() != 2) c.fail("size must be [H, W] of the input", a.size.str());
@@ -123,8 +129,7 @@ void infer_grad_input(InferContext& c) {
 }
 
 void infer_grad_weight(InferContext& c) {
-  c.expect_inputs(2);
-  check_operands(c);
+  check_grad_operands(c);
   const auto& a = c.attrs<ConvAttrs>();
   const TensorDesc &x = c.input(0), &gy = c.input(1);
   if (a.size.size() != 2) c.fail("size must be [kh, kw] of the weight", a.size.str());
@@ -143,6 +148,7 @@ Tensor grad_weight_like(const Tensor& x, const Tensor& gy, const TensorDesc& w,
 
 void vjp_conv2d(VjpContext& c) {
   const auto& a = c.attrs<ConvAttrs>();
+  expect_no_epilogue(c, a.relu);
   const Tensor& g = c.grad();
   if (c.needs(0)) c.set(0, conv2d_grad_input(g, c.input(1), c.input_desc(0).shape, options_of(a)));
   if (c.needs(1)) c.set(1, grad_weight_like(c.input(0), g, c.input_desc(1), a));
@@ -243,7 +249,8 @@ Tensor conv2d_grad_weight(In x, const Tensor& gy, const Shape& w_shape, const Co
 
 Tensor conv_transpose2d(In x, const Tensor& w, const Tensor& b, const ConvTranspose2dOptions& o) {
   const ErrorSite at(x.loc);
-  constexpr std::string_view name = "conv_transpose2d";
+  constexpr const char* name = "conv_transpose2d";
+  expect_defined(name, {&x.t, &w}, x.loc);
   ConvAttrs a = attrs_of(
       {.stride = o.stride, .padding = o.padding, .dilation = o.dilation, .groups = o.groups}, name);
   const Dims extra = pair_of(o.output_padding, name, "output_padding", 0);

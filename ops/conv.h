@@ -29,11 +29,14 @@ struct ConvAttrs {
   Dims size;
   /// Layout of the result of conv2d_grad_weight.
   MemoryFormat format = MemoryFormat::contiguous;
+  /// conv2d only: y = relu(…). Set by the graph's passes; such a call has no gradient rule.
+  bool relu = false;
   static constexpr auto fields() {
     return std::tuple{
         Field{"stride", &ConvAttrs::stride},     Field{"padding", &ConvAttrs::padding},
         Field{"dilation", &ConvAttrs::dilation}, Field{"groups", &ConvAttrs::groups},
-        Field{"size", &ConvAttrs::size},         Field{"format", &ConvAttrs::format}};
+        Field{"size", &ConvAttrs::size},         Field{"format", &ConvAttrs::format},
+        Field{"relu", &ConvAttrs::relu}};
   }
 };
 

@@ -11,11 +11,18 @@ namespace tandem {
 
 namespace {
 
+void check_value(const InferContext& c, const Scalar& value, DType t) {
+  if (!value.defined()) c.fail<ValueError>("the value is missing", "none", "a number");
+  if (!value.fits(t)) {
+    c.fail<ValueError>("the value does not fit into the type", value.str(), name_of(t));
+  }
+}
+
 void infer_full(InferContext& c) {
   c.expect_inputs(0);
   const auto& a = c.attrs<FullAttrs>();
   checked_numel(a.shape, c.op_name());
-  if (!a.value.defined()) c.fail<ValueError>("the value is missing");
+  check_value(c, a.value, a.dtype);
   c.output({a.dtype, a.device, a.shape});
 }
 
@@ -30,13 +37,13 @@ void infer_arange(InferContext& c) {
 
 void infer_fill(InferContext& c) {
   c.expect_inputs(1);
-  if (!c.attrs<FillAttrs>().value.defined()) c.fail<ValueError>("the value is missing");
+  check_value(c, c.attrs<FillAttrs>().value, c.input(0).dtype);
   c.mutates(0);
 }
 
 // Elements of one tensor that share memory could each want another value.
 void expect_writable(const InferContext& c, const TensorDesc& d) {
-  for (int i = 0; i < d.rank(); ++i) {
+  for (int i = 0; i < d.rank() && d.numel() > 0; ++i) {
     if (d.strides[i] == 0 && d.dim(i) > 1) {
       c.fail("the destination must not be an expanded view", d.str(), "a tensor of its own memory");
     }
@@ -92,6 +99,7 @@ Tensor ones(const Shape& shape, TensorOptions o, SrcLoc loc) {
   return full(shape, 1, o, loc);
 }
 Tensor full_like(In x, Scalar value) {
+  expect_defined("full_like", {&x.t}, x.loc);
   return full(x.t.shape(), value, {x.t.dtype(), x.t.device()}, x.loc);
 }
 Tensor zeros_like(In x) {
@@ -104,9 +112,11 @@ Tensor ones_like(In x) {
 Tensor arange(Scalar begin, Scalar end, Scalar step, TensorOptions o, SrcLoc loc) {
   const ErrorSite at(loc);
   if (!begin.defined() || !end.defined() || !step.defined()) {
-    fail("arange", "begin, end and step must have values");
+    fail("arange", "begin, end and step must have values", "one without", "three numbers");
   }
-  if (step.to_double() == 0) fail("arange", "the step must not be 0");
+  if (step.to_double() == 0) {
+    fail("arange", "the step must not be 0", step.str(), "a number above or below 0");
+  }
   std::int64_t count;
   if (integral(begin) && integral(end) && integral(step)) {
     using Wide = __int128;  // a span of i64 needs 65 bits
@@ -131,7 +141,9 @@ Tensor arange(Scalar begin, Scalar end, Scalar step, SrcLoc loc) {
 
 Tensor linspace(double begin, double end, std::int64_t n, TensorOptions o, SrcLoc loc) {
   const ErrorSite at(loc);
-  if (n < 0) fail("linspace", "the number of values must not be negative", std::to_string(n));
+  if (n < 0) {
+    fail("linspace", "the number of values must not be negative", std::to_string(n), "0 or more");
+  }
   const double step = n > 1 ? (end - begin) / static_cast<double>(n - 1) : 0;
   Tensor t =
       dispatch::call(op::arange, Inputs{}, ArangeAttrs{begin, step, n, o.dtype, o.device}, loc)[0];
@@ -158,6 +170,7 @@ void fill(Tensor& t, Scalar value, SrcLoc loc) {
 }
 
 void assign(Tensor& dst, const Tensor& src, SrcLoc loc) {
+  expect_defined("assign", {&dst, &src}, loc);
   if (src.same_as(dst)) return;
   // Two views of one memory may overlap: what is read must not have been written before.
   const bool overlap = src.impl()->storage->same_memory(*dst.impl()->storage);

@@ -4,6 +4,7 @@
 
 namespace tandem {
 
+/// Attributes of full.
 struct FullAttrs {
   Dims shape;
   Scalar value;
@@ -15,6 +16,7 @@ struct FullAttrs {
   }
 };
 
+/// Attributes of arange.
 struct ArangeAttrs {
   Scalar begin = 0, step = 1;
   std::int64_t count = 0;
@@ -27,6 +29,7 @@ struct ArangeAttrs {
   }
 };
 
+/// Attributes of fill.
 struct FillAttrs {
   Scalar value;
   static constexpr auto fields() { return std::tuple{Field{"value", &FillAttrs::value}}; }

@@ -24,17 +24,9 @@ Scalar scalar_of(OpId id, const InferContext& c) {
                                                                 : Scalar();
 }
 
-bool holds(DType t, std::int64_t v) {
-  switch (t) {
-    case DType::u8: return v >= 0 && v <= 255;
-    case DType::i32: return v >= INT32_MIN && v <= INT32_MAX;
-    default: return true;
-  }
-}
-
 void check_types(InferContext& c, OpId id, const ElementwiseRule& rule, DType compute,
                  const Scalar& scalar) {
-  if (scalar.kind() == Scalar::Kind::integer && !holds(compute, scalar.to_int())) {
+  if (!scalar.fits(compute)) {
     c.fail<ValueError>("the scalar does not fit into the tensor's type", scalar.str(),
                        name_of(compute));
   }
@@ -131,7 +123,7 @@ constexpr OpDef define(OpId id, const char* name, void (*vjp)(VjpContext&), Save
           .doc = doc};
 }
 
-// x * 2 and x / 2 are linear: their gradient needs no x.
+// x * 2, x / 2 and, between its steps, x % 2 are linear: their gradient needs no x.
 std::uint32_t saves_of_product(const PreparedOp& p) {
   const auto& a = p.attrs.as<BinaryAttrs>();
   const bool linear = a.scalar.defined() && (p.op->id == id_of(OpId::mul_) || !a.reversed);
@@ -188,6 +180,8 @@ TANDEM_OP_ATTRS(sub, BinaryAttrs, kNothing, "a - b")
 TANDEM_OP_ATTRS(mul, BinaryAttrs, kProduct, "a * b; of bools: and.")
 TANDEM_OP_ATTRS(div, BinaryAttrs, kProduct, "a / b; of integers: f32.")
 TANDEM_OP_ATTRS(pow, BinaryAttrs, kBoth, "a to the power b.")
+TANDEM_OP_ATTRS(floor_divide, BinaryAttrs, kNothing, "a / b rounded down; of integers 0 where b is 0.")
+TANDEM_OP_ATTRS(remainder, BinaryAttrs, kProduct, "a - b * floor_divide(a, b): of b's sign.")
 TANDEM_OP_ATTRS(maximum, BinaryAttrs, kBoth, "The larger of two; NaN if either is.")
 TANDEM_OP_ATTRS(minimum, BinaryAttrs, kBoth, "The smaller of two; NaN if either is.")
 TANDEM_OP_FLAT(eq, BinaryAttrs, "a == b")
@@ -230,11 +224,38 @@ Tensor binary(const OpDef& op, const In& a, const Tensor& b, AttrRef attrs = {})
   return std::move(dispatch::call(op, {&a.t, &b}, attrs, a.loc)[0]);
 }
 Tensor binary_scalar(const OpDef& op, const In& x, Scalar s, bool reversed) {
-  if (!s.defined()) fail(op.name, "the scalar operand has no value");
+  if (!s.defined()) {
+    const ErrorSite at(x.loc);
+    fail(op.name, "the scalar operand must have a value", "none", "a number");
+  }
   return unary(op, x, BinaryAttrs{s, reversed});
 }
 
 }  // namespace
+
+Tensor leaky_relu(In x, double slope) {
+  return unary(op::leaky_relu, x, LeakyReluAttrs{slope});
+}
+Tensor leaky_relu_grad(const Tensor& g, const Tensor& x, double slope) {
+  return binary(op::leaky_relu_grad, g, x, LeakyReluAttrs{slope});
+}
+Tensor clamp(In x, Scalar lo, Scalar hi) {
+  return unary(op::clamp, x, ClampAttrs{lo, hi});
+}
+Tensor clamp_grad(const Tensor& g, const Tensor& x, Scalar lo, Scalar hi) {
+  return binary(op::clamp_grad, g, x, ClampAttrs{lo, hi});
+}
+Tensor where(In cond, const Tensor& a, const Tensor& b) {
+  return std::move(dispatch::call(op::where, {&cond.t, &a, &b}, {}, cond.loc)[0]);
+}
+Tensor cast(In x, DType t) {
+  expect_defined("cast", {&x.t}, x.loc);
+  if (x.t.dtype() == t) return x.t;
+  return unary(op::cast, x, CastAttrs{t});
+}
+Tensor copy(In x, MemoryFormat f) {
+  return unary(op::copy, x, CopyAttrs{f});
+}
 
 #define TANDEM_UNARY(name)     \
   Tensor name(In x) {          \
@@ -267,7 +288,8 @@ TANDEM_UNARY(cos) TANDEM_UNARY(erf) TANDEM_UNARY(tanh) TANDEM_UNARY(sigmoid) TAN
 TANDEM_UNARY(gelu) TANDEM_UNARY(silu) TANDEM_UNARY(softplus) TANDEM_UNARY(logical_not)
 TANDEM_UNARY(isnan)
 TANDEM_BINARY_SCALAR(add) TANDEM_BINARY_BOTH(sub) TANDEM_BINARY_SCALAR(mul) TANDEM_BINARY_BOTH(div)
-TANDEM_BINARY_BOTH(pow) TANDEM_BINARY_SCALAR(maximum) TANDEM_BINARY_SCALAR(minimum)
+TANDEM_BINARY_BOTH(pow) TANDEM_BINARY_BOTH(floor_divide) TANDEM_BINARY_BOTH(remainder)
+TANDEM_BINARY_SCALAR(maximum) TANDEM_BINARY_SCALAR(minimum)
 TANDEM_BINARY_SCALAR(eq) TANDEM_BINARY_SCALAR(ne) TANDEM_BINARY_BOTH(lt) TANDEM_BINARY_BOTH(le)
 TANDEM_BINARY_BOTH(gt) TANDEM_BINARY_BOTH(ge)
 TANDEM_BINARY(logical_and) TANDEM_BINARY(logical_or)
@@ -280,29 +302,5 @@ TANDEM_GRAD(silu_grad) TANDEM_GRAD(softplus_grad)
 #undef TANDEM_BINARY_SCALAR
 #undef TANDEM_BINARY_BOTH
 #undef TANDEM_GRAD
-
-                                                                    Tensor
-    leaky_relu(In x, double slope) {
-  return unary(op::leaky_relu, x, LeakyReluAttrs{slope});
-}
-Tensor leaky_relu_grad(const Tensor& g, const Tensor& x, double slope) {
-  return binary(op::leaky_relu_grad, g, x, LeakyReluAttrs{slope});
-}
-Tensor clamp(In x, Scalar lo, Scalar hi) {
-  return unary(op::clamp, x, ClampAttrs{lo, hi});
-}
-Tensor clamp_grad(const Tensor& g, const Tensor& x, Scalar lo, Scalar hi) {
-  return binary(op::clamp_grad, g, x, ClampAttrs{lo, hi});
-}
-Tensor where(In cond, const Tensor& a, const Tensor& b) {
-  return std::move(dispatch::call(op::where, {&cond.t, &a, &b}, {}, cond.loc)[0]);
-}
-Tensor cast(In x, DType t) {
-  if (x.t.dtype() == t) return x.t;
-  return unary(op::cast, x, CastAttrs{t});
-}
-Tensor copy(In x, MemoryFormat f) {
-  return unary(op::copy, x, CopyAttrs{f});
-}
 
 }  // namespace tandem

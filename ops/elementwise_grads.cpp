@@ -26,7 +26,8 @@ const BinaryAttrs& binary(const VjpContext& c) {
   return c.attrs<BinaryAttrs>();
 }
 
-Tensor zero_like(const Tensor& t) {
+// 0-dim, for where(): broadcast rather than written out.
+Tensor scalar_zero(const Tensor& t) {
   return zeros({}, {t.dtype(), t.device()});
 }
 
@@ -47,7 +48,7 @@ void winner(VjpContext& c, Wins&& wins, Loses&& loses) {
   const Tensor& g = c.grad();
   const Tensor& a = c.input(0);
   const auto share = [&](const Tensor& won, const Tensor& tie) {
-    return where(won, g, where(tie, mul(g, 0.5), zero_like(g)));
+    return where(won, g, where(tie, mul(g, 0.5), scalar_zero(g)));
   };
   if (has_scalar(c)) {
     const Scalar s = binary(c).scalar;
@@ -172,15 +173,16 @@ void vjp_div(VjpContext& c) {
     give(c, 0, div(g, binary(c).scalar));
     return;
   }
-  const Tensor& a = c.input(0);
   if (has_scalar(c)) {
+    const Tensor& a = c.input(0);
     give(c, 0, neg(mul(div(g, a), div(binary(c).scalar, a))));
     return;
   }
   const Tensor& b = c.input(1);
   const Tensor q = div(g, b);
   if (c.needs(0)) give(c, 0, q);
-  if (c.needs(1)) give(c, 1, neg(mul(q, div(a, b))));
+  // Only here: a /= b may have been written over.
+  if (c.needs(1)) give(c, 1, neg(mul(q, div(c.input(0), b))));
 }
 void vjp_pow(VjpContext& c) {
   const Tensor& g = c.grad();
@@ -199,13 +201,28 @@ void vjp_pow(VjpContext& c) {
   }
   // b a^(b - 1) and a^b log(a), each 0 where its factor is, though the other is infinite there.
   const Tensor& b = c.input(1);
-  const Tensor zero = zero_like(g);
+  const Tensor zero = scalar_zero(g);
   if (c.needs(0)) {
     give(c, 0, where(eq(b, 0), zero, mul(g, mul(b, pow(a, sub(b, 1))))));
   }
   if (c.needs(1)) {
     give(c, 1, where(logical_and(eq(a, 0), ge(b, 0)), zero, mul(g, mul(pow(a, b), log(a)))));
   }
+}
+void vjp_floor_divide(VjpContext& c) {
+  for (int i = 0; i < c.num_inputs(); ++i) {
+    if (c.needs(i)) c.set(i, zeros_of(c.input_desc(i)));
+  }
+}
+void vjp_remainder(VjpContext& c) {
+  const Tensor& g = c.grad();
+  if (has_scalar(c)) {
+    const auto& [s, reversed] = binary(c);
+    give(c, 0, reversed ? neg(mul(g, floor_divide(s, c.input(0)))) : g);
+    return;
+  }
+  if (c.needs(0)) give(c, 0, g);
+  if (c.needs(1)) give(c, 1, neg(mul(g, floor_divide(c.input(0), c.input(1)))));
 }
 void vjp_maximum(VjpContext& c) {
   winner(
@@ -220,7 +237,7 @@ void vjp_minimum(VjpContext& c) {
 
 void vjp_where(VjpContext& c) {
   const Tensor& g = c.grad();
-  const Tensor zero = zero_like(g);
+  const Tensor zero = scalar_zero(g);
   if (c.needs(1)) give(c, 1, where(c.input(0), g, zero));
   if (c.needs(2)) give(c, 2, where(c.input(0), zero, g));
 }

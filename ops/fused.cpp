@@ -180,8 +180,7 @@ FusedStep fused_step(const PreparedOp& call) {
                     static_cast<int>(call.in.size()));
 }
 
-// ---------------------------------------------------------------------------------- what kernels
-// do
+// --------------------------------------------------------------------------------- for kernels
 
 StepTypes step_types(const FusedStep& s, std::span<const DType> operands) {
   const ElementwiseRule rule = elementwise_rule(s.op);

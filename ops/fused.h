@@ -10,7 +10,7 @@
 
 namespace tandem {
 
-// What the kernels promise to hold in their tables.
+/// What the kernels promise to hold in their tables.
 inline constexpr int kMaxFusedInputs = 24;
 inline constexpr int kMaxFusedSteps = 48;
 inline constexpr int kMaxFusedOutputs = 4;
@@ -38,6 +38,7 @@ struct FusedProgram {
   std::string str() const;
 };
 
+/// Attributes of fused_elementwise.
 struct FusedAttrs {
   std::vector<std::int64_t> code;  // FusedProgram::encode
   static constexpr auto fields() { return std::tuple{Field{"code", &FusedAttrs::code}}; }

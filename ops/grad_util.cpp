@@ -25,4 +25,11 @@ Tensor zeros_of(const TensorDesc& like) {
   return zeros(like.shape, {like.dtype, like.device});
 }
 
+void expect_no_epilogue(const VjpContext& c, bool epilogue) {
+  if (epilogue) {
+    fail<InternalError>(c.call.op->name, "a call with an epilogue has no gradient rule",
+                        c.call.attrs.str());
+  }
+}
+
 }  // namespace tandem

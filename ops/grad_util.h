@@ -11,4 +11,7 @@ Tensor reduce_to(const Tensor& g, const TensorDesc& like);
 /// Zeros of that shape, dtype and device.
 Tensor zeros_of(const TensorDesc& like);
 
+/// InternalError for a call with an epilogue: the graph's passes make it, after all gradients.
+void expect_no_epilogue(const VjpContext& c, bool epilogue);
+
 }  // namespace tandem

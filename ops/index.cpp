@@ -73,6 +73,11 @@ void infer_pad(InferContext& c) {
     c.fail("two widths, none negative, for each axis", detail::print_field(widths),
            fmt::format("{} numbers", 2 * x.rank()));
   }
+  const Scalar& value = c.attrs<PadAttrs>().value;
+  if (!value.fits(x.dtype)) {
+    c.fail<ValueError>("the value does not fit into the tensor's type", value.str(),
+                       name_of(x.dtype));
+  }
   checked_numel(s, c.op_name());
   c.output(in_format_of(x, s));
 }
@@ -316,6 +321,7 @@ constinit const OpDef one_hot = {.id = id_of(OpId::one_hot_),
 Tensor concat(std::span<const Tensor> xs, int axis, SrcLoc loc) {
   const ErrorSite at(loc);
   if (xs.empty()) fail<ValueError>("concat", "at least one tensor is needed", "none");
+  expect_defined("concat", xs, loc);
   std::vector<const Tensor*> in;
   in.reserve(xs.size());
   for (const Tensor& x : xs) in.push_back(&x);
@@ -329,6 +335,7 @@ Tensor concat(std::initializer_list<Tensor> xs, int axis, SrcLoc loc) {
 Tensor stack(std::span<const Tensor> xs, int axis, SrcLoc loc) {
   const ErrorSite at(loc);
   if (xs.empty()) fail<ValueError>("stack", "at least one tensor is needed", "none");
+  expect_defined("stack", xs, loc);
   const int a = wrap_axis(axis, xs[0].rank() + 1, "stack");
   std::vector<Tensor> rows;
   rows.reserve(xs.size());
@@ -361,29 +368,34 @@ Tensor roll(In x, const Dims& shifts, const Dims& axes) {
 
 Tensor gather(In x, int axis, const Tensor& index) {
   const ErrorSite at(x.loc);
+  expect_defined("gather", {&x.t, &index}, x.loc);
   return dispatch::call(op::gather, {&x.t, &index}, axis_attrs("gather", x, axis), x.loc)[0];
 }
 
 Tensor scatter_add(In x, int axis, const Tensor& index, const Tensor& src) {
   const ErrorSite at(x.loc);
+  expect_defined("scatter_add", {&x.t, &index, &src}, x.loc);
   return dispatch::call(op::scatter_add, {&x.t, &index, &src}, axis_attrs("scatter_add", x, axis),
                         x.loc)[0];
 }
 
 Tensor index_select(In x, int axis, const Tensor& index) {
   const ErrorSite at(x.loc);
+  expect_defined("index_select", {&x.t, &index}, x.loc);
   return dispatch::call(op::index_select, {&x.t, &index}, axis_attrs("index_select", x, axis),
                         x.loc)[0];
 }
 
 Tensor index_add(In x, int axis, const Tensor& index, const Tensor& src) {
   const ErrorSite at(x.loc);
+  expect_defined("index_add", {&x.t, &index, &src}, x.loc);
   return dispatch::call(op::index_add, {&x.t, &index, &src}, axis_attrs("index_add", x, axis),
                         x.loc)[0];
 }
 
 Tensor embedding(In weight, const Tensor& ids) {
   const ErrorSite at(weight.loc);
+  expect_defined("embedding", {&weight.t, &ids}, weight.loc);
   if (weight->rank() != 2) {
     fail<ShapeError>("embedding", "the weight must be a matrix", weight->shape().str(), "[V, D]");
   }

@@ -14,6 +14,7 @@ struct AxisAttrs {
   static constexpr auto fields() { return std::tuple{Field{"axis", &AxisAttrs::axis}}; }
 };
 
+/// Attributes of pad.
 struct PadAttrs {
   std::vector<std::int64_t> before_after;  // two for each axis, from axis 0
   Scalar value = 0;
@@ -23,11 +24,13 @@ struct PadAttrs {
   }
 };
 
+/// Attributes of flip.
 struct FlipAttrs {
   Dims axes;
   static constexpr auto fields() { return std::tuple{Field{"axes", &FlipAttrs::axes}}; }
 };
 
+/// Attributes of roll: one shift for each axis.
 struct RollAttrs {
   Dims shifts, axes;
   static constexpr auto fields() {
@@ -35,6 +38,7 @@ struct RollAttrs {
   }
 };
 
+/// Attributes of one_hot.
 struct OneHotAttrs {
   std::int64_t classes = 0;
   DType dtype = DType::i64;

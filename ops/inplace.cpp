@@ -24,8 +24,10 @@ void refuse_on_tape(const char* name, const Tensor& self, const Tensor* src) {
 }
 
 /// self := op(self, other…)
-Tensor& update(Tensor& self, const OpDef& op, const char* name, const Tensor* other,
-               const BinaryAttrs& attrs, const SrcLoc& loc) {
+Tensor& write(Tensor& self, const OpDef& op, const char* name, const Tensor* other,
+              const BinaryAttrs& attrs, const SrcLoc& loc) {
+  const ErrorSite at(loc);
+  expect_defined(name, {&self, other ? other : &self}, loc);
   const TensorDesc* descs[2] = {&self.desc(), other ? &other->desc() : nullptr};
   const std::size_t n = other ? 2 : 1;
   const TensorDesc result = dispatch::prepare(op, {descs, n}, attrs).out[0];
@@ -61,28 +63,39 @@ Tensor& update(Tensor& self, const OpDef& op, const char* name, const Tensor* ot
 
 }  // namespace
 
+Tensor& update(Tensor& self, const OpDef& op, const Tensor& other, SrcLoc loc) {
+  return write(self, op, op.name, &other, {}, loc);
+}
+Tensor& update(Tensor& self, const OpDef& op, Scalar other, SrcLoc loc) {
+  return write(self, op, op.name, nullptr, {other, false}, loc);
+}
+
 Tensor& Tensor::add_(const Tensor& other, SrcLoc loc) {
-  return update(*this, op::add, "add_", &other, {}, loc);
+  return write(*this, op::add, "add_", &other, {}, loc);
 }
 Tensor& Tensor::sub_(const Tensor& other, SrcLoc loc) {
-  return update(*this, op::sub, "sub_", &other, {}, loc);
+  return write(*this, op::sub, "sub_", &other, {}, loc);
 }
 Tensor& Tensor::mul_(const Tensor& other, SrcLoc loc) {
-  return update(*this, op::mul, "mul_", &other, {}, loc);
+  return write(*this, op::mul, "mul_", &other, {}, loc);
 }
 Tensor& Tensor::add_(Scalar s, SrcLoc loc) {
-  return update(*this, op::add, "add_", nullptr, {s, false}, loc);
+  return write(*this, op::add, "add_", nullptr, {s, false}, loc);
 }
 Tensor& Tensor::mul_(Scalar s, SrcLoc loc) {
-  return update(*this, op::mul, "mul_", nullptr, {s, false}, loc);
+  return write(*this, op::mul, "mul_", nullptr, {s, false}, loc);
 }
 
 Tensor& Tensor::copy_(const Tensor& src, SrcLoc loc) {
+  const ErrorSite at(loc);
+  expect_defined("copy_", {this, &src}, loc);
   refuse_on_tape("copy_", *this, &src);
   assign(*this, src, loc);
   return *this;
 }
 Tensor& Tensor::fill_(Scalar value, SrcLoc loc) {
+  const ErrorSite at(loc);
+  expect_defined("fill_", {this}, loc);
   refuse_on_tape("fill_", *this, nullptr);
   fill(*this, value, loc);
   return *this;

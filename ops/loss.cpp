@@ -125,10 +125,6 @@ void infer_cross_entropy_grad(InferContext& c) {
   c.output({g.dtype, g.device, logp.shape, strides_for(logp.shape, logp.format())});
 }
 
-Tensor as(const Tensor& t, DType d) {
-  return t.dtype() == d ? t : t.to(d);
-}
-
 void vjp_cross_entropy(VjpContext& c) {
   if (!c.needs(0)) return;
   const Tensor& logp = c.output(1);
@@ -138,7 +134,7 @@ void vjp_cross_entropy(VjpContext& c) {
   }
   if (c.has_grad(1)) {  // only the gradient of a gradient comes this way
     const Tensor g =
-        as(log_softmax_grad(c.grad(1), logp, class_axis(logp.rank())), c.input_desc(0).dtype);
+        log_softmax_grad(c.grad(1), logp, class_axis(logp.rank())).to(c.input_desc(0).dtype);
     gx = gx.defined() ? gx + g : g;
   }
   if (gx.defined()) c.set(0, gx);
@@ -150,16 +146,16 @@ void vjp_cross_entropy_grad(VjpContext& c) {
   const auto& attrs = c.attrs<CrossEntropyAttrs>();
   const Tensor &gloss = c.input(0), &logp = c.input(1), &target = c.input(2);
   const int axis = class_axis(logp.rank());
-  const Tensor a = as(c.grad(), logp.dtype());
+  const Tensor a = c.grad().to(logp.dtype());
   const bool none = attrs.kind() == Reduction::none;
   if (c.needs(0)) {
     const Tensor one = full_like(gloss, 1.0);
     const Tensor u = a * cross_entropy_grad(one, logp, target, attrs);
-    c.set(0, as(none ? u.sum({axis}) : u.sum(), gloss.dtype()));
+    c.set(0, (none ? u.sum({axis}) : u.sum()).to(gloss.dtype()));
   }
   if (c.needs(1)) {
-    const Tensor valid = as(ne(target, attrs.ignore_index), logp.dtype());
-    Tensor k = valid * as(gloss, logp.dtype());
+    const Tensor valid = ne(target, attrs.ignore_index).to(logp.dtype());
+    Tensor k = valid * gloss.to(logp.dtype());
     if (attrs.kind() == Reduction::mean) k = k / valid.sum();
     c.set(1, a * exp(logp) * k.unsqueeze(axis));
   }
@@ -245,6 +241,7 @@ Tensor nll_loss(In logp, const Tensor& target, Reduction reduction, std::int64_t
 }
 
 Tensor cross_entropy(In logits, const Tensor& target, const CrossEntropyOptions& o) {
+  expect_defined("cross_entropy", {&logits.t, &target}, logits.loc);
   if (is_floating(target.dtype())) return soft_cross_entropy(logits, target, o);
   const CrossEntropyAttrs a{.reduction = static_cast<std::int64_t>(o.reduction),
                             .ignore_index = o.ignore_index,
@@ -254,6 +251,7 @@ Tensor cross_entropy(In logits, const Tensor& target, const CrossEntropyOptions&
 
 Tensor mse_loss(In a, const Tensor& b, Reduction reduction) {
   const ErrorSite at(a.loc);
+  expect_defined("mse_loss", {&a.t, &b}, a.loc);
   if (!(a->shape() == b.shape())) {
     fail<ShapeError>("mse_loss", "both tensors have one shape",
                      a->desc().str() + " and " + b.desc().str());

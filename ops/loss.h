@@ -6,8 +6,10 @@ namespace tandem {
 
 /// What becomes of the samples' losses: all of them, their mean, their sum.
 enum class Reduction : std::uint8_t { none, mean, sum };
+/// "none", "mean", "sum".
 const char* name_of(Reduction r);
 
+/// Attributes of nll and its gradient.
 struct NllAttrs {
   std::int64_t reduction = 1;  // a Reduction
   std::int64_t ignore_index = -100;
@@ -20,6 +22,7 @@ struct NllAttrs {
   Reduction kind() const { return static_cast<Reduction>(reduction); }
 };
 
+/// Attributes of cross_entropy and its gradient.
 struct CrossEntropyAttrs {
   std::int64_t reduction = 1;  // a Reduction
   std::int64_t ignore_index = -100;

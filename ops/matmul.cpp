@@ -99,6 +99,7 @@ void vjp_matmul(VjpContext& c) {
 }
 
 void vjp_linear(VjpContext& c) {
+  expect_no_epilogue(c, c.attrs<LinearAttrs>().relu);
   const Tensor& g = c.grad();
   if (c.needs(0)) c.set(0, matmul(g, c.input(1)));
   const bool vector = g.rank() == 1;
@@ -140,6 +141,7 @@ constinit const OpDef linear = {.id = id_of(OpId::linear_),
 }  // namespace op
 
 Tensor matmul(In a, const Tensor& b) {
+  expect_defined("matmul", {&a.t, &b}, a.loc);
   if (a->dtype() != b.dtype()) {
     const DType t = promote(a->dtype(), b.dtype());
     const Tensor a2 = a->to(t, a.loc), b2 = b.to(t, a.loc);

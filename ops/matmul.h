@@ -4,12 +4,16 @@
 
 namespace tandem {
 
+/// Attributes of matmul: none.
 struct MatmulAttrs {
   static constexpr auto fields() { return std::tuple<>{}; }
 };
 
+/// Attributes of linear.
 struct LinearAttrs {
-  static constexpr auto fields() { return std::tuple<>{}; }
+  /// y = relu(…). Set by the graph's passes; such a call has no gradient rule.
+  bool relu = false;
+  static constexpr auto fields() { return std::tuple{Field{"relu", &LinearAttrs::relu}}; }
 };
 
 /// Matrix product with NumPy's rules: a [..., M, K] and b [..., K, N] give [..., M, N]; the leading

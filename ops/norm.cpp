@@ -3,6 +3,7 @@
 #include "core/dispatch.h"
 #include "ops/create.h"
 #include "ops/elementwise.h"
+#include "ops/grad_util.h"
 #include "ops/op_list.h"
 #include "ops/reduce.h"
 
@@ -36,18 +37,38 @@ void expect_param(const InferContext& c, int i, const TensorDesc& x, const Shape
 
 constexpr const char* kBatchNormParams[] = {"", "weight", "bias", "running_mean", "running_var"};
 
+void check_eps(const InferContext& c, double eps) {
+  if (!(eps >= 0))
+    c.fail<ValueError>("eps must not be negative", fmt::format("{}", eps), "0 or more");
+}
+
+/// Inputs before the residual, if there is one.
+int batch_norm_inputs(const InferContext& c) {
+  const int n = c.num_inputs();
+  return n - c.attrs<BatchNormAttrs>().has_residual(static_cast<std::size_t>(n));
+}
+
 void check_batch_norm(const InferContext& c) {
   c.expect_floating(0);
+  const auto& a = c.attrs<BatchNormAttrs>();
+  check_eps(c, a.eps);
+  if (!(a.momentum >= 0 && a.momentum <= 1)) {
+    c.fail<ValueError>("momentum is a share", fmt::format("{}", a.momentum), "0 to 1");
+  }
   const TensorDesc& x = c.input(0);
   if (x.rank() < 2) c.fail("the input has a batch and a channel axis", x.str(), "[N, C, ...]");
-  for (int i = 1; i < c.num_inputs(); ++i) {
-    expect_param(c, i, x, {x.dim(1)}, kBatchNormParams[i]);
+  const int n = batch_norm_inputs(c);
+  for (int i = 1; i < n; ++i) expect_param(c, i, x, {x.dim(1)}, kBatchNormParams[i]);
+  if (n < c.num_inputs()) {
+    c.expect_same_dtype(n, 0);
+    c.expect_shape(n, x.shape, "the residual has the shape of the input");
   }
 }
 
 void infer_batch_norm_train(InferContext& c) {
-  c.expect_inputs(3, 5);
-  if (c.num_inputs() == 4) c.expect_inputs(5);
+  c.expect_inputs(3, 6);
+  const int n = batch_norm_inputs(c);
+  if (n % 2 == 0) c.expect_inputs(5);
   check_batch_norm(c);
   const TensorDesc& x = c.input(0);
   if (x.numel() > 0 && x.numel() == x.dim(1)) {
@@ -56,14 +77,14 @@ void infer_batch_norm_train(InferContext& c) {
   c.output(like(x));
   c.output(param_desc(x, {x.dim(1)}));
   c.output(param_desc(x, {x.dim(1)}));
-  if (c.num_inputs() == 5) {
+  if (n == 5) {
     c.mutates(3);
     c.mutates(4);
   }
 }
 
 void infer_batch_norm_eval(InferContext& c) {
-  c.expect_inputs(5);
+  if (batch_norm_inputs(c) != 5) c.expect_inputs(5);
   check_batch_norm(c);
   c.output(like(c.input(0)));
 }
@@ -99,11 +120,8 @@ Tensor sum_but_channels(const Tensor& t) {
   return t.sum(axes);
 }
 
-Tensor as(const Tensor& t, DType d) {
-  return t.dtype() == d ? t : t.to(d);
-}
-
 void vjp_batch_norm_train(VjpContext& c) {
+  expect_no_epilogue(c, c.attrs<BatchNormAttrs>().relu);
   const Tensor &x = c.input(0), &w = c.input(1), &mean = c.output(1), &invstd = c.output(2);
   Tensor gx;
   if (c.has_grad(0)) {
@@ -123,19 +141,20 @@ void vjp_batch_norm_train(VjpContext& c) {
       const Tensor e = (x - along_channels(mean, rank)) * along_channels(f, rank);
       extra = extra.defined() ? extra + e : e;
     }
-    extra = as(extra, x.dtype());
+    extra = extra.to(x.dtype());
     gx = gx.defined() ? gx + extra : extra;
   }
   if (c.needs(0) && gx.defined()) c.set(0, gx);
 }
 
 void vjp_batch_norm_eval(VjpContext& c) {
+  expect_no_epilogue(c, c.attrs<BatchNormAttrs>().relu);
   const Tensor &g = c.grad(), &x = c.input(0), &w = c.input(1), &mean = c.input(3);
   const int rank = x.rank();
   const Tensor invstd = rsqrt(c.input(4) + c.attrs<BatchNormAttrs>().eps);
-  if (c.needs(0)) c.set(0, as(g * along_channels(w * invstd, rank), x.dtype()));
+  if (c.needs(0)) c.set(0, (g * along_channels(w * invstd, rank)).to(x.dtype()));
   if (c.needs(2) || c.needs(3)) {
-    const Tensor gb = sum_but_channels(as(g, w.dtype()));
+    const Tensor gb = sum_but_channels(g.to(w.dtype()));
     if (c.needs(2)) c.set(2, gb);
     if (c.needs(3)) c.set(3, -(gb * w * invstd));
   }
@@ -166,7 +185,7 @@ void vjp_batch_norm_grad(VjpContext& c) {
     add_to(g_gy, pa.x);
     if (c.needs(1) || c.needs(2)) {
       const NormGrads pg = batch_norm_grad(gy, x, ones_like(w), mean, invstd);
-      const Tensor g_w = sum_but_channels(as(a, w.dtype()) * pg.x);
+      const Tensor g_w = sum_but_channels(a.to(w.dtype()) * pg.x);
       if (c.needs(2)) c.set(2, g_w);
       const Tensor f = w * invstd / -count;
       add_to(inner, a * wide(f * pg.w) + gy * wide(f * pa.w));
@@ -178,10 +197,10 @@ void vjp_batch_norm_grad(VjpContext& c) {
     add_to(inner, gy * wide(c.grad(1)));
   }
   if (c.has_grad(2)) add_to(g_gy, wide(c.grad(2)).expand(x.shape()));
-  if (c.needs(0) && g_gy.defined()) c.set(0, as(g_gy, gy.dtype()));
+  if (c.needs(0) && g_gy.defined()) c.set(0, g_gy.to(gy.dtype()));
   if (c.needs(1) && inner.defined()) {
-    add_to(g_x, batch_norm_grad(as(inner, x.dtype()), x, ones_like(w), mean, invstd).x);
-    c.set(1, as(g_x, x.dtype()));
+    add_to(g_x, batch_norm_grad(inner.to(x.dtype()), x, ones_like(w), mean, invstd).x);
+    c.set(1, g_x.to(x.dtype()));
   }
 }
 
@@ -202,6 +221,7 @@ void infer_layer_norm(InferContext& c) {
   c.expect_inputs(3);
   c.expect_floating(0);
   const TensorDesc& x = c.input(0);
+  check_eps(c, c.attrs<LayerNormAttrs>().eps);
   const std::int64_t axes = c.attrs<LayerNormAttrs>().axes;
   if (axes < 1 || axes > x.rank()) {
     c.fail("the axes normalised over are the last ones of the input",
@@ -264,7 +284,7 @@ void vjp_layer_norm(VjpContext& c) {
       const Tensor e = (x - along_rows(mean, axes)) * along_rows(f, axes);
       extra = extra.defined() ? extra + e : e;
     }
-    extra = as(extra, x.dtype());
+    extra = extra.to(x.dtype());
     gx = gx.defined() ? gx + extra : extra;
   }
   if (c.needs(0) && gx.defined()) c.set(0, gx);
@@ -283,9 +303,9 @@ void vjp_layer_norm_grad(VjpContext& c) {
   const auto add_to = [](Tensor& t, const Tensor& v) { t = t.defined() ? t + v : v; };
 
   if (c.has_grad(0)) {
-    const Tensor a = as(c.grad(0), w.dtype());
+    const Tensor a = c.grad(0).to(w.dtype());
     const Tensor pa =
-        as(layer_norm_grad(c.grad(0), x, ones_like(w), mean, rstd).x, w.dtype());  // rstd P(a)
+        (layer_norm_grad(c.grad(0), x, ones_like(w), mean, rstd).x).to(w.dtype());  // rstd P(a)
     add_to(g_gy, w * pa);
     if (c.needs(2)) c.set(2, sum_axes(gy * pa, 0, rows));
     if (c.needs(1)) {
@@ -300,10 +320,10 @@ void vjp_layer_norm_grad(VjpContext& c) {
     add_to(inner, gy * c.grad(1));
   }
   if (c.has_grad(2)) add_to(g_gy, c.grad(2).expand(x.shape()));
-  if (c.needs(0) && g_gy.defined()) c.set(0, as(g_gy, gy.dtype()));
+  if (c.needs(0) && g_gy.defined()) c.set(0, g_gy.to(gy.dtype()));
   if (c.needs(1) && inner.defined()) {
-    add_to(g_x, layer_norm_grad(as(inner, x.dtype()), x, ones_like(w), mean, rstd).x);
-    c.set(1, as(g_x, x.dtype()));
+    add_to(g_x, layer_norm_grad(inner.to(x.dtype()), x, ones_like(w), mean, rstd).x);
+    c.set(1, g_x.to(x.dtype()));
   }
 }
 
@@ -337,7 +357,7 @@ constinit const OpDef batch_norm_eval = {.id = id_of(OpId::batch_norm_eval_),
                                          .attrs = &attr_type_v<BatchNormAttrs>,
                                          .infer = infer_batch_norm_eval,
                                          .vjp = vjp_batch_norm_eval,
-                                         .traits = {.saves_inputs = 0b11011, .inplace = 0b1},
+                                         .traits = {.saves_inputs = 0b11011, .inplace = 0b100001},
                                          .flops = norm_flops<3>,
                                          .doc = "Normalises with the running statistics."};
 constinit const OpDef batch_norm_grad = {.id = id_of(OpId::batch_norm_grad_),
@@ -368,6 +388,7 @@ constinit const OpDef layer_norm_grad = {.id = id_of(OpId::layer_norm_grad_),
 Tensor batch_norm(In x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
                   bool training, double momentum, double eps) {
   const ErrorSite at(x.loc);
+  expect_defined("batch_norm", {&x.t}, x.loc);
   const BatchNormAttrs attrs{.momentum = momentum, .eps = eps};
   if (x->rank() < 2) {
     fail<ShapeError>("batch_norm", "the input has a batch and a channel axis", x->desc().str(),
@@ -393,6 +414,7 @@ Tensor batch_norm(In x, const Tensor& w, const Tensor& b, Tensor& running_mean, 
 
 Tensor layer_norm(In x, const Shape& normalized, const Tensor& w, const Tensor& b, double eps) {
   const ErrorSite at(x.loc);
+  expect_defined("layer_norm", {&x.t}, x.loc);
   if (normalized.empty() || normalized.size() > x->rank() ||
       !(tail(x->shape(), normalized.size()) == normalized)) {
     fail<ShapeError>("layer_norm", "the input must end in the sizes normalised over",

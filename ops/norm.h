@@ -4,14 +4,20 @@
 
 namespace tandem {
 
+/// Attributes of batch_norm in training and evaluation.
 struct BatchNormAttrs {
   double momentum = 0.1, eps = 1e-5;
+  /// y = relu(…), and with one more input z like x, the last, y = relu(… + z). Set by the graph's
+  /// passes; such a call has no gradient rule.
+  bool relu = false;
+  bool has_residual(std::size_t inputs) const { return relu && inputs % 2 == 0; }
   static constexpr auto fields() {
     return std::tuple{Field{"momentum", &BatchNormAttrs::momentum},
-                      Field{"eps", &BatchNormAttrs::eps}};
+                      Field{"eps", &BatchNormAttrs::eps}, Field{"relu", &BatchNormAttrs::relu}};
   }
 };
 
+/// Attributes of layer_norm.
 struct LayerNormAttrs {
   std::int64_t axes = 1;  // how many trailing axes are normalised over
   double eps = 1e-5;
@@ -26,13 +32,15 @@ struct LayerNormAttrs {
 /// variance are the running ones. w, b and the running statistics are [C], of x's dtype, but f32
 /// when x is f16 or bf16. w and b may be undefined (1 and 0); in training so may both running
 /// statistics. Throws ShapeError (also for a batch of one value per channel in training, which has
-/// no variance), TypeError, ValueError. Source: Ioffe and Szegedy 2015, arXiv:1502.03167.
+/// no variance), TypeError, ValueError (eps below 0, momentum outside [0, 1]). Source: Ioffe and
+/// Szegedy 2015, arXiv:1502.03167.
 Tensor batch_norm(In x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
                   bool training, double momentum = 0.1, double eps = 1e-5);
 
 /// y = (x - mean) / sqrt(var + eps) w + b, mean and biased variance over the last axes of x, whose
 /// sizes are `normalized`; w and b have that shape and x's dtype (f32 when x is f16 or bf16), or
-/// are undefined (1 and 0). Throws ShapeError, TypeError. Source: Ba et al. 2016, arXiv:1607.06450.
+/// are undefined (1 and 0). Throws ShapeError, TypeError, ValueError (eps below 0). Source: Ba et
+/// al. 2016, arXiv:1607.06450.
 Tensor layer_norm(In x, const Shape& normalized, const Tensor& w = {}, const Tensor& b = {},
                   double eps = 1e-5);
 

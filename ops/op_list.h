@@ -19,7 +19,7 @@
   X(exp) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(erf) \
   X(tanh) X(sigmoid) X(relu) X(leaky_relu) X(gelu) X(silu) X(softplus) X(clamp) \
   X(logical_not) X(isnan) \
-  X(add) X(sub) X(mul) X(div) X(pow) X(maximum) X(minimum) \
+  X(add) X(sub) X(mul) X(div) X(pow) X(floor_divide) X(remainder) X(maximum) X(minimum) \
   X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(logical_and) X(logical_or) \
   X(where) \
   X(tanh_grad) X(sigmoid_grad) X(relu_grad) X(leaky_relu_grad) X(gelu_grad) X(silu_grad) \
@@ -55,6 +55,7 @@ enum class OpId : std::uint16_t {
 };
 inline constexpr int kNumOps = static_cast<int>(OpId::count_);
 
+/// The number an OpDef holds.
 constexpr std::uint16_t id_of(OpId id) {
   return static_cast<std::uint16_t>(id);
 }

@@ -70,6 +70,10 @@ void infer_sgd_step(InferContext& c) {
   const int n = static_cast<int>(a.num_params), lr = n * static_cast<int>(lists);
   const int end = lr + 1 + a.counts_steps();
   c.expect_inputs(end + a.scaled);
+  if (!(a.dampening >= 0 && a.dampening <= 1)) {
+    c.fail<ValueError>("dampening is a share of the gradient", fmt::format("{}", a.dampening),
+                       "0 to 1");
+  }
   if (a.nesterov && (!a.has_momentum() || a.dampening != 0)) {
     c.fail<ValueError>("Nesterov momentum needs a momentum and no dampening",
                        fmt::format("momentum {}, dampening {}", a.momentum, a.dampening));
@@ -88,7 +92,9 @@ void infer_adam_step(InferContext& c) {
     c.fail<ValueError>("the decay rates lie in [0, 1)",
                        fmt::format("beta1 {}, beta2 {}", a.beta1, a.beta2));
   }
-  if (!(a.eps >= 0)) c.fail<ValueError>("epsilon is not negative", fmt::format("{}", a.eps));
+  if (!(a.eps >= 0)) {
+    c.fail<ValueError>("eps must not be negative", fmt::format("{}", a.eps), "0 or more");
+  }
   check_lists(c, n, kAdamLists);
   check_lr(c, 4 * n);
   check_step(c, 4 * n + 1);
@@ -118,7 +124,8 @@ void append(std::vector<const Tensor*>& in, std::span<const Tensor> list, std::s
   }
   for (std::size_t i = 0; i < list.size(); ++i) {
     if (!list[i].defined()) {
-      fail<ValueError>(op, fmt::format("{} {} is undefined", what, i));
+      fail<ValueError>(op, fmt::format("{} {} must be defined", what, i), "an undefined tensor",
+                       "a tensor with values");
     }
     in.push_back(&list[i]);
   }
@@ -144,6 +151,7 @@ constinit const OpDef adam_step = {.id = id_of(OpId::adam_step_),
 void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
               std::span<const Tensor> momenta, const Tensor& lr, SgdAttrs attrs, const Tensor& step,
               const Tensor& scaling, SrcLoc loc) {
+  const ErrorSite at(loc);
   const char* name = op::sgd_step.name;
   const std::size_t n = params.size();
   if (n == 0) return;
@@ -168,6 +176,7 @@ void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
 void adam_step(std::span<const Tensor> params, std::span<const Tensor> grads,
                std::span<const Tensor> m, std::span<const Tensor> v, const Tensor& lr,
                const Tensor& step, AdamAttrs attrs, const Tensor& scaling, SrcLoc loc) {
+  const ErrorSite at(loc);
   const char* name = op::adam_step.name;
   const std::size_t n = params.size();
   if (n == 0) return;

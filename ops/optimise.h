@@ -6,6 +6,7 @@
 
 namespace tandem {
 
+/// Attributes of sgd_step.
 struct SgdAttrs {
   double momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false;
@@ -23,6 +24,7 @@ struct SgdAttrs {
   bool counts_steps() const { return has_momentum() && dampening != 0; }
 };
 
+/// Attributes of adam_step.
 struct AdamAttrs {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   bool decoupled = false;  // AdamW: the decay shrinks the parameter, not the gradient

@@ -288,6 +288,7 @@ Tensor max_pool2d(In x, const Pool2dOptions& o) {
   return dispatch::call(op::max_pool2d, {&x.t}, attrs_of(o), x.loc)[0];
 }
 std::pair<Tensor, Tensor> max_pool2d_with_indices(In x, const Pool2dOptions& o) {
+  const ErrorSite at(x.loc);
   Outputs y = dispatch::call(op::max_pool2d, {&x.t}, attrs_of(o), x.loc);
   return {std::move(y[0]), std::move(y[1])};
 }
@@ -296,6 +297,7 @@ Tensor avg_pool2d(In x, const Pool2dOptions& o) {
   return dispatch::call(op::avg_pool2d, {&x.t}, attrs_of(o), x.loc)[0];
 }
 Tensor adaptive_avg_pool2d(In x, const Dims& out) {
+  const ErrorSite at(x.loc);
   const AdaptivePoolAttrs a{.output_size = both_axes(out), .input_size = {}};
   return dispatch::call(op::adaptive_avg_pool2d, {&x.t}, a, x.loc)[0];
 }

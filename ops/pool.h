@@ -28,6 +28,7 @@ struct PoolAttrs {
   }
 };
 
+/// Attributes of adaptive_avg_pool2d and its gradient.
 struct AdaptivePoolAttrs {
   Dims output_size;  // [OH, OW]
   Dims input_size;   // [H, W], set in the gradient
@@ -60,7 +61,10 @@ Tensor adaptive_avg_pool2d(In x, const Dims& out);
 Tensor max_pool2d_grad(In gy, const Tensor& indices, const PoolAttrs& attrs);
 /// x [N, C, H, W] read at the positions `indices` [N, C, OH, OW]: the adjoint of max_pool2d_grad.
 Tensor max_pool2d_gather(In x, const Tensor& indices, const PoolAttrs& attrs);
+/// Spreads gy [N, C, OH, OW] evenly over the windows it came from: [N, C, H, W], with `attrs` those
+/// of the pooling and its input_size.
 Tensor avg_pool2d_grad(In gy, const PoolAttrs& attrs);
+/// The same for adaptive_avg_pool2d.
 Tensor adaptive_avg_pool2d_grad(In gy, const AdaptivePoolAttrs& attrs);
 
 }  // namespace tandem

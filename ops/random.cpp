@@ -1,5 +1,6 @@
 #include "ops/random.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/dispatch.h"
@@ -38,6 +39,10 @@ void infer_uniform(InferContext& c) {
   if (is_floating(a.dtype)) {
     expect_ok(c, a.lo <= a.hi && std::isfinite(a.hi - a.lo),
               "the bounds must be finite, the lower not above the upper", a.lo, a.hi);
+    // 16-bit types are computed in f32.
+    const double most = max_of(a.dtype), span = std::max(most, max_of(DType::f32));
+    expect_ok(c, a.lo >= -most && a.hi <= most && a.hi - a.lo <= span,
+              "the bounds and their difference must fit the dtype", a.lo, a.hi);
   } else {
     const auto [least, end] = limits(a.dtype);
     expect_ok(c, a.lo < a.hi && a.hi - a.lo <= 0x1p32,
@@ -58,6 +63,9 @@ void infer_normal(InferContext& c) {
   }
   expect_ok(c, std::isfinite(a.mean) && std::isfinite(a.std) && a.std >= 0,
             "mean and standard deviation must be finite, the latter not negative", a.mean, a.std);
+  const double most = max_of(a.dtype);
+  expect_ok(c, std::abs(a.mean) <= most && a.std <= most,
+            "mean and standard deviation must fit the dtype", a.mean, a.std);
   checked_numel(a.shape, c.op_name());
   c.output({a.dtype, c.input(0).device, a.shape});
 }
@@ -122,7 +130,7 @@ constinit const OpDef dropout = {.id = id_of(OpId::dropout_),
                                  .attrs = &attr_type_v<DropoutAttrs>,
                                  .infer = infer_dropout,
                                  .vjp = vjp_dropout,
-                                 .traits = {.saves_outputs = 0b10, .random = true, .inplace = 0b10},
+                                 .traits = {.saves_outputs = 0b10, .random = true},
                                  .flops = dropout_flops,
                                  .doc = "Zeroes elements at random and scales the others up."};
 }  // namespace op
@@ -133,6 +141,7 @@ Tensor rand(const Shape& shape, TensorOptions o, Generator* g, SrcLoc loc) {
 
 Tensor uniform(const Shape& shape, double lo, double hi, TensorOptions o, Generator* g,
                SrcLoc loc) {
+  const ErrorSite at(loc);
   expect_float_type("uniform", o.dtype);
   const UniformAttrs a{shape, lo, hi, o.dtype};
   return dispatch::call(op::rand_uniform, {&state_on("uniform", g, o.device)}, a, loc)[0];
@@ -144,6 +153,7 @@ Tensor randn(const Shape& shape, TensorOptions o, Generator* g, SrcLoc loc) {
 
 Tensor normal(const Shape& shape, double mean, double std, TensorOptions o, Generator* g,
               SrcLoc loc) {
+  const ErrorSite at(loc);
   const NormalAttrs a{shape, mean, std, o.dtype};
   return dispatch::call(op::rand_normal, {&state_on("normal", g, o.device)}, a, loc)[0];
 }
@@ -160,6 +170,8 @@ Tensor randint(std::int64_t lo, std::int64_t hi, const Shape& shape, TensorOptio
 }
 
 Tensor bernoulli(In p, Generator* g) {
+  const ErrorSite at(p.loc);
+  expect_defined("bernoulli", {&p.t}, p.loc);
   expect_float_type("bernoulli", p->dtype());
   // A 16-bit float has too few bits to compare a probability with.
   const DType t = p->dtype() == DType::f64 ? DType::f64 : DType::f32;
@@ -169,6 +181,7 @@ Tensor bernoulli(In p, Generator* g) {
 
 Tensor dropout(In x, double p, bool training, Generator* g) {
   const ErrorSite at(x.loc);
+  expect_defined("dropout", {&x.t}, x.loc);
   if (!(p >= 0 && p <= 1)) {
     fail("dropout", "p is a probability", fmt::format("{}", p), "0 <= p <= 1");
   }

@@ -7,6 +7,7 @@
 
 namespace tandem {
 
+/// Attributes of uniform.
 struct UniformAttrs {
   Dims shape;
   double lo = 0, hi = 1;
@@ -17,6 +18,7 @@ struct UniformAttrs {
   }
 };
 
+/// Attributes of normal.
 struct NormalAttrs {
   Dims shape;
   double mean = 0, std = 1;
@@ -27,6 +29,7 @@ struct NormalAttrs {
   }
 };
 
+/// Attributes of dropout.
 struct DropoutAttrs {
   double p = 0.5;
   static constexpr auto fields() { return std::tuple{Field{"p", &DropoutAttrs::p}}; }

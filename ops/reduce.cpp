@@ -217,6 +217,8 @@ double var_flops(const PreparedOp& p) {
 // Axes as the program's graph should see them: the same whichever way they were written.
 template <class A>
 Tensor reduce(const OpDef& op, In x, A a) {
+  const ErrorSite at(x.loc);
+  expect_defined(op.name, {&x.t}, x.loc);
   const unsigned mask = axis_mask(a.axes, x->rank(), op.name);
   Dims axes;
   for (int i = 0; i < x->rank(); ++i) {
@@ -228,6 +230,8 @@ Tensor reduce(const OpDef& op, In x, A a) {
 
 // Not through `reduce`: with no axis named the position counts through all.
 Tensor position(const OpDef& op, In x, const Dims& axes, bool keepdim) {
+  const ErrorSite at(x.loc);
+  expect_defined(op.name, {&x.t}, x.loc);
   ReduceAttrs a{axes, keepdim};
   for (auto& i : a.axes) i = wrap_axis(i, x->rank(), op.name);
   return dispatch::call(op, {&x.t}, a, x.loc)[0];
@@ -347,6 +351,7 @@ Tensor argmin(In x, const Dims& axes, bool keepdim) {
 }
 Tensor cumsum(In x, int axis) {
   const ErrorSite at(x.loc);
+  expect_defined("cumsum", {&x.t}, x.loc);
   if (x->rank() == 0) return sum(x);  // of one element, so itself; integers become i64 all the same
   const CumsumAttrs a{wrap_axis(axis, x->rank(), "cumsum")};
   return dispatch::call(op::cumsum, {&x.t}, a, x.loc)[0];

@@ -4,6 +4,7 @@
 
 namespace tandem {
 
+/// Attributes of reductions but var.
 struct ReduceAttrs {
   Dims axes;  // none: all
   bool keepdim = false;
@@ -12,6 +13,7 @@ struct ReduceAttrs {
   }
 };
 
+/// Attributes of var.
 struct VarAttrs {
   Dims axes;  // none: all
   bool keepdim = false;
@@ -22,6 +24,7 @@ struct VarAttrs {
   }
 };
 
+/// Attributes of cumsum.
 struct CumsumAttrs {
   std::int64_t axis = 0;
   static constexpr auto fields() { return std::tuple{Field{"axis", &CumsumAttrs::axis}}; }

@@ -4,6 +4,7 @@
 
 namespace tandem {
 
+/// Attributes of softmax, log_softmax and their gradients.
 struct SoftmaxAttrs {
   std::int64_t axis = -1;
   static constexpr auto fields() { return std::tuple{Field{"axis", &SoftmaxAttrs::axis}}; }

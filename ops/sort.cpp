@@ -65,6 +65,8 @@ constinit const OpDef topk = {.id = id_of(OpId::topk_),
 }  // namespace op
 
 std::pair<Tensor, Tensor> sort(In x, int axis, bool descending) {
+  const ErrorSite at(x.loc);
+  expect_defined("sort", {&x.t}, x.loc);
   if (x->rank() == 0) {
     auto [values, indices] = sort(In(x->reshape({1}, x.loc), x.loc), axis, descending);
     return {values.reshape({}, x.loc), indices.reshape({}, x.loc)};
@@ -75,6 +77,8 @@ std::pair<Tensor, Tensor> sort(In x, int axis, bool descending) {
 }
 
 std::pair<Tensor, Tensor> topk(In x, std::int64_t k, int axis, bool largest) {
+  const ErrorSite at(x.loc);
+  expect_defined("topk", {&x.t}, x.loc);
   const TopkAttrs a{k, wrap_axis(axis, x->rank(), "topk"), largest};
   Outputs out = dispatch::call(op::topk, {&x.t}, a, x.loc);
   return {std::move(out[0]), std::move(out[1])};

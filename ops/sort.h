@@ -7,6 +7,7 @@
 
 namespace tandem {
 
+/// Attributes of sort.
 struct SortAttrs {
   std::int64_t axis = -1;
   bool descending = false;
@@ -15,6 +16,7 @@ struct SortAttrs {
   }
 };
 
+/// Attributes of topk.
 struct TopkAttrs {
   std::int64_t k = 1, axis = -1;
   bool largest = true;

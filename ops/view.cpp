@@ -266,6 +266,7 @@ constinit const OpDef as_strided = {
 
 Tensor Tensor::reshape(const Shape& shape, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("reshape", {this}, loc);
   const Shape s = resolve_shape("reshape", desc(), shape);
   if (s == this->shape()) return *this;
   Strides strides;
@@ -275,12 +276,14 @@ Tensor Tensor::reshape(const Shape& shape, SrcLoc loc) const {
 
 Tensor Tensor::view(const Shape& shape, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("view", {this}, loc);
   const Shape s = resolve_shape("view", desc(), shape);
   return s == this->shape() ? *this : view_call(*this, s, loc);
 }
 
 Tensor Tensor::flatten(int start, int end, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("flatten", {this}, loc);
   if (rank() == 0) return reshape({1}, loc);
   const int a = wrap_axis(start, rank(), "flatten"), b = wrap_axis(end, rank(), "flatten");
   if (a > b) {
@@ -296,12 +299,14 @@ Tensor Tensor::flatten(int start, int end, SrcLoc loc) const {
 
 Tensor Tensor::permute(const Dims& axes, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("permute", {this}, loc);
   const Dims r = resolve_axes("permute", axes, rank());
   return dispatch::call(op::permute, {this}, PermuteAttrs{r}, loc)[0];
 }
 
 Tensor Tensor::transpose(int a, int b, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("transpose", {this}, loc);
   const int i = wrap_axis(a, rank(), "transpose"), j = wrap_axis(b, rank(), "transpose");
   Dims axes(rank(), 0);
   for (int k = 0; k < rank(); ++k) axes[k] = k;
@@ -311,12 +316,14 @@ Tensor Tensor::transpose(int a, int b, SrcLoc loc) const {
 
 Tensor Tensor::t(SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("t", {this}, loc);
   if (rank() < 2) fail<ShapeError>("t", "two axes are needed", shape().str());
   return transpose(-2, -1, loc);
 }
 
 Tensor Tensor::squeeze(int axis, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("squeeze", {this}, loc);
   const int a = wrap_axis(axis, rank(), "squeeze");
   if (shape()[a] != 1) {
     fail<ShapeError>("squeeze", "only an axis of size 1 can be dropped",
@@ -329,6 +336,7 @@ Tensor Tensor::squeeze(int axis, SrcLoc loc) const {
 
 Tensor Tensor::unsqueeze(int axis, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("unsqueeze", {this}, loc);
   Shape s = shape();
   s.insert(wrap_axis(axis, rank() + 1, "unsqueeze"), 1);
   return view_call(*this, s, loc);
@@ -336,6 +344,7 @@ Tensor Tensor::unsqueeze(int axis, SrcLoc loc) const {
 
 Tensor Tensor::expand(const Shape& shape, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("expand", {this}, loc);
   const Shape s = resolve_expand("expand", this->shape(), shape);
   if (s == this->shape()) return *this;
   return dispatch::call(op::expand, {this}, ExpandAttrs{s}, loc)[0];
@@ -344,12 +353,14 @@ Tensor Tensor::expand(const Shape& shape, SrcLoc loc) const {
 Tensor Tensor::slice(int axis, std::int64_t begin, std::int64_t end, std::int64_t step,
                      SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("slice", {this}, loc);
   const SliceAttrs a = resolve_slice("slice", shape(), {axis, begin, end, step});
   return dispatch::call(op::slice, {this}, a, loc)[0];
 }
 
 Tensor Tensor::select(int axis, std::int64_t index, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("select", {this}, loc);
   const int a = wrap_axis(axis, rank(), "select");
   const std::int64_t n = shape()[a], i = index < 0 ? index + n : index;
   if (i < 0 || i >= n) {
@@ -362,11 +373,13 @@ Tensor Tensor::select(int axis, std::int64_t index, SrcLoc loc) const {
 // ------------------------------------------------------------------------ conversion methods
 
 Tensor Tensor::to(DType dtype, SrcLoc loc) const {
+  expect_defined("to", {this}, loc);
   return dtype == this->dtype() ? *this : cast(In(*this, loc), dtype);
 }
 
 Tensor Tensor::to(MemoryFormat format, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("to", {this}, loc);
   if (format == MemoryFormat::preserve) return *this;
   if (format == MemoryFormat::contiguous) return contiguous(loc);
   if (rank() != 4) {
@@ -377,6 +390,7 @@ Tensor Tensor::to(MemoryFormat format, SrcLoc loc) const {
 
 Tensor Tensor::to(Device device, SrcLoc loc) const {
   const ErrorSite at(loc);
+  expect_defined("to", {this}, loc);
   if (device == this->device()) return *this;
   const auto way = [&] { return this->device().str() + " -> " + device.str(); };
   if (trace_guards() || is_symbolic()) {
@@ -396,6 +410,7 @@ Tensor Tensor::to(Device device, SrcLoc loc) const {
 }
 
 Tensor Tensor::contiguous(SrcLoc loc) const {
+  expect_defined("contiguous", {this}, loc);
   return is_contiguous() ? *this : copy(In(*this, loc), MemoryFormat::contiguous);
 }
 
@@ -407,6 +422,7 @@ Tensor Tensor::clone(SrcLoc loc) const {
 
 std::vector<Tensor> split(In x, std::int64_t size, int axis) {
   const ErrorSite at(x.loc);
+  expect_defined("split", {&x.t}, x.loc);
   const int a = wrap_axis(axis, x->rank(), "split");
   if (size < 1) fail<ValueError>("split", "the size must be at least 1", std::to_string(size));
   const std::int64_t n = x->shape()[a];
@@ -419,6 +435,7 @@ std::vector<Tensor> split(In x, std::int64_t size, int axis) {
 
 std::vector<Tensor> split(In x, const std::vector<std::int64_t>& sizes, int axis) {
   const ErrorSite at(x.loc);
+  expect_defined("split", {&x.t}, x.loc);
   const int a = wrap_axis(axis, x->rank(), "split");
   std::int64_t sum = 0;
   bool ok = true;
@@ -440,6 +457,7 @@ std::vector<Tensor> split(In x, const std::vector<std::int64_t>& sizes, int axis
 
 std::vector<Tensor> chunk(In x, std::int64_t count, int axis) {
   const ErrorSite at(x.loc);
+  expect_defined("chunk", {&x.t}, x.loc);
   const int a = wrap_axis(axis, x->rank(), "chunk");
   if (count < 1) fail<ValueError>("chunk", "the count must be at least 1", std::to_string(count));
   const std::int64_t n = x->shape()[a];

@@ -7,21 +7,25 @@
 
 namespace tandem {
 
+/// Attributes of view: the sizes, all known.
 struct ViewAttrs {
   Dims shape;
   static constexpr auto fields() { return std::tuple{Field{"shape", &ViewAttrs::shape}}; }
 };
 
+/// Attributes of permute.
 struct PermuteAttrs {
   Dims axes;  // output axis i is input axis axes[i]
   static constexpr auto fields() { return std::tuple{Field{"axes", &PermuteAttrs::axes}}; }
 };
 
+/// Attributes of expand.
 struct ExpandAttrs {
   Dims shape;
   static constexpr auto fields() { return std::tuple{Field{"shape", &ExpandAttrs::shape}}; }
 };
 
+/// Attributes of slice.
 struct SliceAttrs {
   std::int64_t axis = 0, begin = 0, end = 0, step = 1;
   static constexpr auto fields() {

@@ -1,11 +1,12 @@
 #include "tests/op_cases.h"
 
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <random>
 
 #include "autograd/autograd.h"
+#include "core/dispatch.h"
 
 namespace tandem::cases {
 
@@ -194,22 +195,45 @@ std::string compare_bits(const Tensor& a, const Tensor& b) {
     return fmt::format("{} {} and {} {}", a.desc().str(), a.strides().str(), b.desc().str(),
                        b.strides().str());
   }
-  // Every dtype but i64 is exact in double, and -0 differs from 0 in its bits.
-  if (a.dtype() == DType::i64) {
-    const auto x = a.to_vector<std::int64_t>(), y = b.to_vector<std::int64_t>();
-    for (std::size_t k = 0; k < x.size(); ++k) {
-      if (x[k] != y[k]) return fmt::format("element {}: {} and {}", k, x[k], y[k]);
-    }
-    return {};
-  }
-  const auto x = a.to_vector<double>(), y = b.to_vector<double>();
+  const auto x = a.to_bits(), y = b.to_bits();
   for (std::size_t k = 0; k < x.size(); ++k) {
-    if (std::isnan(x[k]) && std::isnan(y[k])) continue;
-    if (std::memcmp(&x[k], &y[k], 8) != 0) {
-      return fmt::format("element {}: {:.17g} and {:.17g}", k, x[k], y[k]);
+    if (x[k] == y[k]) continue;
+    if (!is_floating(a.dtype())) {
+      return fmt::format("element {}: {} and {}", k, static_cast<std::int64_t>(x[k]),
+                         static_cast<std::int64_t>(y[k]));
     }
+    const auto v = std::bit_cast<double>(x[k]), w = std::bit_cast<double>(y[k]);
+    if (std::isnan(v) && std::isnan(w)) continue;
+    return fmt::format("element {}: {:.17g} and {:.17g}", k, v, w);
   }
   return {};
+}
+
+OpCase with_epilogue(OpCase c, const OpDef& op, AttrRef attrs, bool residual) {
+  c.name += residual ? "_residual_relu" : "_relu";
+  if (residual) {
+    c.args.push_back(c.args[0]);
+    for (Shapes& s : c.more) s.push_back(s[0]);
+    if (!c.big.empty()) c.big.push_back(c.big[0]);
+    c.roundings += 1;
+    c.why += "; what the residual is added to is rounded, as it would be between two operations";
+  }
+  c.run = [&op, attrs = AttrBox(attrs)](const std::vector<Tensor>& in) {
+    std::vector<const Tensor*> p;
+    for (const Tensor& t : in) p.push_back(&t);
+    const Outputs out = dispatch::call(op, p, attrs.ref(), SrcLoc::current());
+    return std::vector<Tensor>(out.begin(), out.end());
+  };
+  c.reference = [reference = c.reference, residual](std::vector<Array> in) {
+    Array z;
+    if (residual) z = std::move(in.back()), in.pop_back();
+    std::vector<Array> r = reference(in);
+    if (residual) r[0] = map(r[0], z, [](double a, double b) { return a + b; });
+    r[0] = map(r[0], [](double v) { return v > 0 ? v : 0; });
+    return r;
+  };
+  c.differentiable = false;
+  return c;
 }
 
 }  // namespace tandem::cases

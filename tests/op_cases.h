@@ -112,6 +112,10 @@ void norm_cases(std::vector<OpCase>& out);    // normalisation, softmax, losses
 void index_cases(std::vector<OpCase>& out);   // and sorting
 void random_cases(std::vector<OpCase>& out);  // and optimisers
 
+/// `c` as one call of `op`, whose `attrs` say that the first result goes through a ReLU; with
+/// `residual` after the last argument, of the first one's shape, has been added to it.
+OpCase with_epilogue(OpCase c, const OpDef& op, AttrRef attrs, bool residual = false);
+
 /// f at every position of the broadcast shape.
 Array map(const Array& a, const std::function<double(double)>& f);
 Array map(const Array& a, const Array& b, const std::function<double(double, double)>& f);

@@ -203,6 +203,23 @@ void elementwise_cases(std::vector<OpCase>& out) {
                "pow_integers", tandem::pow, [](double a, double b) { return std::pow(a, b); },
                {{2, 3, 4}, -3, 3}, {{3, 1}, 0, 3}, kInts, S))
       .differentiable = false;
+  // Divisors of either sign, and 0 for integers.
+  const auto down = [](double a, double b) { return b == 0 ? 0 : std::floor(a / b); };
+  const auto rest = [](double a, double b) { return b == 0 ? 0 : a - b * std::floor(a / b); };
+  add_case(binary("floor_divide", floor_divide, down, {{2, 3, 4}, -9, 9}, {{3, 1}, 0.6, 3},
+                  kNumbersU8, S));
+  add_case(
+      binary("remainder", remainder, rest, {{2, 3, 4}, -9, 9}, {{3, 1}, 0.6, 3}, kNumbersU8, S));
+  add_case(binary("floor_divide_below", floor_divide, down, {{2, 3, 4}, -9, 9}, {{3, 1}, -3, -0.6},
+                  kNumbers, S));
+  add_case(binary("remainder_below", remainder, rest, {{2, 3, 4}, -9, 9}, {{3, 1}, -3, -0.6},
+                  kNumbers, S));
+  for (const auto& [name, f, ref] :
+       {std::tuple<const char*, Binary, Two>{"floor_divide_integers", floor_divide, down},
+        {"remainder_integers", remainder, rest}}) {
+    add_case(binary(name, f, ref, {{2, 3, 4}, -9, 9}, {{3, 1}, -2, 2}, kInts, S)).differentiable =
+        false;
+  }
   add_case(binary(
       "maximum", maximum, [](double a, double b) { return std::max(a, b); }, x, y, kAll, S));
   add_case(binary(
@@ -262,6 +279,18 @@ void elementwise_cases(std::vector<OpCase>& out) {
       [](double a) { return std::pow(2.5, a); }, -2, 2, kFloats, S));
   base.ulps = 64;
   base.why = power.why;
+  add_case(scalar_case(
+      "floor_divide_scalar", [](const Tensor& t) { return floor_divide(t, 3); },
+      [down](double a) { return down(a, 3); }, -8, 8, kNumbersU8, S));
+  add_case(scalar_case(
+      "scalar_floor_divide", [](const Tensor& t) { return floor_divide(7, t); },
+      [down](double a) { return down(7, a); }, 0.6, 4, kNumbersU8, S));
+  add_case(scalar_case(
+      "remainder_scalar", [](const Tensor& t) { return remainder(t, 3); },
+      [rest](double a) { return rest(a, 3); }, -8, 8, kNumbersU8, S));
+  add_case(scalar_case(
+      "scalar_remainder", [](const Tensor& t) { return remainder(7, t); },
+      [rest](double a) { return rest(7, a); }, 0.6, 4, kNumbersU8, S));
   add_case(scalar_case(
       "maximum_scalar", [](const Tensor& t) { return maximum(t, 1); },
       [](double a) { return std::max(a, 1.0); }, -2.2, 2.2, kNumbersU8, S));

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ops/op_list.h"
 #include "tests/op_cases.h"
 
 namespace tandem::cases {
@@ -230,6 +231,7 @@ void linear_cases(std::vector<OpCase>& out) {
     c.ulps = 64;
     c.magnitude = 16;
     c.why = "sums in another order";
+    out.push_back(with_epilogue(c, op::linear, LinearAttrs{.relu = true}));
     out.push_back(std::move(c));
   }
 
@@ -305,6 +307,15 @@ void linear_cases(std::vector<OpCase>& out) {
     c.magnitude = 16;
     c.why = "sums in another order";
     out.push_back(c);
+    if (c.name == "conv2d" || c.name == "conv2d_groups") {
+      const ConvAttrs attrs{.stride = {1, 1},
+                            .padding = {0, 0},
+                            .dilation = {1, 1},
+                            .groups = v.o.options().groups,
+                            .size = {},
+                            .relu = true};
+      out.push_back(with_epilogue(c, op::conv2d, attrs));
+    }
 
     // The two gradients, as functions of their own.
     const Shape y = conv_shape(v.o, v.x, v.w);

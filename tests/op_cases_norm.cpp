@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/op_list.h"
 #include "tests/op_cases.h"
 
 namespace tandem::cases {
@@ -135,6 +136,21 @@ void norm_cases(std::vector<OpCase>& out) {
       c.big = {{8, 24, 30, 31}, {24}, {24}, {24}, {24}};
     }
     out.push_back(c);
+    const auto with_epilogues = [&](const OpDef& op, bool running) {
+      for (const bool residual : {false, true}) {
+        OpCase e = with_epilogue(c, op, BatchNormAttrs{.momentum = 0.2, .eps = 1e-3, .relu = true},
+                                 residual);
+        e.run = [run = e.run, s, running](std::vector<Tensor> in) {
+          for (auto i : {s, s + 1}) in[i] = in[i].clone();
+          std::vector<Tensor> r = run(in);
+          r.resize(1);
+          if (running) r.push_back(in[s]), r.push_back(in[s + 1]);
+          return r;
+        };
+        out.push_back(e);
+      }
+    };
+    if (v.affine) with_epilogues(op::batch_norm_train, true);
 
     if (!v.stats) continue;
     c.name = std::string("batch_norm_eval") + v.name;
@@ -154,6 +170,7 @@ void norm_cases(std::vector<OpCase>& out) {
       c.more.push_back({{1, 1, 1, 1}, {1}, {1}, {1}, {1}});
     }
     out.push_back(c);
+    with_epilogues(op::batch_norm_eval, false);
   }
 
   // --- layer_norm

@@ -7,6 +7,7 @@
 
 namespace tandem::tradeoff {
 
+/// One program's place in the default generator's sequence.
 class Draws {
  public:
   explicit Draws(Device device) : device_(device) { pause(); }

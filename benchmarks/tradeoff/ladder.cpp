@@ -5,10 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <map>
 #include <memory>
 
-#include "benchmarks/tradeoff/draws.h"
+#include "benchmarks/tradeoff/device_clock.h"
+#include "benchmarks/tradeoff/live.h"
 #include "benchmarks/tradeoff/stats.h"
 #include "core/backend.h"
 #include "core/profiler.h"
@@ -16,80 +16,12 @@
 
 namespace tandem::tradeoff {
 
-// ---------------------------------------------------------------------------------- the arms
-
-graph::CompileOptions Setting::options() const {
-  graph::CompileOptions o;
-  o.memory_plan = memory_plan;
-  for (const graph::Pass& p : graph::all_passes()) {
-    const bool on = std::find(passes.begin(), passes.end(), p.name) != passes.end();
-    if (!on) o.without.push_back(p.name);
-    if (on && p.exactness != Exactness::exact) o.fast = true;
-  }
-  return o;
-}
-
-std::vector<Rung> make_rungs(std::span<const graph::Pass> passes, bool inexact, bool leave_out) {
-  using Kind = Rung::Kind;
-  std::vector<Rung> rungs;
-  rungs.push_back({Kind::eager, "eager", "", "every operation when it is reached", {}});
-  rungs.push_back({Kind::control, "eager again", "", "shows the noise: must be 1.00x", {}});
-  Setting s{.compiled = true, .memory_plan = false, .passes = {}};
-  rungs.push_back({Kind::step, "capture & replay", "replay",
-                   "the same kernels from a recorded list: no tape, no lookups", s});
-  s.memory_plan = true;
-  rungs.push_back(
-      {Kind::step, "+ memory plan", "memory plan", "all buffers laid out in one block", s});
-  for (const bool exact : {true, false}) {
-    if (!exact && !inexact) break;
-    for (const graph::Pass& p : passes) {
-      if ((p.exactness == Exactness::exact) != exact) continue;
-      s.passes.push_back(p.name);
-      rungs.push_back({Kind::step, fmt::format("+ {}", p.name), p.name, p.summary, s});
-    }
-  }
-  if (!leave_out) return rungs;
-  Setting o = s;
-  o.memory_plan = false;
-  rungs.push_back({Kind::leave_out, "without memory plan", "memory plan", "", o});
-  for (const std::string& p : s.passes) {
-    o = s;
-    std::erase(o.passes, p);
-    rungs.push_back({Kind::leave_out, "without " + p, p, "", o});
-  }
-  return rungs;
-}
-
-const std::vector<double>& LadderResult::samples(std::size_t arm) const {
-  const Arm& a = arms.at(arm);
-  return a.same_as ? arms.at(*a.same_as).step_ms : a.step_ms;
-}
-
-std::size_t LadderResult::first_replay() const {
-  for (std::size_t i = 0; i < arms.size(); ++i) {
-    if (arms[i].rung.kind == Rung::Kind::step) return i;
-  }
-  fail<InternalError>("tradeoff", "there is no compiled arm");
-}
-
-std::size_t LadderResult::all_on() const {
-  std::size_t last = first_replay();
-  for (std::size_t i = last; i < arms.size(); ++i) {
-    if (arms[i].rung.kind == Rung::Kind::step) last = i;
-  }
-  return last;
-}
-
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
 double ms_between(Clock::time_point a, Clock::time_point b) {
   return std::chrono::duration<double, std::milli>(b - a).count();
-}
-
-void synchronise(Device d) {
-  backend(d).stream(d.index).synchronize();
 }
 
 std::vector<char> bytes_of(const Tensor& t) {
@@ -151,121 +83,8 @@ double profiler_cost_ns() {
   return std::max(0.0, median(cost));
 }
 
-// ------------------------------------------------------------------------------- one live arm
-
-class Live {
- public:
-  Live(const Workload& w, const LadderOptions& o, const Rung& rung, Device device)
-      : device_(device), draws_(device), batches_(w.batches) {
-    allocator_ = &backend(device).allocator(device.index);
-    before_ = allocator_->stats().in_use;
-    manual_seed(o.seed);
-    subject_ = w.make();
-    // The draws of the steps start where making the net stopped, in every arm.
-    draws_.pause();
-    if (rung.setting.compiled) {
-      compiled_ = std::make_unique<graph::CompiledFunction>(rung.setting.options());
-    }
-  }
-
-  /// Runs `n` steps; `each(step index, results)` may look at the results.
-  template <class F>
-  void steps(int n, F&& each) {
-    draws_.resume();
-    for (int i = 0; i < n; ++i) {
-      const int k = next_;
-      const std::vector<Tensor> r = step();
-      each(k, r);
-    }
-    synchronise(device_);
-    draws_.pause();
-  }
-  void steps(int n) {
-    steps(n, [](int, const auto&) {});
-  }
-
-  /// One step off the clock to bring the arm's own memory into the caches, then `n` timed ones.
-  double timed_ms(int n) {
-    draws_.resume();
-    step();
-    synchronise(device_);
-    const auto t0 = Clock::now();
-    for (int i = 0; i < n; ++i) step();
-    synchronise(device_);
-    const double ms = ms_between(t0, Clock::now()) / n;
-    draws_.pause();
-    return ms;
-  }
-
-  struct Instrumented {
-    double wall_ms = 0, kernel_ms = 0;
-    std::vector<profiler::Event> events;
-    std::vector<Tensor> results;
-  };
-  Instrumented instrumented_step() {
-    draws_.resume();
-    Instrumented s;
-    profiler::start();
-    const auto t0 = Clock::now();
-    s.results = step();
-    synchronise(device_);
-    s.wall_ms = ms_between(t0, Clock::now());
-    s.events = profiler::stop();
-    draws_.pause();
-    for (const auto& e : s.events) s.kernel_ms += static_cast<double>(e.end_ns - e.start_ns) / 1e6;
-    return s;
-  }
-
-  /// Counts what one step asks for.
-  template <class F>
-  void counted_step(Arm& arm, F&& each) {
-    allocator_->reset_peak();
-    const AllocatorStats s0 = allocator_->stats();
-    const std::uint64_t l0 = profiler::launches();
-    steps(1, each);
-    const AllocatorStats s1 = allocator_->stats();
-    arm.launches = static_cast<double>(profiler::launches() - l0);
-    arm.allocations = static_cast<double>(s1.allocations - s0.allocations);
-    arm.system_allocations = static_cast<double>(s1.system_allocations - s0.system_allocations);
-    arm.held_bytes = s0.in_use - before_;
-    arm.peak_bytes = s1.peak - before_;
-  }
-
-  const StateDict& state() const { return subject_.state; }
-  const graph::CompiledProgram* program() const {
-    return compiled_ ? &compiled_->program() : nullptr;
-  }
-
- private:
-  std::vector<Tensor> step() {
-    const std::vector<Tensor>& batch =
-        batches_[static_cast<std::size_t>(next_++) % batches_.size()];
-    if (!compiled_) return subject_.step(batch);
-    args_.clear();
-    for (const Tensor& t : batch) args_.push_back(&t);
-    graph::CompiledFunction::Result r;
-    compiled_->call(
-        args_, {},
-        [this](std::span<const Tensor> in, graph::CompiledFunction::Host&) {
-          return subject_.step(in);
-        },
-        r);
-    return {r.tensors.begin(), r.tensors.end()};
-  }
-
-  Device device_;
-  Draws draws_;
-  Allocator* allocator_;
-  std::size_t before_;
-  const std::vector<std::vector<Tensor>>& batches_;
-  Subject subject_;
-  std::unique_ptr<graph::CompiledFunction> compiled_;
-  std::vector<const Tensor*> args_;
-  int next_ = 0;
-};
-
 // Two programs with equal fingerprints run the same launches on the same plan of memory.
-std::uint64_t fingerprint(const graph::CompiledProgram& c) {
+std::uint64_t fingerprint(const graph::CompiledProgram& c, bool device_graph) {
   std::uint64_t h = graph::hash(c.executor->program());
   const auto mix_in = [&](std::uint64_t v) { h ^= v + 0x9e3779b97f4a7c15u + (h << 6) + (h >> 2); };
   mix_in(c.executor->planned());
@@ -274,6 +93,7 @@ std::uint64_t fingerprint(const graph::CompiledProgram& c) {
     mix_in(n.inplace);
   }
   mix_in(c.executor->arena_bytes());
+  mix_in(device_graph && c.executor->recorder().usable());
   return h;
 }
 
@@ -291,16 +111,28 @@ class Experiment {
     device_ = w.batches[0][0].device();
     result_.workload = w.name;
     result_.options = o;
+    result_.asynchronous = !device_.is_cpu();
   }
 
   LadderResult run() {
-    const std::vector<Rung> rungs = make_rungs(graph::all_passes(), o_.inexact, o_.leave_out);
+    const std::vector<Rung> rungs =
+        make_rungs(graph::all_passes(), o_.inexact, o_.leave_out, backend(device_).has_graphs());
     measure_cold(rungs);
-    result_.profiler_ns = profiler_cost_ns();
+    if (result_.asynchronous) {
+      head_start_.emplace(device_);
+      result_.profiler_ns = head_start_->event_ns();
+      result_.busy_from = BusyFrom::events;
+    } else {
+      result_.profiler_ns = profiler_cost_ns();
+    }
     for (std::size_t i = 0; i < rungs.size(); ++i) {
       progress(i == 0 ? "profiling eager" : "compiling and checking " + rungs[i].name,
                static_cast<double>(i) / static_cast<double>(rungs.size()));
-      prepare(rungs[i]);
+      if (rungs[i].kind == Rung::Kind::by_hand) {
+        prepare_by_hand(rungs[i]);
+      } else {
+        prepare(rungs[i]);
+      }
       if (i == 0) {
         check_memory(rungs.size());
         if (o_.on_forecast) o_.on_forecast(result_);
@@ -314,6 +146,7 @@ class Experiment {
       }
       result_.checked_after = true;
     }
+    if (result_.asynchronous) finish_device_times();
     return std::move(result_);
   }
 
@@ -325,7 +158,7 @@ class Experiment {
   // Makes the arm, runs the checked and the instrumented steps, and compares with eager.
   void prepare(const Rung& rung) {
     const std::size_t index = live_.size();
-    live_.push_back(std::make_unique<Live>(w_, o_, rung, device_));
+    live_.push_back(std::make_unique<Live>(w_, o_.seed, rung, device_));
     Live& live = *live_.back();
     Arm& arm = result_.arms.emplace_back();
     arm.rung = rung;
@@ -333,28 +166,9 @@ class Experiment {
     const auto check = [&](int k, const std::vector<Tensor>& r) { check_results(index, k, r); };
     live.steps(o_.verify_steps - 1, check);
     live.counted_step(arm, check);
-
-    std::vector<double> kernel, host;
-    std::map<std::string, KernelTime> by_op;
-    for (int i = 0; i < o_.instrumented_steps; ++i) {
-      const Live::Instrumented s = live.instrumented_step();
-      check(o_.verify_steps + i, s.results);
-      kernel.push_back(s.kernel_ms);
-      const double own = result_.profiler_ns * static_cast<double>(s.events.size()) / 1e6;
-      host.push_back(std::max(0.0, s.wall_ms - s.kernel_ms - own));
-      for (const auto& e : s.events) {
-        KernelTime& k = by_op[e.op];
-        k.op = e.op;
-        const OpDef* op = find_op(e.op);
-        k.elementwise = op && op->traits.kind == OpKind::elementwise;
-        k.calls += 1.0 / o_.instrumented_steps;
-        k.ms += static_cast<double>(e.end_ns - e.start_ns) / 1e6 / o_.instrumented_steps;
-      }
-    }
-    arm.kernel_ms = median(kernel);
-    arm.host_ms = median(host);
+    result_.asynchronous ? profile_on_device(index) : profile_on_host(index);
+    arm.record_ms = live.record_ms();
     if (index == 0) {
-      for (auto& [_, k] : by_op) result_.eager_kernels.push_back(k);
       std::sort(result_.eager_kernels.begin(), result_.eager_kernels.end(),
                 [](const KernelTime& a, const KernelTime& b) { return a.ms > b.ms; });
       result_.checked_steps = o_.verify_steps + o_.instrumented_steps;
@@ -374,13 +188,125 @@ class Experiment {
     if (c->executor->planned()) arm.arena_bound = c->executor->memory_plan().lower_bound;
     arm.passes = c->passes;
     arm.compile_ms = compile_time(*c, rung.setting.options());
-    prints_.push_back(fingerprint(*c));
+    prints_.push_back(fingerprint(*c, rung.setting.device_graph));
     for (std::size_t i = 0; i < index; ++i) {
       if (result_.arms[i].rung.setting.compiled && prints_[i] == prints_[index]) {
         arm.same_as = result_.arms[i].same_as.value_or(i);
         live_.back() = nullptr;  // its memory is better used by the others
         break;
       }
+    }
+  }
+
+  // Not every step can be recorded; the others do not depend on it.
+  void prepare_by_hand(const Rung& rung) {
+    try {
+      prepare(rung);
+      return;
+    } catch (const DeviceError& e) {
+      result_.notes.push_back(fmt::format("The arm '{}' is missing: {}.", rung.name, e.what()));
+    } catch (const CaptureError& e) {
+      result_.notes.push_back(fmt::format("The arm '{}' is missing: {}.", rung.name, e.what()));
+    }
+    live_.pop_back();
+    result_.arms.pop_back();
+  }
+
+  void profile_on_host(std::size_t index) {
+    Arm& arm = result_.arms[index];
+    std::vector<double> kernel, host;
+    for (int i = 0; i < o_.instrumented_steps; ++i) {
+      const Live::Instrumented s = live_[index]->instrumented_step();
+      check_results(index, o_.verify_steps + i, s.results);
+      kernel.push_back(s.kernel_ms);
+      const double own = result_.profiler_ns * static_cast<double>(s.events.size()) / 1e6;
+      host.push_back(std::max(0.0, s.wall_ms - s.kernel_ms - own));
+      if (index == 0) add_kernels(s.events);
+    }
+    arm.kernel_ms = median(kernel);
+    arm.host_ms = median(host);
+  }
+
+  // By events alone: see finish_device_times.
+  void profile_on_device(std::size_t index) {
+    Arm& arm = result_.arms[index];
+    std::vector<double> step, put_in, kernel;
+    for (int i = 0; i < o_.instrumented_steps; ++i) {
+      const Live::Sample s = live_[index]->timed(1);
+      step.push_back(s.step_ms);
+      put_in.push_back(s.put_in_ms);
+    }
+    arm.host_ms = median(put_in);
+    for (int i = 0; i < o_.instrumented_steps; ++i) {
+      // Twice the time the host takes, as it is slower when it puts in events, too.
+      const Live::Instrumented s = live_[index]->instrumented_step(*head_start_, 2 * arm.host_ms);
+      check_results(index, o_.verify_steps + i, s.results);
+      kernel.push_back(s.kernel_ms);
+      if (index == 0) add_kernels(s.events);
+    }
+    arm.kernel_ms = arm.busy_ms = median(kernel);
+    if (index == 0) result_.profile = {median(step), arm.host_ms, arm.busy_ms};
+  }
+
+  void add_kernels(const std::vector<profiler::Event>& events) {
+    for (const auto& e : events) {
+      auto& all = result_.eager_kernels;
+      auto k = std::find_if(all.begin(), all.end(), [&](const auto& x) { return x.op == e.op; });
+      if (k == all.end()) {
+        const OpDef* op = find_op(e.op);
+        k = all.insert(k, {e.op, op && op->traits.kind == OpKind::elementwise});
+      }
+      k->calls += 1.0 / o_.instrumented_steps;
+      k->ms += static_cast<double>(e.end_ns - e.start_ns) / 1e6 / o_.instrumented_steps;
+    }
+  }
+
+  // Last of all: asking the device may leave the process slower.
+  void finish_device_times() {
+    for (Arm& a : result_.arms) {
+      if (!a.same_as) a.host_ms = median(a.put_in_ms);
+    }
+    ask_device();
+    for (Arm& a : result_.arms) {
+      if (!a.same_as) continue;
+      const Arm& same = result_.arms[*a.same_as];
+      a.host_ms = same.host_ms;
+      a.busy_ms = same.busy_ms;
+      a.kernel_ms = same.kernel_ms;
+      a.kernels_run = same.kernels_run;
+    }
+  }
+
+  // What the device itself says it ran, for all arms or for none.
+  void ask_device() {
+    ActivityProbe probe(backend(device_).activity());
+    std::vector<Arm> told(live_.size());
+    for (std::size_t i = 0; i < live_.size() && probe.why_not().empty(); ++i) {
+      progress("asking the device", static_cast<double>(i) / static_cast<double>(live_.size()));
+      if (live_[i]) live_[i]->ask_device(o_.instrumented_steps, probe, told[i]);
+    }
+    std::string why = probe.why_not();
+    for (std::size_t i = 0; i < live_.size() && why.empty(); ++i) {
+      if (!live_[i]) continue;
+      // Every launch runs a kernel or more, inside of a graph, too.
+      const graph::CompiledProgram* c = live_[i]->program();
+      const double least =
+          c ? static_cast<double>(c->executor->launches()) : result_.eager().launches;
+      if (told[i].kernels_run >= least) continue;
+      why =
+          fmt::format("the device told of {:.1f} kernels a step of the arm '{}', which has {:.0f}",
+                      told[i].kernels_run, result_.arms[i].rung.name, least);
+    }
+    if (!why.empty()) {
+      result_.notes.push_back("Busy times are from events: " + why + ".");
+      return;
+    }
+    result_.busy_from = BusyFrom::activity;
+    for (std::size_t i = 0; i < live_.size(); ++i) {
+      Arm& a = result_.arms[i];
+      a.busy_ms = told[i].busy_ms;
+      a.kernel_ms = told[i].kernel_ms;
+      a.kernels_run = told[i].kernels_run;
     }
   }
 
@@ -403,7 +329,7 @@ class Experiment {
       if (r.kind == Rung::Kind::step) all = &r;
     }
     dispatch::clear_plan_cache();
-    Live live(w_, o_, *all, device_);
+    Live live(w_, o_.seed, *all, device_);
     live.steps(1);
     result_.cold_capture_ms = live.program()->ledger.capture_ms;
     result_.cold_compile_ms = live.program()->ledger.compile_ms;
@@ -450,7 +376,9 @@ class Experiment {
     }
   }
 
+  // Of the host's memory: a device says by itself, and readably, that it has none left.
   void check_memory(std::size_t arms) {
+    if (result_.asynchronous) return;
     const Arm& e = result_.arms[0];
     const std::size_t others = e.peak_bytes * (arms - 1), free = available_bytes();
     if (others <= free / 10 * 8) return;
@@ -469,7 +397,7 @@ class Experiment {
     // A first look at how long a step takes, which also brings all arms to the same age.
     double sum = 0, shortest = 1e30;
     for (std::size_t i : arms) {
-      const double ms = live_[i]->timed_ms(1);
+      const double ms = live_[i]->timed(1).step_ms;
       sum += ms;
       shortest = std::min(shortest, ms);
     }
@@ -477,7 +405,7 @@ class Experiment {
     // either: a round should be over before the machine has changed.
     constexpr double kSampleMs = 4;
     int per_sample = std::clamp(static_cast<int>(std::ceil(kSampleMs / shortest)), 1, 1000);
-    const double round_ms = sum * (per_sample + 1);
+    const double round_ms = sum * (per_sample + (result_.asynchronous ? 2 : 1));
     int rounds =
         std::clamp(static_cast<int>(o_.seconds * 1e3 / round_ms), o_.least_rounds, o_.most_rounds);
     if (o_.steps > 0) {
@@ -493,7 +421,9 @@ class Experiment {
       progress(fmt::format("timing, round {} of {}", r + 1, rounds),
                static_cast<double>(r) / rounds);
       for (std::size_t k : shuffled(arms.size(), o_.seed, static_cast<std::uint64_t>(r))) {
-        result_.arms[arms[k]].step_ms.push_back(live_[arms[k]]->timed_ms(per_sample));
+        const Live::Sample x = live_[arms[k]]->timed(per_sample);
+        result_.arms[arms[k]].step_ms.push_back(x.step_ms);
+        if (result_.asynchronous) result_.arms[arms[k]].put_in_ms.push_back(x.put_in_ms);
       }
       ++result_.rounds;
     }
@@ -503,6 +433,7 @@ class Experiment {
   const Workload& w_;
   const LadderOptions& o_;
   Device device_;
+  std::optional<HeadStart> head_start_;  // on asynchronous devices
   LadderResult result_;
   std::vector<std::unique_ptr<Live>> live_;  // null: equal to an earlier one
   std::vector<std::uint64_t> prints_;

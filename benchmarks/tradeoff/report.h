@@ -18,8 +18,12 @@ struct Forecast {
     host,  // more than a third is: launch-bound
   };
   Bound bound = Bound::mixed;
+  /// Inside kernels, and outside of them. On an asynchronous device: busy, and until the host has
+  /// put the step in.
   double kernel_ms = 0, host_ms = 0;
-  double host_part = 0;       // of the step
+  double step_ms = 0;
+  double idle_ms = 0;         // of an asynchronous device
+  double host_part = 0;       // of the step: outside of kernels, or idle
   double elementwise_ms = 0;  // inside elementwise kernels: what fusion can win at most
   int elementwise_launches = 0;
 };
@@ -40,6 +44,8 @@ struct ArmSummary {
   Interval ratio;     // to eager, by rounds
   Interval saved_ms;  // eager minus this, by rounds
   BreakEven break_even;
+  // Asynchronous devices: what is left of the step when no kernel runs.
+  double idle_ms = 0, idle_part = 0;
 };
 
 struct FactorSummary {
@@ -58,6 +64,8 @@ struct Summary {
   /// … minus the sum of what each of them is missed by when left out. Positive: they overlap, some
   /// of what one saves another would have saved as well. Negative: they need each other.
   std::optional<Interval> interaction_ms;
+  /// All on as a multiple of the arm by hand, by rounds.
+  std::optional<Interval> compiled_to_by_hand;
 };
 
 Summary summarise(const LadderResult& r);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/splitmix64.h"
 
 namespace tandem::tradeoff {
 
@@ -18,15 +19,6 @@ void expect_some(std::span<const double> samples, const char* what) {
 double sorted_median(const std::vector<double>& s) {
   const std::size_t n = s.size();
   return n % 2 ? s[n / 2] : (s[n / 2 - 1] + s[n / 2]) / 2;
-}
-
-// splitmix64: each call one well-mixed word. std::shuffle and the standard distributions are not
-// the same in every library.
-std::uint64_t next_word(std::uint64_t& state) {
-  std::uint64_t z = state += 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
 }
 
 }  // namespace
@@ -86,10 +78,10 @@ std::vector<std::size_t> shuffled(std::size_t n, std::uint64_t seed, std::uint64
   std::vector<std::size_t> order(n);
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::uint64_t state = seed;
-  state = next_word(state) + round;
+  state = splitmix64(state) + round;
   for (std::size_t i = n; i > 1; --i) {
     // The bias of a remainder is below 2^-50 for any n seen here.
-    std::swap(order[i - 1], order[next_word(state) % i]);
+    std::swap(order[i - 1], order[splitmix64(state) % i]);
   }
   return order;
 }

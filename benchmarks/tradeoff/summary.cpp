@@ -9,10 +9,18 @@ namespace tandem::tradeoff {
 
 Forecast forecast(const LadderResult& r) {
   Forecast f;
-  f.kernel_ms = r.eager().kernel_ms;
-  f.host_ms = r.eager().host_ms;
-  const double total = f.kernel_ms + f.host_ms;
-  f.host_part = total > 0 ? f.host_ms / total : 0;
+  if (r.asynchronous) {
+    f.kernel_ms = r.profile.busy_ms;
+    f.host_ms = r.profile.host_ms;
+    f.step_ms = r.profile.step_ms;
+    f.idle_ms = std::max(0.0, f.step_ms - f.kernel_ms);
+  } else {
+    f.kernel_ms = r.eager().kernel_ms;
+    f.host_ms = r.eager().host_ms;
+    f.step_ms = f.kernel_ms + f.host_ms;
+  }
+  const double outside = r.asynchronous ? f.idle_ms : f.host_ms;
+  f.host_part = f.step_ms > 0 ? outside / f.step_ms : 0;
   f.bound = f.host_part < 0.1         ? Forecast::Bound::kernels
             : f.host_part < 1.0 / 3.0 ? Forecast::Bound::mixed
                                       : Forecast::Bound::host;
@@ -53,8 +61,10 @@ Summary summarise(const LadderResult& r) {
     out.step_ms = median_interval(ms);
     out.ratio = paired_ratio(ms, eager);
     out.saved_ms = paired_difference(eager, ms);
-    if (a.rung.setting.compiled) {
-      out.break_even = break_even(a.capture_ms + a.compile_ms, out.saved_ms);
+    if (a.compiles()) out.break_even = break_even(a.cost_ms(), out.saved_ms);
+    if (r.asynchronous) {
+      out.idle_ms = std::max(0.0, out.step_ms.median - a.busy_ms);
+      out.idle_part = out.step_ms.median > 0 ? out.idle_ms / out.step_ms.median : 0;
     }
   }
 
@@ -69,6 +79,9 @@ Summary summarise(const LadderResult& r) {
     f.added_ms = paired_difference(r.samples(before), r.samples(i));
   }
   s.together_ms = paired_difference(r.samples(bare), r.samples(all));
+  if (const auto hand = r.by_hand()) {
+    s.compiled_to_by_hand = paired_ratio(r.samples(all), r.samples(*hand));
+  }
 
   std::vector<double> interaction(r.samples(all).size());
   for (std::size_t k = 0; k < interaction.size(); ++k) {

@@ -317,8 +317,15 @@ cudaError_t give(void* p) {
   }
   w.used[it->second.device] -= bytes;
   w.blocks.erase(it);
-  // Whoever still uses it must not get away with it; the pages go back to the system.
-  madvise(p, need, MADV_DONTNEED);
+  // Whoever still uses it must not get away with it. Whole pages go back to the system; madvise by
+  // itself would round up, into the next block.
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<std::uintptr_t>(p), last = first + need;
+  const auto begin = std::min((first + page - 1) / page * page, last);
+  const auto end = std::max(last / page * page, begin);
+  std::memset(p, kPoison, begin - first);
+  std::memset(reinterpret_cast<void*>(end), kPoison, last - end);
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 #if defined(__SANITIZE_ADDRESS__)
   __asan_poison_memory_region(p, need);
 #endif

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <span>
 
 #include "graph/passes.h"
 #include "ops/fused.h"
@@ -29,30 +30,22 @@ class Fuser {
   }
 
   Program build(PassStats& s) {
-    // node -> the group that is emitted there
-    std::vector<int> emit(p_.nodes.size(), -1);
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      if (groups_[g].members.size() > 1) emit[groups_[g].members.back()] = static_cast<int>(g);
-    }
     uses_ = use_counts(p_);
     is_result_.assign(p_.values.size(), 0);
     for (ValueId v : p_.results()) is_result_[static_cast<std::size_t>(v)] = 1;
+    fused_.resize(p_.nodes.size());
+    absorbed_.assign(p_.nodes.size(), 0);
+    for (const Group& g : groups_) emit(g.members);
 
     Program out = p_;
     out.nodes.clear();
-    std::vector<std::optional<Node>> fused(groups_.size());
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      if (groups_[g].members.size() > 1) fused[g] = make(groups_[g]);
-    }
     for (std::size_t i = 0; i < p_.nodes.size(); ++i) {
-      const int g = group_of_[i];
-      const bool in_fused = g >= 0 && fused[static_cast<std::size_t>(g)];
-      if (!in_fused) {
+      if (fused_[i]) {
+        out.nodes.push_back(std::move(*fused_[i]));
+      } else if (absorbed_[i] == 0) {
         out.nodes.push_back(p_.nodes[i]);
-      } else if (emit[i] == g) {
-        out.nodes.push_back(std::move(*fused[static_cast<std::size_t>(g)]));
-        s.changed += static_cast<int>(groups_[static_cast<std::size_t>(g)].members.size());
       }
+      s.changed += absorbed_[i];
     }
     s.detail = "fused";
     out.relink();
@@ -134,14 +127,28 @@ class Fuser {
     }
   }
 
-  // Nothing when the group is too large for the kernel's tables.
-  std::optional<Node> make(const Group& g) const {
+  // Makes one node of them at the place of the last; of halves of them when they read or give more
+  // than a kernel can.
+  void emit(std::span<const std::size_t> members) {
+    if (members.size() < 2) return;
+    if (auto node = make(members)) {
+      fused_[members.back()] = std::move(node);
+      for (std::size_t m : members) absorbed_[m] = 1;
+      return;
+    }
+    const std::size_t half = members.size() / 2;
+    emit(members.first(half));
+    emit(members.subspan(half));
+  }
+
+  // Nothing when they are too many for the kernel's tables.
+  std::optional<Node> make(std::span<const std::size_t> members) const {
     FusedProgram f;
-    f.shape = p_.nodes[g.members[0]].call->out[0].shape;
+    f.shape = p_.nodes[members[0]].call->out[0].shape;
     Node node;
     std::vector<ValueId> step_value;
     std::vector<int> inside(p_.values.size(), 0);  // uses by members
-    for (std::size_t m : g.members) {
+    for (std::size_t m : members) {
       const Node& n = p_.nodes[m];
       FusedStep step = fused_step(*n.call);
       for (std::size_t k = 0; k < n.inputs.size(); ++k) {
@@ -159,7 +166,7 @@ class Fuser {
       f.steps.push_back(std::move(step));
       step_value.push_back(n.outputs[0]);
     }
-    for (std::size_t k = 0; k < g.members.size(); ++k) {
+    for (std::size_t k = 0; k < members.size(); ++k) {
       const auto v = static_cast<std::size_t>(step_value[k]);
       if (!is_result_[v] && uses_[v] == inside[v]) continue;
       f.outputs.push_back(static_cast<int>(k));
@@ -173,7 +180,7 @@ class Fuser {
     const FusedAttrs attrs{f.encode()};
     std::vector<const TensorDesc*> in;
     for (ValueId v : node.inputs) in.push_back(&p_.values[static_cast<std::size_t>(v)].desc);
-    const Node& last = p_.nodes[g.members.back()];
+    const Node& last = p_.nodes[members.back()];
     const PolicyScope policy(last.call->policy);
     node.call = RefPtr<const PreparedOp>(&dispatch::prepare(op::fused_elementwise, in, attrs));
     node.origin = last.origin;
@@ -189,6 +196,9 @@ class Fuser {
   std::vector<Group> groups_;
   std::vector<int> uses_;
   std::vector<std::uint8_t> is_result_;
+  // Of each node: what stands there instead, and whether it went into one of those.
+  std::vector<std::optional<Node>> fused_;
+  std::vector<std::uint8_t> absorbed_;
 };
 
 }  // namespace

@@ -1,11 +1,9 @@
 #include "graph/passes.h"
-#include "ops/op_list.h"
 
 namespace tandem::graph {
 namespace {
 
 bool may_write_over(const Node& n, std::size_t i) {
-  if (n.op().traits.kind == OpKind::elementwise || &n.op() == &op::fused_elementwise) return true;
   return i < 32 && (n.op().traits.inplace >> i & 1);
 }
 

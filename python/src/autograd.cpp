@@ -11,11 +11,14 @@ using namespace py::literals;
 
 namespace {
 
-std::vector<Tensor> list_of(py::handle h) {
-  return tensors_of("grad", h);
+std::vector<Tensor> list_of(py::handle h, Nones nones = Nones::refused) {
+  if (h.is_none() && nones == Nones::refused) {
+    fail<TypeError>("grad", "a tensor or a list of tensors is needed", "None");
+  }
+  return tensors_of("grad", h, nones);
 }
 
-autograd::TensorFunction function_of(const py::function& f) {
+autograd::DifferentiableFunction function_of(const py::function& f) {
   return [f = PythonObject(f)](const std::vector<Tensor>& in) {
     const py::gil_scoped_acquire gil;
     py::tuple args(in.size());
@@ -27,15 +30,19 @@ autograd::TensorFunction function_of(const py::function& f) {
 }  // namespace
 
 void bind_autograd(py::module_& m) {
+  py::class_<autograd::HookHandle>(m, "HookHandle", "One hook that register_hook registered.")
+      .def("remove", &autograd::HookHandle::remove,
+           "The hook is not called any more. Nothing happens the second time.");
   m.def(
       "grad",
       [](py::handle outputs, py::handle inputs, py::handle seeds, bool retain, bool create,
          bool unused) -> py::object {
-        const auto out = list_of(outputs), in = list_of(inputs), s = list_of(seeds);
+        const auto out = list_of(outputs), in = list_of(inputs),
+                   s = list_of(seeds, Nones::undefined);
         std::vector<Tensor> r;
         {
           const py::gil_scoped_release release;
-          r = autograd::grad(out, in, s, {retain, create, unused});
+          r = autograd::grad(out, in, s, {retain, create, unused}, here());
         }
         if (is_tensor(inputs.ptr())) return py::cast(r[0]);
         return py::tuple(py::cast(r));
@@ -48,23 +55,32 @@ void bind_autograd(py::module_& m) {
   m.def(
       "backward",
       [](py::handle outputs, py::handle seeds, bool retain, bool create) {
-        const auto out = list_of(outputs), s = list_of(seeds);
+        const auto out = list_of(outputs), s = list_of(seeds, Nones::undefined);
         const py::gil_scoped_release release;
-        autograd::backward(out, s, {retain, create, false});
+        autograd::backward(out, s, {retain, create, false}, here());
       },
       "outputs"_a, "grad_outputs"_a = py::none(), "retain_graph"_a = false,
       "create_graph"_a = false, "Accumulates gradients into the .grad of every leaf.");
   m.def(
       "register_hook",
       [](const Tensor& t, const py::function& f) {
-        autograd::register_hook(t, [f = PythonObject(f)](const Tensor& g) -> Tensor {
-          const py::gil_scoped_acquire gil;
-          return py::cast<Tensor>(f.get()(g));
-        });
+        return autograd::register_hook(
+            t,
+            [f = PythonObject(f)](const Tensor& g) -> Tensor {
+              const py::gil_scoped_acquire gil;
+              const py::object r = f.get()(g);
+              if (r.is_none()) return {};
+              if (!is_tensor(r.ptr())) {
+                fail<TypeError>("register_hook", "a hook returns a tensor or None",
+                                py::cast<std::string>(py::str(py::type::of(r))));
+              }
+              return tensor_of(r.ptr());
+            },
+            here());
       },
       "tensor"_a, "hook"_a,
       "Calls hook(gradient) when the gradient of `tensor` is known; what it returns, if it is not\n"
-      "None, replaces the gradient.");
+      "None, replaces the gradient. The handle's remove() takes the hook away again.");
   m.def(
       "_custom",
       [](const std::string& name, const py::function& forward, const py::function& backward,
@@ -89,7 +105,7 @@ void bind_autograd(py::module_& m) {
               py::list grads, kept;
               for (const Tensor& t : g) grads.append(t);
               for (const Tensor& t : saved) kept.append(t);
-              return tensors_of("custom function", f.get()(grads, kept));
+              return tensors_of("custom function", f.get()(grads, kept), Nones::undefined);
             },
             kept};
         return f(in, here());

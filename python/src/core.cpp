@@ -4,7 +4,6 @@
 #include "core/generator.h"
 #include "core/parallel.h"
 #include "core/policy.h"
-#include "core/profiler.h"
 #include "ops/ops.h"
 #include "python/src/dlpack.h"
 #include "python/src/tensor_object.h"
@@ -182,18 +181,21 @@ namespace {
 
 Device to_device(py::handle o) {
   if (py::isinstance<Device>(o)) return py::cast<Device>(o);
-  if (py::isinstance<py::str>(o)) return Device::parse(py::cast<std::string>(o));
+  if (py::isinstance<py::str>(o)) return Device::parse(py::cast<std::string>(o), here());
   fail<DeviceError>("device", "a device or its name", py::cast<std::string>(py::repr(o)),
                     "'cpu', 'cuda', 'cuda:1'");
 }
 
 void bind_types(py::module_& m) {
   py::class_<DTypeObject>(m, "dtype", "The type of a tensor's elements: tandem.float32 and so on.")
-      .def_property_readonly("name", [](const DTypeObject& d) { return kDTypeNames[int(d.t)]; })
+      .def_property_readonly(
+          "name", [](const DTypeObject& d) { return kDTypeNames[int(d.t)]; },
+          "As NumPy and docs/types.md call it: \"float32\".")
       .def_property_readonly(
           "itemsize", [](const DTypeObject& d) { return size_of(d.t); }, "Bytes an element takes.")
-      .def_property_readonly("is_floating_point",
-                             [](const DTypeObject& d) { return is_floating(d.t); })
+      .def_property_readonly(
+          "is_floating_point", [](const DTypeObject& d) { return is_floating(d.t); },
+          "Whether it is one of float64, float32, float16 and bfloat16.")
       .def("__repr__",
            [](const DTypeObject& d) { return std::string("tandem.") + kDTypeNames[int(d.t)]; })
       .def("__str__", [](const DTypeObject& d) { return kDTypeNames[int(d.t)]; })
@@ -206,8 +208,12 @@ void bind_types(py::module_& m) {
   }
   py::class_<Device>(m, "Device", "Where a tensor lies: Device('cpu'), Device('cuda:1').")
       .def(py::init([](py::handle o) { return to_device(o); }), py::arg("name"))
-      .def_property_readonly("type", [](const Device& d) { return d.is_cpu() ? "cpu" : "cuda"; })
-      .def_property_readonly("index", [](const Device& d) { return int{d.index}; })
+      .def_property_readonly(
+          "type", [](const Device& d) { return d.is_cpu() ? "cpu" : "cuda"; },
+          "\"cpu\" or \"cuda\".")
+      .def_property_readonly(
+          "index", [](const Device& d) { return int{d.index}; },
+          "Which of the devices of this type, from 0.")
       .def("__str__", &Device::str)
       .def("__repr__", [](const Device& d) { return "tandem.Device('" + d.str() + "')"; })
       .def("__eq__",
@@ -268,7 +274,13 @@ Tensor of_numbers(const Shape& shape, const std::vector<Scalar>& leaves, std::op
   return visit_dtype(t, [&](auto tag) {
     using T = typename decltype(tag)::type;
     std::unique_ptr<T[]> v(new T[leaves.size() + 1]);
-    for (std::size_t i = 0; i < leaves.size(); ++i) v[i] = leaves[i].to<T>();
+    for (std::size_t i = 0; i < leaves.size(); ++i) {
+      if (!leaves[i].fits(t)) {
+        fail<ValueError>("tensor", "the value does not fit into the type", leaves[i].str(),
+                         name_of(t));
+      }
+      v[i] = leaves[i].to<T>();
+    }
     return Tensor::from<T>(std::span<const T>(v.get(), leaves.size()), shape, device);
   });
 }
@@ -278,7 +290,8 @@ class BufferOwner final : public RefCounted {
  public:
   explicit BufferOwner(py::handle o) {
     if (PyObject_GetBuffer(o.ptr(), &view, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0) {
-      throw py::error_already_set();
+      PyErr_Clear();  // NumPy's dates, for one
+      view.obj = nullptr;
     }
   }
   ~BufferOwner() override {
@@ -302,49 +315,59 @@ std::optional<DType> dtype_of_buffer(const Py_buffer& v) {
   return {};
 }
 
-// Null where the memory cannot be shared: another byte order or type, negative strides.
+// Null where the memory cannot be shared: another byte order or type, negative strides, read only.
 Tensor share_buffer(py::handle o) {
   auto owner = make_ref<BufferOwner>(o);
   const Py_buffer& v = owner->view;
+  if (!v.obj) return {};
   const auto t = dtype_of_buffer(v);
   if (!t || v.readonly || v.ndim > kMaxRank) return {};
   Shape shape;
-  Strides strides;
+  for (int i = 0; i < v.ndim; ++i) shape.push_back(v.shape[i]);
+  // Exporters may leave strides out of row-major memory though asked for them, as ctypes does.
+  Strides strides = contiguous_strides(shape);
   std::int64_t bytes = v.itemsize;
   for (int i = 0; i < v.ndim; ++i) {
-    shape.push_back(v.shape[i]);
-    if (v.strides[i] < 0 || v.strides[i] % v.itemsize != 0) return {};
-    strides.push_back(v.strides[i] / v.itemsize);
-    bytes += std::max<std::int64_t>(v.shape[i] - 1, 0) * v.strides[i];
+    if (v.strides) {
+      if (v.strides[i] < 0 || v.strides[i] % v.itemsize != 0) return {};
+      strides[i] = v.strides[i] / v.itemsize;
+    }
+    bytes += std::max<std::int64_t>(v.shape[i] - 1, 0) * strides[i] * v.itemsize;
   }
   if (reinterpret_cast<std::uintptr_t>(v.buf) % static_cast<std::size_t>(v.itemsize) != 0)
     return {};
   const TensorDesc d(*t, kCPU, shape, strides);
   return Tensor(make_ref<TensorImpl>(
-      Storage::borrow(v.buf, static_cast<std::size_t>(bytes), kCPU, owner), d, 0));
+      Storage::import(v.buf, static_cast<std::size_t>(bytes), kCPU, owner), d, 0));
 }
 
 }  // namespace
 
 Tensor to_tensor(py::handle o, std::optional<DType> dtype, std::optional<Device> device,
-                 bool copy_always) {
+                 std::optional<bool> copy) {
   const Device where = device.value_or(default_device());
   const auto finish = [&](Tensor t, bool fresh) {
     if (dtype && t.dtype() != *dtype) t = t.to(*dtype, here()), fresh = true;
     if (device && t.device() != *device) t = t.to(*device, here()), fresh = true;
-    return copy_always && !fresh ? t.clone(here()) : t;
+    if (fresh && copy == false) {
+      fail<ValueError>("asarray", "a copy is needed of this object",
+                       py::cast<std::string>(py::str(py::type::of(o))), "copy=None or True");
+    }
+    return copy == true && !fresh ? t.clone(here()) : t;
   };
   if (is_tensor(o.ptr())) return finish(tensor_of(o.ptr()), false);
   Scalar s;
-  if (to_scalar(o.ptr(), s)) return of_numbers({}, {s}, dtype, where);
+  if (to_scalar(o.ptr(), s)) return finish(of_numbers({}, {s}, dtype, where), true);
   if (PyList_Check(o.ptr()) || PyTuple_Check(o.ptr())) {
     Shape shape;
     std::vector<Scalar> leaves;
-    if (flatten(o, 0, shape, leaves)) return of_numbers(shape, leaves, dtype, where);
+    if (flatten(o, 0, shape, leaves)) return finish(of_numbers(shape, leaves, dtype, where), true);
   } else if (PyObject_CheckBuffer(o.ptr())) {
     if (Tensor t = share_buffer(o); t.defined()) return finish(t, false);
   } else if (py::hasattr(o, "__dlpack__")) {
-    return finish(from_dlpack(o), false);
+    bool copied = false;
+    Tensor t = from_dlpack(o, &copied);
+    return finish(std::move(t), copied);
   }
   // Whatever else NumPy understands: other byte orders, read-only memory, lists of arrays.
   const py::object array =
@@ -352,10 +375,15 @@ Tensor to_tensor(py::handle o, std::optional<DType> dtype, std::optional<Device>
   py::object plain = array;
   if (!to_dtype(array.attr("dtype"))) {
     const auto kind = py::cast<std::string>(array.attr("dtype").attr("kind"));
-    if (kind == "O" || kind == "U" || kind == "S" || kind == "c" || kind == "V" || kind == "M") {
+    if (kind == "O" || kind == "U" || kind == "S" || kind == "c" || kind == "V" || kind == "M" ||
+        kind == "m") {
       fail<TypeError>("tensor", "there is no such dtype",
                       py::cast<std::string>(py::str(array.attr("dtype"))),
                       "numbers: float, int or bool");
+    }
+    if (kind == "u" && py::cast<bool>(array.attr("__gt__")(py::int_(INT64_MAX)).attr("any")())) {
+      fail<ValueError>("tensor", "integers must fit 64 bits with a sign",
+                       py::cast<std::string>(py::str(array.attr("max")())));
     }
     plain = array.attr("astype")(kind == "f" ? "float64" : kind == "b" ? "bool" : "int64");
   } else if (py::cast<std::string>(array.attr("dtype").attr("byteorder")) == ">") {
@@ -450,16 +478,25 @@ void bind_core(py::module_& m) {
 
   py::class_<Policy>(m, "Policy", "What kernels may be chosen; part of every program's signature.")
       .def(py::init([](bool deterministic, bool tf32, bool fast_math, bool vendor, int search) {
+             if (search < 0 || search > 255) {
+               fail<ValueError>("Policy", "search is out of range", std::to_string(search),
+                                "0 to 255");
+             }
              return Policy{deterministic, tf32, fast_math, vendor,
                            static_cast<std::uint8_t>(search)};
            }),
            py::arg("deterministic") = true, py::arg("tf32") = false, py::arg("fast_math") = false,
            py::arg("vendor") = true, py::arg("search") = 0)
-      .def_readwrite("deterministic", &Policy::deterministic)
-      .def_readwrite("tf32", &Policy::tf32)
-      .def_readwrite("fast_math", &Policy::fast_math)
-      .def_readwrite("vendor", &Policy::vendor)
-      .def_readwrite("search", &Policy::search)
+      .def_readwrite("deterministic", &Policy::deterministic,
+                     "Only kernels whose results are the same in every run.")
+      .def_readwrite("tf32", &Policy::tf32, "float32 products may be of 10-bit mantissas (CUDA).")
+      .def_readwrite(
+          "fast_math", &Policy::fast_math,
+          "float32 products may round their operands to bfloat16 (CPU); sums stay float32.")
+      .def_readwrite("vendor", &Policy::vendor,
+                     "Kernels of oneDNN, cuDNN and cuBLASLt may be chosen; else Tandem's own.")
+      .def_readwrite("search", &Policy::search,
+                     "How many algorithms to time for a new call: 0 for none.")
       .def("__repr__", [](const Policy& p) { return "Policy(" + p.str() + ")"; })
       .def("__eq__", [](const Policy& a, const Policy& b) { return a == b; });
   m.def(
@@ -469,8 +506,9 @@ void bind_core(py::module_& m) {
       "Changes this thread's policy.");
 
   m.def("is_grad_enabled", &grad_enabled, "Whether this thread's operations go on the tape.");
-  m.def("set_num_threads", &set_num_threads, py::arg("n"),
-        "Threads that CPU kernels may use, oneDNN's too. ValueError unless n >= 1.");
+  m.def(
+      "set_num_threads", &set_num_threads, py::arg("n"),
+      "Threads that CPU kernels may use, oneDNN's too. RangeError below 1 and for absurd numbers.");
   m.def("get_num_threads", &num_threads, "Threads that CPU kernels may use.");
   m.def("set_default_device", &set_default_device, py::arg("device"),
         "Where this thread makes new tensors when no device is named.");
@@ -505,7 +543,7 @@ void bind_core(py::module_& m) {
       "What the device's allocator did: counts since the start, sizes in bytes.");
   m.def(
       "reset_peak_memory", [](const Device& d) { backend(d).allocator(d.index).reset_peak(); },
-      py::arg("device") = Device{});
+      py::arg("device") = Device{}, "memory_stats()['peak'] starts over from what is in use.");
   m.def(
       "empty_cache", [](const Device& d) { backend(d).allocator(d.index).trim(); },
       py::arg("device") = Device{}, "Gives cached memory back to the system.");
@@ -516,30 +554,20 @@ void bind_core(py::module_& m) {
       .def("seed", &Generator::seed, py::arg("seed"), "Starts over from `seed`.")
       .def_property_readonly("state", &Generator::state,
                              "int64 [2]: the seed, and how many blocks of four words were used.")
-      .def("set_state", &Generator::set_state, py::arg("seed"), py::arg("offset"));
+      .def("set_state", &Generator::set_state, py::arg("seed"), py::arg("offset"),
+           "Continues as a generator of that seed would after `offset` draws.");
   m.def("manual_seed", &manual_seed, py::arg("seed"),
         "Seeds the default generator of every device.");
   m.def(
       "default_generator", [](const Device& d) { return default_generator(d); },
       py::arg("device") = Device{}, "The device's default generator.");
 
-  m.def("_profiler_start", &profiler::start);
-  m.def("_profiler_stop", [] {
-    py::list r;
-    for (const auto& e : profiler::stop()) {
-      r.append(py::make_tuple(e.op, e.kernel, e.start_ns, e.end_ns));
-    }
-    return r;
-  });
-  m.def("launch_count", &profiler::launches,
-        "Kernels this thread launched so far, in either mode. Views launch none.");
   m.def(
       "_tensor",
-      [](py::handle o, std::optional<DType> dtype, std::optional<Device> device, bool copy) {
-        return to_tensor(o, dtype, device, copy);
-      },
+      [](py::handle o, std::optional<DType> dtype, std::optional<Device> device,
+         std::optional<bool> copy) { return to_tensor(o, dtype, device, copy); },
       py::arg("data"), py::arg("dtype") = py::none(), py::arg("device") = py::none(),
-      py::arg("copy") = false);
+      py::arg("copy") = py::none());
 }
 
 }  // namespace tandem::python

@@ -29,7 +29,7 @@ data::AugmentOptions::Flip flip_of(const std::string& s) {
 
 void bind_data(py::module_& m) {
   py::class_<data::Dataset, std::shared_ptr<data::Dataset>>(m, "Dataset", "Labelled images.")
-      .def_property_readonly("name", &data::Dataset::name)
+      .def_property_readonly("name", &data::Dataset::name, "As load_dataset() knows it.")
       .def("__len__", &data::Dataset::size)
       .def_property_readonly("image_shape", &data::Dataset::image_shape, "(C, H, W) of an image.")
       .def_property_readonly("classes", &data::Dataset::classes, "Labels are in [0, classes).")
@@ -57,17 +57,34 @@ void bind_data(py::module_& m) {
       "name"_a, "root"_a = "",
       "(train, test) of \"mnist\", \"fashion\", \"cifar10\" (files in `root`),\n"
       "\"synthetic-digits\" or \"synthetic-cifar\". DataError when files are missing or wrong.");
-  m.def("dataset_names", [] {
-    std::vector<std::string> r;
-    for (const auto n : data::dataset_names()) r.emplace_back(n);
-    return r;
-  });
+  m.def(
+      "dataset_names",
+      [] {
+        std::vector<std::string> r;
+        for (const auto n : data::dataset_names()) r.emplace_back(n);
+        return r;
+      },
+      "The names that load_dataset() takes.");
   m.def(
       "byte_images",
       [](const std::string& name, const Tensor& images, const Tensor& labels,
          std::int64_t classes) {
         if (images.rank() != 4) {
           fail<ShapeError>("byte_images", "images must be [N, C, H, W]", images.shape().str());
+        }
+        if (images.dtype() != DType::u8) {
+          fail<TypeError>("byte_images", "images must be bytes", name_of(images.dtype()), "uint8");
+        }
+        if (is_floating(labels.dtype()) || labels.rank() != 1) {
+          fail<TypeError>("byte_images", "labels must be integers [N]", labels.desc().str());
+        }
+        // They are kept as bytes.
+        const std::int64_t most = std::min<std::int64_t>(classes, 256);
+        for (std::int64_t label : labels.to_vector<std::int64_t>(here())) {
+          if (label < 0 || label >= most) {
+            fail<IndexError>("byte_images", "a label is out of range", std::to_string(label),
+                             fmt::format("[0, {})", most));
+          }
         }
         return std::const_pointer_cast<data::Dataset>(
             std::shared_ptr<const data::Dataset>(std::make_shared<data::ByteImages>(
@@ -94,16 +111,20 @@ void bind_data(py::module_& m) {
           e.at.reset();
           throw py::stop_iteration();
         }
-        return std::pair((*e.at)->x, (*e.at)->y);
+        // Given away: what Python drops must not be held here until the next batch.
+        return std::pair(std::move((*e.at)->x), std::move((*e.at)->y));
       });
   py::class_<data::DataLoader>(
       m, "DataLoader",
       "Runs over a data set in batches (images [N, C, H, W], labels int64 [N]). Every `for` is\n"
-      "one epoch. What the batches hold depends on (seed, epoch) alone, not on the workers.")
+      "one epoch. What the batches hold depends on (seed, epoch) alone, not on the workers.\n"
+      "They are handed out on `device` (None: the default one); to a GPU they are copied from\n"
+      "page-locked memory while it works on the batch before.")
       .def(py::init([](std::shared_ptr<data::Dataset> d, std::int64_t batch, bool shuffle,
                        std::uint64_t seed, bool drop_last, int workers, int prefetch,
                        MemoryFormat layout, DType t, std::vector<float> mean,
-                       std::vector<float> std, const std::string& flip, std::int64_t translate) {
+                       std::vector<float> std, const std::string& flip, std::int64_t translate,
+                       std::optional<Device> device) {
              return data::DataLoader(d,
                                      {.batch_size = batch,
                                       .shuffle = shuffle,
@@ -113,15 +134,16 @@ void bind_data(py::module_& m) {
                                       .prefetch = prefetch,
                                       .layout = layout,
                                       .dtype = t,
+                                      .device = device.value_or(default_device()),
                                       .mean = std::move(mean),
                                       .std = std::move(std),
                                       .augment = {.flip = flip_of(flip), .translate = translate}});
            }),
-           "dataset"_a, "batch_size"_a = 64, "shuffle"_a = true, "seed"_a = 0,
+           "dataset"_a.none(false), "batch_size"_a = 64, "shuffle"_a = true, "seed"_a = 0,
            "drop_last"_a = false, "num_workers"_a = 1, "prefetch"_a = 4,
            "layout"_a = MemoryFormat::contiguous, "dtype"_a = dtype_object(DType::f32),
            "mean"_a = std::vector<float>(), "std"_a = std::vector<float>(), "flip"_a = "none",
-           "translate"_a = 0)
+           "translate"_a = 0, "device"_a = py::none())
       .def(
           "__iter__",
           [](data::DataLoader& l) {
@@ -129,6 +151,9 @@ void bind_data(py::module_& m) {
           },
           py::keep_alive<0, 1>())
       .def("__len__", &data::DataLoader::size)
+      .def_property_readonly(
+          "device", [](const data::DataLoader& l) { return l.options().device; },
+          "Where the batches are.")
       .def("set_epoch", &data::DataLoader::set_epoch, "epoch"_a, "The number of the next epoch.")
       .def("order", &data::DataLoader::order, "epoch"_a, "The samples of an epoch in order.");
 }

@@ -28,9 +28,10 @@ struct DLManagedTensorVersioned {
   std::uint32_t major, minor;
   void* manager_ctx;
   void (*deleter)(DLManagedTensorVersioned*);
-  std::uint64_t flags;  // bit 0: read only
+  std::uint64_t flags;
   DLTensor dl_tensor;
 };
+constexpr std::uint64_t kReadOnly = 1, kCopied = 2;
 constexpr std::int32_t kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3;
 enum Code : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kBool = 6 };
 
@@ -66,9 +67,17 @@ class Owner final : public RefCounted {
 };
 
 template <class Managed>
-Tensor take(py::handle capsule, const char* name, const char* used) {
+Tensor take(py::handle capsule, const char* name, const char* used, bool& copied) {
   auto* m = static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), name));
   if (!m) throw py::error_already_set();
+  bool read_only = false;
+  if constexpr (std::is_same_v<Managed, DLManagedTensorVersioned>) {
+    if (m->major > 1) {
+      fail<ValueError>("from_dlpack", "the memory is of a later version of DLPack",
+                       fmt::format("{}.{}", m->major, m->minor), "1.x");
+    }
+    read_only = (m->flags & kReadOnly) != 0;
+  }
   const DLTensor& d = m->dl_tensor;
   const auto t = dtype_of(d.dtype);
   if (!t) {
@@ -101,8 +110,10 @@ Tensor take(py::handle capsule, const char* name, const char* used) {
   const auto bytes = static_cast<std::size_t>(last + 1) * size_of(*t);
   auto owner = make_ref<Owner<Managed>>(m);
   PyCapsule_SetName(capsule.ptr(), used);  // from here on the memory is ours to let go
-  return Tensor(make_ref<TensorImpl>(
-      Storage::borrow(static_cast<char*>(d.data) + d.byte_offset, bytes, device, owner), desc, 0));
+  const Tensor over(make_ref<TensorImpl>(
+      Storage::import(static_cast<char*>(d.data) + d.byte_offset, bytes, device, owner), desc, 0));
+  copied = read_only;
+  return read_only ? over.clone(here()) : over;  // tensors can be written to
 }
 
 template <class Managed>
@@ -121,6 +132,7 @@ Exported<Managed>* exported(const Tensor& t) {
     e->strides[i] = t.strides()[i];
   }
   const auto [type, index] = dlpack_device(t.device());
+  t.impl()->storage->share();
   e->managed.dl_tensor = {t.raw_data(), {type, index}, t.rank(), type_of(t.dtype()),
                           e->shape,     e->strides,    0};
   e->managed.manager_ctx = e;
@@ -141,7 +153,9 @@ std::pair<int, int> dlpack_device(const Device& d) {
   return {d.is_cpu() ? kDLCPU : kDLCUDA, d.index};
 }
 
-Tensor from_dlpack(py::handle o) {
+Tensor from_dlpack(py::handle o, bool* was_copied) {
+  bool unused = false;
+  bool& copied = was_copied ? *was_copied : unused;
   py::object capsule;
   try {
     capsule = o.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
@@ -150,20 +164,22 @@ Tensor from_dlpack(py::handle o) {
     capsule = o.attr("__dlpack__")();  // from before versions
   }
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
-    return take<DLManagedTensorVersioned>(capsule, "dltensor_versioned", "used_dltensor_versioned");
+    return take<DLManagedTensorVersioned>(capsule, "dltensor_versioned", "used_dltensor_versioned",
+                                          copied);
   }
-  return take<DLManagedTensor>(capsule, "dltensor", "used_dltensor");
+  return take<DLManagedTensor>(capsule, "dltensor", "used_dltensor", copied);
 }
 
-py::capsule to_dlpack(const Tensor& t, int max_major_version) {
+py::capsule to_dlpack(const Tensor& t, int max_major_version, bool copy) {
   if (max_major_version >= 1) {
-    auto* e = exported<DLManagedTensorVersioned>(t);
+    auto* e = exported<DLManagedTensorVersioned>(copy ? t.clone(here()) : t);
     e->managed.major = 1;
+    e->managed.flags = copy ? kCopied : 0;
     return py::reinterpret_steal<py::capsule>(PyCapsule_New(
         &e->managed, "dltensor_versioned",
         [](PyObject* c) { destroy<DLManagedTensorVersioned>(c, "dltensor_versioned"); }));
   }
-  auto* e = exported<DLManagedTensor>(t);
+  auto* e = exported<DLManagedTensor>(copy ? t.clone(here()) : t);
   return py::reinterpret_steal<py::capsule>(PyCapsule_New(
       &e->managed, "dltensor", [](PyObject* c) { destroy<DLManagedTensor>(c, "dltensor"); }));
 }

@@ -1,4 +1,7 @@
 // compile(), declared graphs, and what they say of themselves.
+#include <map>
+
+#include "core/trace_guard.h"
 #include "graph/builder.h"
 #include "graph/compile.h"
 #include "graph/passes.h"
@@ -14,34 +17,37 @@ namespace {
 /// A Python function with its captured programs.
 class Compiled {
  public:
-  Compiled(py::object f, graph::CompileOptions options)
-      : f_(std::move(f)), core_(std::make_shared<graph::CompiledFunction>(std::move(options))) {}
+  Compiled(py::object f, py::object owner, graph::CompileOptions options)
+      : function(std::move(f)),
+        owner(std::move(owner)),
+        core_(std::make_shared<graph::CompiledFunction>(std::move(options))) {}
 
   py::object call(const py::args& args, const py::kwargs& kwargs) {
-    std::vector<Tensor> tensors;
-    std::vector<py::object> objects;
-    graph::CompiledFunction::Statics statics{&typeid(Compiled)};
-    flatten(args, tensors, statics.text, objects);
-    if (kwargs.size() > 0) flatten(kwargs, tensors, statics.text, objects);
-    // A signature names other objects by their address, which must not become another object's.
-    for (py::object& o : objects) {
-      if (!kept_.contains(o.ptr())) kept_.emplace(o.ptr(), PythonObject(o));
-    }
+    Flat flat;
+    flatten(args, flat);
+    if (kwargs.size() > 0) flatten(kwargs, flat);
+    const py::object self = owner.is_none() ? owner : owner();
+    if (!self.is_none()) watch_object(self, flat);
+    for (py::object& o : flat.kept) kept.emplace(o.ptr(), o);
     std::vector<const Tensor*> pointers;
-    pointers.reserve(tensors.size());
-    for (const Tensor& t : tensors) pointers.push_back(&t);
+    pointers.reserve(flat.tensors.size());
+    for (const Tensor& t : flat.tensors) pointers.push_back(&t);
+    const graph::CompiledFunction::Statics statics{&typeid(Compiled), std::move(flat.text),
+                                                   std::move(flat.watch)};
 
     const auto trace = [&](std::span<const Tensor> in, graph::CompiledFunction::Host& host) {
       const py::gil_scoped_acquire gil;
       std::size_t at = 0;
       const py::object a = rebuild(args, in, at);
       const py::object k = rebuild(kwargs, in, at);
-      py::object r = py::module_::import("tandem.graph").attr("_trace")(f_.get(), a, k);
-      std::vector<Tensor> out;
-      std::vector<py::object> others;
-      flatten(r, out, host.text, others);
-      host.prototype = PythonObject(detached(r));
-      return out;
+      const std::vector<Flat> before = parts(a, k, self);
+      py::object r = py::module_::import("tandem.graph").attr("_trace")(function, a, k, self);
+      check_unchanged(before, parts(a, k, self));
+      Flat result;
+      flatten(r, result);
+      host.text = std::move(result.text);
+      host.prototype = PythonObject(detached(r, result.tensors.size()));
+      return std::move(result.tensors);
     };
     graph::CompiledFunction::Result result;
     {
@@ -54,26 +60,102 @@ class Compiled {
     return rebuild(std::any_cast<const PythonObject&>(*result.prototype).get(), made, at);
   }
 
-  graph::CompiledFunction& core() const { return *core_; }
-  const py::object& function() const { return f_.get(); }
+  /// Where another thread is capturing it holds the function's lock and wants the GIL.
+  template <class F>
+  auto ask(F&& f) const {
+    const py::gil_scoped_release release;
+    return f(*core_);
+  }
+
+  // Python's, for its garbage collector.
+  py::object function;
+  py::object owner;  // gives the object whose method it is, or None; or None
+  std::map<PyObject*, py::object> kept;
 
  private:
+  // Every argument by itself, and the object whose method it is.
+  static std::vector<Flat> parts(const py::object& args, const py::object& kwargs,
+                                 const py::object& self) {
+    std::vector<Flat> all;
+    for (const py::handle a : args) flatten(a, all.emplace_back());
+    for (const auto& [name, a] : py::reinterpret_borrow<py::dict>(kwargs)) {
+      flatten(a, all.emplace_back());
+    }
+    if (!self.is_none()) watch_object(self, all.emplace_back());
+    return all;
+  }
+
+  // Replay gives results and writes into tensors; nothing else of what the function did.
+  static void check_unchanged(const std::vector<Flat>& before, const std::vector<Flat>& after) {
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      const Flat &was = before[i], &is = after[i];
+      bool same = was.text == is.text && was.watch == is.watch;
+      std::string got = difference(was.text + was.watch, is.text + is.watch);
+      for (std::size_t k = 0; same && k < was.tensors.size(); ++k) {
+        same = was.tensors[k].same_as(is.tensors[k]);
+        got = fmt::format("another tensor as its tensor {}", k);
+      }
+      if (same) continue;
+      fail<CaptureError>(
+          "compile",
+          fmt::format("the function changes argument {} (or the object whose method it is), which "
+                      "replay would not",
+                      i),
+          got, "new values as results; tensors written in place (copy_)");
+    }
+  }
+
+  // Where two texts differ, with what stands around it.
+  static std::string difference(const std::string& a, const std::string& b) {
+    const auto at = static_cast<std::size_t>(
+        std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+    const std::size_t from = at < 24 ? 0 : at - 24;
+    const auto cut = [&](const std::string& s) {
+      return from < s.size() ? s.substr(from, 64) : std::string();
+    };
+    return cut(a) + " and then " + cut(b);
+  }
+
   // The result without its symbolic tensors, which would keep the capture alive: tensors that are
   // nothing but places.
-  static py::object detached(const py::object& r) {
-    std::vector<Tensor> old;
-    std::vector<py::object> others;
-    std::string text;
-    flatten(r, old, text, others);
-    const std::vector<Tensor> places(old.size(), Tensor::empty(TensorDesc(DType::u8, kCPU, {0})));
+  static py::object detached(const py::object& r, std::size_t tensors) {
+    const std::vector<Tensor> places(tensors, Tensor::empty(TensorDesc(DType::u8, kCPU, {0})));
     std::size_t at = 0;
     return rebuild(r, places, at);
   }
 
-  PythonObject f_;
   std::shared_ptr<graph::CompiledFunction> core_;
-  std::map<PyObject*, PythonObject> kept_;
 };
+
+// A function that knows the object it is an attribute of goes with it.
+void collect_garbage(PyHeapTypeObject* heap_type) {
+  PyTypeObject* type = &heap_type->ht_type;
+  type->tp_flags |= Py_TPFLAGS_HAVE_GC;
+  const auto constructed = [](PyObject* self) {
+    return reinterpret_cast<py::detail::instance*>(self)
+        ->get_value_and_holder()
+        .holder_constructed();
+  };
+  static const auto is_constructed = +constructed;
+  type->tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    if (!is_constructed(self)) return 0;
+    const auto& c = py::cast<Compiled&>(py::handle(self));
+    Py_VISIT(c.function.ptr());
+    Py_VISIT(c.owner.ptr());
+    for (const auto& [p, o] : c.kept) Py_VISIT(o.ptr());
+    return 0;
+  };
+  type->tp_clear = [](PyObject* self) {
+    if (!is_constructed(self)) return 0;
+    auto& c = py::cast<Compiled&>(py::handle(self));
+    // Moved out first: what goes may come back here.
+    const py::object f = std::exchange(c.function, py::none());
+    const py::object o = std::exchange(c.owner, py::none());
+    const auto kept = std::exchange(c.kept, {});
+    return 0;
+  };
+}
 
 graph::CompileOptions options_of(const std::vector<std::string>& without, bool fast,
                                  bool memory_plan, bool device_graph, bool check, bool verify,
@@ -108,25 +190,35 @@ void bind_graph(py::module_& m) {
   const auto check = "check_capture"_a = true;
   const auto verify = "verify"_a = false;
   const auto most = "max_signatures"_a = 16;
-  py::class_<Compiled>(m, "_Compiled")
-      .def(py::init([](py::object f, const std::vector<std::string>& w, bool fa, bool mp, bool dg,
-                       bool c, bool v, int ms) {
-             return std::make_unique<Compiled>(std::move(f), options_of(w, fa, mp, dg, c, v, ms));
+  using Core = graph::CompiledFunction;
+  py::class_<Compiled>(m, "_Compiled", py::custom_type_setup(collect_garbage))
+      .def(py::init([](py::object f, py::object owner, const std::vector<std::string>& w, bool fa,
+                       bool mp, bool dg, bool c, bool v, int ms) {
+             return std::make_unique<Compiled>(std::move(f), std::move(owner),
+                                               options_of(w, fa, mp, dg, c, v, ms));
            }),
-           "function"_a, without, fast, memory_plan, device_graph, check, verify, most)
+           "function"_a, "owner"_a, without, fast, memory_plan, device_graph, check, verify, most)
       .def("__call__", &Compiled::call)
       .def("ledger",
            [](const Compiled& c) {
              py::list l;
-             for (const auto& e : c.core().ledger()) l.append(ledger_entry(e));
+             for (const auto& e : c.ask([](Core& f) { return f.ledger(); })) {
+               l.append(ledger_entry(e));
+             }
              return l;
            })
-      .def("explain", [](const Compiled& c) { return c.core().explain(); })
-      .def("dump", [](const Compiled& c) { return c.core().dump(); })
-      .def("dump_dot", [](const Compiled& c) { return c.core().dump_dot(); })
-      .def("clear", [](const Compiled& c) { c.core().clear(); })
-      .def("hash", [](const Compiled& c) { return c.core().program().captured_hash; })
-      .def("__len__", [](const Compiled& c) { return c.core().size(); });
+      .def("explain", [](const Compiled& c) { return c.ask([](Core& f) { return f.explain(); }); })
+      .def("dump", [](const Compiled& c) { return c.ask([](Core& f) { return f.dump(); }); })
+      .def("dump_dot",
+           [](const Compiled& c) { return c.ask([](Core& f) { return f.dump_dot(); }); })
+      .def("clear", [](const Compiled& c) { c.ask([](Core& f) { f.clear(); }); })
+      .def("hash",
+           [](const Compiled& c) { return c.ask([](Core& f) { return f.captured_hash(); }); })
+      .def("__len__", [](const Compiled& c) { return c.ask([](Core& f) { return f.size(); }); });
+  m.def("_is_symbolic", [](const Tensor& t) { return t.is_symbolic(); });
+  m.def("_is_captured", [](const Tensor& t) { return t.impl()->storage->pinned(); });
+  m.def("_is_capturing", [] { return trace_guards() != nullptr; });
+  m.def("_note_host_change", [] { note_host_change(); });
 
   py::class_<graph::Function>(m, "Function", "A compiled program with named arguments.")
       .def("_run", [](const graph::Function& f, const graph::Feeds& feeds) { return f.run(feeds); })

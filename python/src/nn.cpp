@@ -1,6 +1,10 @@
 // Layers, models, optimisers and schedules of C++, which the package's own classes stand on.
 #include "nn/nn.h"
 
+#include <pybind11/functional.h>
+
+#include <map>
+
 #include "nn/grad_scaler.h"
 #include "nn/init.h"
 #include "nn/models.h"
@@ -67,9 +71,11 @@ Native native(M m) {
 /// A host value that compiled programs notice a change of.
 class Flag {
  public:
-  explicit Flag(std::int64_t v, const std::string& name) : value_(v, name) {}
+  explicit Flag(std::int64_t v, const std::string& name) : name(name), value_(v, name) {}
   std::int64_t get() const { return value_.get(); }
   void set(std::int64_t v) { value_.set(v); }
+
+  const std::string name;
 
  private:
   Guarded<std::int64_t> value_;
@@ -88,11 +94,24 @@ void bind_layers(py::module_& m) {
       .def("to", [](const Native& n, MemoryFormat f) { n.module->to(f); })
       .def("to", [](const Native& n, Device d) { n.module->to(d); })
       .def("describe", [](const Native& n) { return n.module->describe(); })
+      .def("modules",
+           [](const Native& n) {
+             py::list r;
+             r.append(py::make_tuple("", n.module->describe()));
+             for (const auto& [path, m] : n.module->named_modules()) {
+               r.append(py::make_tuple(path, m->describe()));
+             }
+             return r;
+           })
       .def("str", [](const Native& n) { return n.module->str(); });
   py::class_<Flag>(m, "_Flag")
       .def(py::init<std::int64_t, const std::string&>())
       .def("get", &Flag::get)
-      .def("set", &Flag::set);
+      .def("set", &Flag::set)
+      .def(py::pickle([](const Flag& f) { return py::make_tuple(f.get(), f.name); },
+                      [](const py::tuple& t) {
+                        return Flag(t[0].cast<std::int64_t>(), t[1].cast<std::string>());
+                      }));
 
   const auto dtype = "dtype"_a = py::none();
   const auto device = "device"_a = py::none();
@@ -163,17 +182,44 @@ void bind_layers(py::module_& m) {
       },
       "name"_a, "classes"_a = py::none(), "layout"_a = MemoryFormat::contiguous, dtype, device,
       generator);
-  m.def("model_names", [] {
-    std::vector<std::string> names;
-    for (const auto n : models::model_names()) names.emplace_back(n);
-    return names;
-  });
+  m.def(
+      "model_names",
+      [] {
+        std::vector<std::string> names;
+        for (const auto n : models::model_names()) names.emplace_back(n);
+        return names;
+      },
+      "The names that nn.make_model() takes.");
 }
 
 void bind_init(py::module_& m) {
   py::module_ init = m.def_submodule("_init");
   const auto g = "generator"_a = py::none();
-  const auto def = [&](const char* name, auto f, auto... extra) { init.def(name, f, extra...); };
+  static const std::map<std::string_view, const char*> docs = {
+      {"constant_", "Every element the value."},
+      {"zeros_", "Every element 0."},
+      {"ones_", "Every element 1."},
+      {"uniform_", "Uniform in [a, b)."},
+      {"normal_", "Normal with that mean and standard deviation."},
+      {"trunc_normal_", "Normal, cut off two standard deviations from the mean."},
+      {"kaiming_uniform_",
+       "Uniform within ±sqrt(6 / ((1 + a²) fan)), for layers before a leaky ReLU of slope a (He "
+       "et\nal. 2015, arXiv:1502.01852). The fan is that of [out, in, ...]."},
+      {"kaiming_normal_",
+       "Normal with deviation sqrt(2 / ((1 + a²) fan)), for layers before a leaky ReLU of slope a "
+       "(He\net al. 2015, arXiv:1502.01852). The fan is that of [out, in, ...]."},
+      {"xavier_uniform_",
+       "Uniform within ±gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."},
+      {"xavier_normal_",
+       "Normal with deviation gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."},
+      {"dirac_", "[out, in, kh, kw] that passes channel i on as channel i."},
+      {"orthogonal_",
+       "Rows (or columns, if fewer) at right angles, of length gain (Saxe et al. 2014, "
+       "arXiv:1312.6120)."},
+  };
+  const auto def = [&](const char* name, auto f, auto... extra) {
+    init.def(name, f, extra..., docs.at(name));
+  };
   using nn::init::Fan;
   const auto fan = [](const std::string& mode) {
     if (mode == "fan_in") return Fan::in;
@@ -224,7 +270,12 @@ void bind_init(py::module_& m) {
 
 void bind_optim(py::module_& m) {
   using namespace optim;
-  py::class_<Optimizer>(m, "Optimizer", "Base of the optimisers.")
+  py::class_<Optimizer>(
+      m, "Optimizer",
+      "Base of the optimisers. Their `params` are tensors, or dicts with 'params' and\n"
+      "options of the group. RangeError for rates out of range, ShapeError for state that does "
+      "not\n"
+      "fit, AutogradError for parameters that want no gradient.")
       .def(
           "step",
           [](const Optimizer& o) {
@@ -242,7 +293,7 @@ void bind_optim(py::module_& m) {
       .def(
           "set_lr", [](const Optimizer& o, int g, double lr) { o.set_lr(g, lr); }, "group"_a,
           "lr"_a, "Sets the learning rate of one group. CaptureError inside a capture.")
-      .def_property_readonly("num_groups", &Optimizer::groups)
+      .def_property_readonly("num_groups", &Optimizer::groups, "Number of parameter groups.")
       .def(
           "state_dict", [](const Optimizer& o) { return named(o.state_dict()); },
           "Rates, step counts and slots by name: the live tensors, not copies.")
@@ -250,20 +301,27 @@ void bind_optim(py::module_& m) {
           "load_state_dict",
           [](const Optimizer& o, const py::dict& d) { o.load_state_dict(state_of(d)); }, "state"_a,
           "Copies values in; nothing is changed when anything is wrong.");
-  const auto groups = [](auto options, py::handle parameters, auto set) {
+  const auto parameter = [](py::handle h) {
+    if (!is_tensor(h.ptr())) {
+      fail<TypeError>("optimizer", "parameters are tensors",
+                      py::cast<std::string>(py::str(py::type::of(h))));
+    }
+    return tensor_of(h.ptr());
+  };
+  const auto groups = [=](auto options, py::handle parameters, auto set) {
     using O = decltype(options);
     std::vector<ParameterGroup<O>> r;
     std::vector<Tensor> plain;
     for (const py::handle h : parameters) {
       if (!PyDict_Check(h.ptr())) {
-        plain.push_back(py::cast<Tensor>(h));
+        plain.push_back(parameter(h));
         continue;
       }
       ParameterGroup<O> group{{}, options};
       for (const auto& [k, v] : py::reinterpret_borrow<py::dict>(h)) {
         const auto name = py::cast<std::string>(k);
         if (name == "params") {
-          for (const py::handle p : v) group.parameters.push_back(py::cast<Tensor>(p));
+          for (const py::handle p : v) group.parameters.push_back(parameter(p));
         } else if (!set(group.options, name, v)) {
           fail<ValueError>("optimizer", "no such option", name);
         }
@@ -327,10 +385,13 @@ void bind_optim(py::module_& m) {
 
   py::class_<Schedule>(m, "Schedule",
                        "The learning rate is factor(t) times the optimiser's, t steps later.")
-      .def(py::init<Optimizer, std::function<double(std::int64_t)>>(), "optimizer"_a, "factor"_a)
+      .def(py::init<Optimizer, std::function<double(std::int64_t)>>(), "optimizer"_a,
+           "factor"_a.none(false))
       .def("step", &Schedule::step, "Call after each step of the optimiser, or each epoch.")
-      .def_property("steps", &Schedule::steps, &Schedule::set_steps)
-      .def("factor", &Schedule::factor, "t"_a);
+      .def_property("steps", &Schedule::steps, &Schedule::set_steps,
+                    "How often step() was called; assigning continues from there.")
+      .def("factor", &Schedule::factor, "t"_a,
+           "By what the learning rate is multiplied at step t.");
   py::class_<StepLR, Schedule>(m, "StepLR", "Times gamma every `step_size` steps.")
       .def(py::init([](const Optimizer& o, std::int64_t n, double g) {
              return StepLR(o, {n, g});
@@ -383,9 +444,13 @@ void bind_optim(py::module_& m) {
           "The optimiser's step, left out if a gradient overflowed.")
       .def("update", &GradScaler::update, "Adapts the factor.")
       .def("factor", &GradScaler::factor, "The factor now.")
-      .def("state_dict", [](const GradScaler& s) { return named(s.state_dict()); })
-      .def("load_state_dict",
-           [](const GradScaler& s, const py::dict& d) { s.load_state_dict(state_of(d)); });
+      .def(
+          "state_dict", [](const GradScaler& s) { return named(s.state_dict()); },
+          "The factor and its counter by name: the live tensors, not copies.")
+      .def(
+          "load_state_dict",
+          [](const GradScaler& s, const py::dict& d) { s.load_state_dict(state_of(d)); }, "state"_a,
+          "Copies values in; nothing is changed when anything is wrong.");
 }
 
 }  // namespace

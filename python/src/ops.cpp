@@ -1,11 +1,13 @@
 // Operations: each is bound once, as a function and, where people expect it, as a method.
 #include "ops/ops.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/dispatch.h"
 #include "python/src/dlpack.h"
 #include "python/src/indexing.h"
+#include "python/src/op_docs.h"
 #include "python/src/tensor_object.h"
 
 namespace tandem::python {
@@ -19,11 +21,66 @@ py::handle tensor_class() {
   return reinterpret_cast<PyObject*>(tensor_type);
 }
 
+// Of what a function is bound with, the documentation gets its sections.
+template <class E>
+const E& documented(const char*, const E& extra) {
+  return extra;
+}
+inline const char* documented(const char* name, const char* doc) {
+  return with_sections(name, doc);
+}
+
+// What an argument makes a call last, in elements.
+std::int64_t weight(const Tensor& t) {
+  return t.defined() ? t.numel() : 0;
+}
+std::int64_t weight(const std::optional<Tensor>& t) {
+  return t ? weight(*t) : 0;
+}
+std::int64_t weight(const std::vector<Tensor>& list) {
+  std::int64_t n = 0;
+  for (const Tensor& t : list) n += weight(t);
+  return n;
+}
+std::int64_t weight(const Dims& shape) {  // of what may be made
+  std::int64_t n = 1;
+  for (const std::int64_t s : shape) {
+    n = std::min(n * std::clamp<std::int64_t>(s, 1, GilRelease::kAlways), GilRelease::kAlways);
+  }
+  return n;
+}
+template <class T>
+std::int64_t weight(const T&) {
+  return 0;
+}
+
+template <class T>
+constexpr bool of_python = std::is_base_of_v<py::handle, std::remove_cvref_t<T>>;
+
+// `f` without the GIL where that pays, unless it has to do with Python's objects itself.
+template <class F, class R, class... A>
+auto releasing(F&& f, R (*)(A...)) {
+  if constexpr (of_python<R> || (of_python<A> || ...)) {
+    return std::forward<F>(f);
+  } else {
+    return [f = std::forward<F>(f)](A... a) -> R {
+      const GilRelease release((std::int64_t{0} + ... + weight(a)));
+      return f(std::forward<A>(a)...);
+    };
+  }
+}
+template <class F>
+auto releasing(F&& f) {
+  return releasing(std::forward<F>(f),
+                   static_cast<py::detail::function_signature_t<std::decay_t<F>>*>(nullptr));
+}
+
 template <class F, class... Extra>
 void method(const char* name, F&& f, const Extra&... extra) {
   const py::handle c = tensor_class();
-  c.attr(name) = py::cpp_function(std::forward<F>(f), py::name(name), py::is_method(c),
-                                  py::sibling(py::getattr(c, name, py::none())), extra...);
+  c.attr(name) =
+      py::cpp_function(releasing(std::forward<F>(f)), py::name(name), py::is_method(c),
+                       py::sibling(py::getattr(c, name, py::none())), documented(name, extra)...);
 }
 template <class F>
 void property(const char* name, F&& f, const char* doc) {
@@ -42,7 +99,7 @@ void property(const char* name, G&& get, S&& set, const char* doc) {
 }
 template <class F, class... Extra>
 void function(const char* name, F&& f, const Extra&... extra) {
-  module_->def(name, std::forward<F>(f), extra...);
+  module_->def(name, releasing(std::forward<F>(f)), documented(name, extra)...);
 }
 /// A function whose first argument is the tensor it could be a method of. The method has no name
 /// for that argument.
@@ -53,14 +110,13 @@ void both(const char* name, const F& f, const char* doc, const Extra&... extra) 
 }
 
 In at(const Tensor& t) {
-  if (!t.defined()) {
-    throw py::type_error("[tensor] a tensor is needed; got None");
-  }
   return {t, here()};
 }
 
-std::int64_t count(const Tensor& t) {
-  return t.defined() ? t.numel() : 0;
+/// An argument that may be None, as C++ has it: an undefined tensor.
+using Optional = std::optional<Tensor>;
+Tensor of(const Optional& t) {
+  return t.value_or(Tensor());
 }
 
 using Unary = Tensor (*)(In);
@@ -103,7 +159,13 @@ void bind_elementwise() {
   TANDEM_BINARY("subtract", sub, sub(x, y), "a - b, elementwise, with broadcasting.");
   TANDEM_BINARY("multiply", mul, mul(y, x), "a * b, elementwise, with broadcasting.");
   TANDEM_BINARY("divide", div, div(x, y), "a / b, elementwise; of two integer tensors float32.");
-  TANDEM_BINARY("pow", pow, pow(x, y), "a to the power of b. Integers stay integers.");
+  TANDEM_BINARY("pow", pow, pow(x, y),
+                "a to the power of b. Integers stay integers: a negative number as b is\n"
+                "refused, a negative element of b gives the quotient cut towards 0.");
+  TANDEM_BINARY("floor_divide", floor_divide, floor_divide(x, y),
+                "a / b rounded down, elementwise; of integers, 0 where b is 0.");
+  TANDEM_BINARY("remainder", remainder, remainder(x, y),
+                "What floor_divide leaves, elementwise: of b's sign; of integers, 0 where b is 0.");
   TANDEM_BINARY("maximum", maximum, maximum(y, x),
                 "The larger of two, elementwise; NaN if either is. Equal ones share the gradient.");
   TANDEM_BINARY(
@@ -150,9 +212,10 @@ void bind_elementwise() {
       "x where x > 0, else slope * x.", "slope"_a = 0.01);
   both(
       "clamp",
-      [](const Tensor& x, Scalar lo, Scalar hi) {
+      [](const Tensor& x, std::optional<Scalar> lo, std::optional<Scalar> hi) {
         const In in = at(x);
-        return without_gil(x.numel(), [&] { return clamp(in, lo, hi); });
+        return without_gil(x.numel(),
+                           [&] { return clamp(in, lo.value_or(Scalar()), hi.value_or(Scalar())); });
       },
       "x limited to [min, max]; None leaves that side open. Gradient 1 on the bounds.",
       "min"_a = py::none(), "max"_a = py::none());
@@ -168,7 +231,7 @@ void bind_elementwise() {
           return to_tensor(h);
         };
         const Tensor x = value(a, b), y = value(b, a);
-        return where(at(cond), x, y);
+        return without_gil(cond.numel(), [&] { return where(at(cond), x, y); });
       },
       "condition"_a, "a"_a, "b"_a, "`a` where `condition` (bool) holds, else `b`; all broadcast.");
   const auto logic = [](const char* name, Tensor (*f)(In, const Tensor&), const char* doc) {
@@ -180,12 +243,22 @@ void bind_elementwise() {
 }
 
 using Reduction3 = Tensor (*)(In, const Dims&, bool);
+
+// To C++ no axes are all of them; to axis=() each element is a set of its own.
+Tensor over_nothing(Reduction3 f, const Tensor& x) {
+  const Tensor line = x.reshape({1, x.numel()}, here());
+  return f(at(line), {0}, false).reshape(x.shape(), here());
+}
+
 void reduction(const char* name, Reduction3 f, const char* doc) {
   both(
       name,
       [f](const Tensor& x, std::optional<Dims> axis, bool keepdims) {
         const In in = at(x);
-        return without_gil(x.numel(), [&] { return f(in, axis.value_or(Dims()), keepdims); });
+        return without_gil(x.numel(), [&] {
+          if (axis && axis->size() == 0) return over_nothing(f, x);
+          return f(in, axis.value_or(Dims()), keepdims);
+        });
       },
       doc, "axis"_a = py::none(), "keepdims"_a = false);
 }
@@ -215,6 +288,11 @@ void bind_reductions() {
     return mul(at(v), n / (n - correction));
   };
   const auto variance = [=](const Tensor& x, std::optional<Dims> axis, double by, bool keepdims) {
+    if (axis && axis->size() == 0) {
+      const Tensor line = x.reshape({1, x.numel()}, here());
+      const Tensor v = correction(var(at(line), {0}, false, false), line, Dims{0}, by);
+      return v.reshape(x.shape(), here());
+    }
     return correction(var(at(x), axis.value_or(Dims()), keepdims, false), x, axis, by);
   };
   both("var", variance,
@@ -280,11 +358,9 @@ void bind_creation() {
       "x"_a, "fill_value"_a, dtype, device, "`fill_value` with x's shape, dtype and device.");
   function(
       "arange",
-      [](Scalar start, Scalar stop, Scalar step, T t, D d) {
-        if (!stop.defined()) {
-          stop = start;
-          start = 0;
-        }
+      [](Scalar start, std::optional<Scalar> end, Scalar step, T t, D d) {
+        const Scalar stop = end.value_or(start);
+        if (!end) start = 0;
         if (!t && !d) return arange(start, stop, step, here());
         const bool whole = start.kind() != Scalar::Kind::real &&
                            stop.kind() != Scalar::Kind::real && step.kind() != Scalar::Kind::real;
@@ -484,26 +560,26 @@ void bind_networks() {
       "matmul",
       [](const Tensor& a, const Tensor& b) {
         const In in = at(a);
-        return without_gil((count(a) + count(b)) * 8, [&] { return matmul(in, b); });
+        return without_gil((a.numel() + b.numel()) * 8, [&] { return matmul(in, b); });
       },
       "Matrix product with NumPy's rules: [..., M, K] and [..., K, N] give [..., M, N].",
       "other"_a);
   const auto none = py::none();
   function(
       "linear",
-      [](const Tensor& x, const Tensor& w, const Tensor& b) {
+      [](const Tensor& x, const Tensor& w, const Optional& b) {
         const In in = at(x);
-        return without_gil(count(w) * 8, [&] { return linear(in, w, b); });
+        return without_gil(w.numel() * 8, [&] { return linear(in, w, of(b)); });
       },
       "x"_a, "weight"_a, "bias"_a = none,
       "x wᵀ + b: x [..., in], weight [out, in], bias [out] or None give [..., out].");
   function(
       "conv2d",
-      [](const Tensor& x, const Tensor& w, const Tensor& b, const Dims& stride, const Dims& padding,
-         const Dims& dilation, std::int64_t groups) {
+      [](const Tensor& x, const Tensor& w, const Optional& b, const Dims& stride,
+         const Dims& padding, const Dims& dilation, std::int64_t groups) {
         const In in = at(x);
         const Conv2dOptions o{stride, padding, dilation, groups};
-        return without_gil(count(x) * 8, [&] { return conv2d(in, w, b, o); });
+        return without_gil(x.numel() * 8, [&] { return conv2d(in, w, of(b), o); });
       },
       "x"_a, "weight"_a, "bias"_a = none, "stride"_a = 1, "padding"_a = 0, "dilation"_a = 1,
       "groups"_a = 1,
@@ -512,11 +588,12 @@ void bind_networks() {
       "Channels-last in, channels-last out.");
   function(
       "conv_transpose2d",
-      [](const Tensor& x, const Tensor& w, const Tensor& b, const Dims& stride, const Dims& padding,
-         const Dims& output_padding, std::int64_t groups, const Dims& dilation) {
+      [](const Tensor& x, const Tensor& w, const Optional& b, const Dims& stride,
+         const Dims& padding, const Dims& output_padding, std::int64_t groups,
+         const Dims& dilation) {
         const In in = at(x);
         const ConvTranspose2dOptions o{stride, padding, output_padding, groups, dilation};
-        return without_gil(count(x) * 8, [&] { return conv_transpose2d(in, w, b, o); });
+        return without_gil(x.numel() * 8, [&] { return conv_transpose2d(in, w, of(b), o); });
       },
       "x"_a, "weight"_a, "bias"_a = none, "stride"_a = 1, "padding"_a = 0, "output_padding"_a = 0,
       "groups"_a = 1, "dilation"_a = 1,
@@ -533,7 +610,7 @@ void bind_networks() {
           bool ceil_mode) {
         const In in = at(x);
         const auto o = pool(kernel, stride, padding, ceil_mode, true);
-        return without_gil(count(x), [&] { return max_pool2d(in, o); });
+        return without_gil(x.numel(), [&] { return max_pool2d(in, o); });
       },
       "x"_a, "kernel_size"_a, "stride"_a = none, "padding"_a = 0, "ceil_mode"_a = false,
       "Largest element of each window of x [N, C, H, W]; stride is the kernel by default.");
@@ -543,7 +620,7 @@ void bind_networks() {
           bool ceil_mode, bool include) {
         const In in = at(x);
         const auto o = pool(kernel, stride, padding, ceil_mode, include);
-        return without_gil(count(x), [&] { return avg_pool2d(in, o); });
+        return without_gil(x.numel(), [&] { return avg_pool2d(in, o); });
       },
       "x"_a, "kernel_size"_a, "stride"_a = none, "padding"_a = 0, "ceil_mode"_a = false,
       "count_include_pad"_a = true, "Mean of each window of x [N, C, H, W].");
@@ -553,11 +630,13 @@ void bind_networks() {
       "output_size"_a, "Mean over windows such that the result is [N, C, *output_size].");
   function(
       "batch_norm",
-      [](const Tensor& x, const Tensor& w, const Tensor& b, Tensor mean, Tensor var, bool training,
-         double momentum, double eps) {
+      [](const Tensor& x, const Optional& w, const Optional& b, const Optional& running_mean,
+         const Optional& running_var, bool training, double momentum, double eps) {
         const In in = at(x);
-        return without_gil(
-            count(x), [&] { return batch_norm(in, w, b, mean, var, training, momentum, eps); });
+        Tensor mean = of(running_mean), var = of(running_var);
+        return without_gil(x.numel(), [&] {
+          return batch_norm(in, of(w), of(b), mean, var, training, momentum, eps);
+        });
       },
       "x"_a, "weight"_a = none, "bias"_a = none, "running_mean"_a = none, "running_var"_a = none,
       "training"_a = true, "momentum"_a = 0.1, "eps"_a = 1e-5,
@@ -566,9 +645,9 @@ void bind_networks() {
       "arXiv:1502.03167.");
   function(
       "layer_norm",
-      [](const Tensor& x, const Dims& shape, const Tensor& w, const Tensor& b, double eps) {
+      [](const Tensor& x, const Dims& shape, const Optional& w, const Optional& b, double eps) {
         const In in = at(x);
-        return without_gil(count(x), [&] { return layer_norm(in, shape, w, b, eps); });
+        return without_gil(x.numel(), [&] { return layer_norm(in, shape, of(w), of(b), eps); });
       },
       "x"_a, "normalized_shape"_a, "weight"_a = none, "bias"_a = none, "eps"_a = 1e-5,
       "(x - mean) / sqrt(var + eps) weight + bias over the last axes, whose sizes are\n"
@@ -658,23 +737,24 @@ void bind_tensor() {
       "A value of a program being captured, without numbers yet.");
   property(
       "requires_grad", [](const Tensor& t) { return t.requires_grad(); },
-      [](Tensor t, bool on) { t.set_requires_grad(on); },
+      [](Tensor t, bool on) { t.set_requires_grad(on, here()); },
       "Whether gradients flow to it. DTypeError unless floating.");
   property(
       "grad", [](const Tensor& t) { return t.grad(); },
-      [](Tensor t, const Tensor& g) { t.set_grad(g); },
+      [](Tensor t, const Optional& g) { t.set_grad(of(g), here()); },
       "The gradient backward() accumulated, or None.");
   method(
       "requires_grad_",
       [](py::object self, bool on) {
-        tensor_of(self.ptr()).set_requires_grad(on);
+        tensor_of(self.ptr()).set_requires_grad(on, here());
         return self;
       },
       "on"_a = true, "Marks it as wanting a gradient, and returns it.");
   method(
       "backward",
-      [](const Tensor& t, const Tensor& seed, bool retain, bool create) {
-        const py::gil_scoped_release release;
+      [](const Tensor& t, const Optional& gradient, bool retain, bool create) {
+        const Tensor seed = of(gradient);
+        const GilRelease release(GilRelease::kAlways);
         t.backward(seed, retain, create, here());
       },
       "gradient"_a = py::none(), "retain_graph"_a = false, "create_graph"_a = false,
@@ -708,7 +788,7 @@ void bind_tensor() {
             device = py::cast<Device>(what);
           }
         }
-        if (dtype) r = r.to(*dtype, here());
+        if (dtype) r = without_gil(r.numel(), [&] { return r.to(*dtype, here()); });
         if (device) {
           const py::gil_scoped_release release;
           r = r.to(*device, here());
@@ -729,14 +809,16 @@ void bind_tensor() {
       "copy_",
       [](py::object self, py::handle src) {
         const Tensor s = to_tensor(src);
-        tensor_of(self.ptr()).copy_(s, here());
+        Tensor& t = tensor_of(self.ptr());
+        without_gil(t.numel(), [&] { t.copy_(s, here()); });
         return self;
       },
       "src"_a, "Writes src, broadcast and converted, into this tensor.");
   method(
       "fill_",
       [](py::object self, Scalar v) {
-        tensor_of(self.ptr()).fill_(v, here());
+        Tensor& t = tensor_of(self.ptr());
+        without_gil(t.numel(), [&] { t.fill_(v, here()); });
         return self;
       },
       "value"_a, "Writes one value to every element.");
@@ -752,13 +834,21 @@ void bind_tensor() {
   method("__setitem__", set_item, "key"_a, "value"_a);
   method(
       "__dlpack__",
-      [](const Tensor& t, py::object, py::object max_version, py::object, py::object) {
+      [](const Tensor& t, py::object, py::object max_version,
+         std::optional<std::pair<int, int>> device, std::optional<bool> copy) {
         if (t.requires_grad()) {
           fail<AutogradError>("__dlpack__", "the tape does not follow into other libraries",
                               t.desc().str(), ".detach()");
         }
         const int major = max_version.is_none() ? 0 : py::cast<int>(max_version[py::int_(0)]);
-        return to_dlpack(t, major);
+        if (!device || *device == dlpack_device(t.device())) {
+          return to_dlpack(t, major, copy.value_or(false));
+        }
+        if (*device != dlpack_device(kCPU) || copy == false) {
+          fail<DeviceError>("__dlpack__", "the tensor is elsewhere", t.device().str(),
+                            "its own device, or a copy on the CPU");
+        }
+        return to_dlpack(t.to(kCPU, here()), major);
       },
       py::kw_only(), "stream"_a = py::none(), "max_version"_a = py::none(),
       "dl_device"_a = py::none(), "copy"_a = py::none());
@@ -796,12 +886,15 @@ void bind_ops(py::module_& m) {
   bind_shapes();
   bind_networks();
   bind_tensor();
-  // Who computes what: for documentation and tests.
-  m.def("op_names", [] {
-    std::vector<std::string> names;
-    for (const OpDef* op : all_ops()) names.emplace_back(op->name);
-    return names;
-  });
+  m.def(
+      "op_names",
+      [] {
+        std::vector<std::string> names;
+        for (const OpDef* op : all_ops()) names.emplace_back(op->name);
+        return names;
+      },
+      "The names of all ops there are, gradients and views among them, in the order of the list.");
+  bind_op_docs(m);
   module_ = nullptr;
 }
 

@@ -23,8 +23,12 @@ class PythonObject {
   std::shared_ptr<py::object> object_;
 };
 
+/// Whether a list of tensors may have holes.
+enum class Nones : std::uint8_t { refused, undefined };
+
 /// What a function gave: one tensor, or a list or tuple of them.
-inline std::vector<Tensor> tensors_of(const char* op, py::handle result) {
+inline std::vector<Tensor> tensors_of(const char* op, py::handle result,
+                                      Nones nones = Nones::refused) {
   if (result.is_none()) return {};
   if (is_tensor(result.ptr())) return {tensor_of(result.ptr())};
   if (!PyList_Check(result.ptr()) && !PyTuple_Check(result.ptr())) {
@@ -32,7 +36,15 @@ inline std::vector<Tensor> tensors_of(const char* op, py::handle result) {
                     py::cast<std::string>(py::str(py::type::of(result))));
   }
   std::vector<Tensor> r;
-  for (const py::handle h : result) r.push_back(py::cast<Tensor>(h));
+  for (const py::handle h : result) {
+    if (is_tensor(h.ptr())) {
+      r.push_back(tensor_of(h.ptr()));
+    } else if (h.is_none() && nones == Nones::undefined) {
+      r.emplace_back();
+    } else {
+      fail<TypeError>(op, "a tensor is needed", py::cast<std::string>(py::str(py::type::of(h))));
+    }
+  }
   return r;
 }
 

@@ -176,6 +176,8 @@ TANDEM_SLOT(nb_add, add, add(at(y), x))
 TANDEM_SLOT(nb_subtract, sub, sub(x, at(y)))
 TANDEM_SLOT(nb_multiply, mul, mul(at(y), x))
 TANDEM_SLOT(nb_true_divide, div, div(x, at(y)))
+TANDEM_SLOT(nb_floor_divide, floor_divide, floor_divide(x, at(y)))
+TANDEM_SLOT(nb_remainder, remainder, remainder(x, at(y)))
 #undef TANDEM_SLOT
 
 PyObject* nb_power(PyObject* a, PyObject* b, PyObject* modulus) {
@@ -197,27 +199,8 @@ PyObject* nb_matrix_multiply(PyObject* a, PyObject* b) {
   });
 }
 
-// Quotients rounded down. Of integers by way of f64, which is exact up to 2^53.
-Tensor floor_divide(const Tensor& x, const Tensor& y) {
-  const DType t = promote(x.dtype(), y.dtype());
-  if (is_floating(t)) return floor(at(div(at(x), y)));
-  return cast(at(floor(at(div(at(x.to(DType::f64, here())), y.to(DType::f64, here()))))), t);
-}
 Tensor like(const Tensor& t, Scalar s) {
   return full({}, s, {.dtype = promote(t.dtype(), s), .device = t.device()}, here());
-}
-PyObject* nb_floor_divide(PyObject* a, PyObject* b) {
-  return binary(
-      a, b, floor_divide, [](const Tensor& x, Scalar y) { return floor_divide(x, like(x, y)); },
-      [](Scalar x, const Tensor& y) { return floor_divide(like(y, x), y); });
-}
-Tensor remainder(const Tensor& x, const Tensor& y) {
-  return sub(at(x), mul(at(floor_divide(x, y)), y));
-}
-PyObject* nb_remainder(PyObject* a, PyObject* b) {
-  return binary(
-      a, b, remainder, [](const Tensor& x, Scalar y) { return remainder(x, like(x, y)); },
-      [](Scalar x, const Tensor& y) { return remainder(like(y, x), y); });
 }
 
 // &, | and ^ are logic on bool tensors; there is no arithmetic on bits.
@@ -271,29 +254,35 @@ PyObject* nb_invert(PyObject* a) {
 }
 
 // x += y changes x itself, as NumPy's and PyTorch's do.
-template <class F>
-PyObject* in_place(PyObject* a, PyObject* b, F&& f) {
+PyObject* in_place(PyObject* a, PyObject* b, const OpDef& op) {
   return guarded([&]() -> PyObject* {
     Scalar s;
     Tensor& x = tensor_of(a);
-    if (is_tensor(b)) {
-      without_gil(x.numel(), [&] { f(x, tensor_of(b)); });
-    } else if (to_scalar(b, s)) {
-      without_gil(x.numel(), [&] { f(x, like(x, s)); });
+    if (!is_tensor(b) && to_scalar(b, s)) {
+      without_gil(x.numel(), [&] { update(x, op, s, here()); });
+    } else if (is_tensor(b) || like_array(b)) {
+      const Tensor y = to_tensor(b);
+      without_gil(x.numel(), [&] { update(x, op, y, here()); });
     } else {
       Py_RETURN_NOTIMPLEMENTED;
     }
     return Py_NewRef(a);
   });
 }
-PyObject* nb_inplace_add(PyObject* a, PyObject* b) {
-  return in_place(a, b, [](Tensor& x, const Tensor& y) { x.add_(y, here()); });
-}
-PyObject* nb_inplace_subtract(PyObject* a, PyObject* b) {
-  return in_place(a, b, [](Tensor& x, const Tensor& y) { x.sub_(y, here()); });
-}
-PyObject* nb_inplace_multiply(PyObject* a, PyObject* b) {
-  return in_place(a, b, [](Tensor& x, const Tensor& y) { x.mul_(y, here()); });
+#define TANDEM_SLOT(slot, name)              \
+  PyObject* slot(PyObject* a, PyObject* b) { \
+    return in_place(a, b, op::name);         \
+  }
+TANDEM_SLOT(nb_inplace_add, add)
+TANDEM_SLOT(nb_inplace_subtract, sub)
+TANDEM_SLOT(nb_inplace_multiply, mul)
+TANDEM_SLOT(nb_inplace_true_divide, div)
+TANDEM_SLOT(nb_inplace_floor_divide, floor_divide)
+TANDEM_SLOT(nb_inplace_remainder, remainder)
+#undef TANDEM_SLOT
+
+PyObject* nb_inplace_power(PyObject* a, PyObject* b, PyObject*) {
+  return in_place(a, b, op::pow);
 }
 
 PyObject* compare(PyObject* a, PyObject* b, int op) {
@@ -402,6 +391,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
       shape->shape[i] = t.dim(i);
       shape->strides[i] = t.strides()[i] * size;
     }
+    t.impl()->storage->share();
     view->buf = t.raw_data();
     view->len = t.numel() * size;
     view->itemsize = size;
@@ -467,6 +457,10 @@ void make_tensor_type(py::module_& m) {
                          slot(Py_nb_inplace_add, nb_inplace_add),
                          slot(Py_nb_inplace_subtract, nb_inplace_subtract),
                          slot(Py_nb_inplace_multiply, nb_inplace_multiply),
+                         slot(Py_nb_inplace_true_divide, nb_inplace_true_divide),
+                         slot(Py_nb_inplace_floor_divide, nb_inplace_floor_divide),
+                         slot(Py_nb_inplace_remainder, nb_inplace_remainder),
+                         slot(Py_nb_inplace_power, nb_inplace_power),
                          slot(Py_nb_bool, nb_bool),
                          slot(Py_nb_float, nb_float),
                          slot(Py_nb_int, nb_int),

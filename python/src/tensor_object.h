@@ -42,11 +42,13 @@ inline SrcLoc here() {
   return SrcLoc::foreign();
 }
 
-/// The GIL is let go around an operation unless that takes longer than the operation.
+/// The GIL is let go around an operation unless that takes longer than the operation. Inside of
+/// another one nothing happens.
 class GilRelease {
  public:
+  static constexpr std::int64_t kAlways = 1 << 13;  // elements from which it pays
   explicit GilRelease(std::int64_t elements) {
-    if (elements >= 1 << 13) state_ = PyEval_SaveThread();
+    if (elements >= kAlways && PyGILState_Check()) state_ = PyEval_SaveThread();
   }
   ~GilRelease() {
     if (state_) PyEval_RestoreThread(state_);
@@ -74,9 +76,9 @@ bool to_scalar(PyObject* o, Scalar& s);
 /// NumPy's arrays and their like, but no scalars.
 bool is_array(py::handle o);
 /// A tensor of anything like an array: a number, nested lists, an object with DLPack or NumPy's
-/// protocols. Throws.
+/// protocols. `copy`: true for always, false for never (ValueError where one is needed). Throws.
 Tensor to_tensor(py::handle o, std::optional<DType> dtype = {}, std::optional<Device> device = {},
-                 bool copy = false);
+                 std::optional<bool> copy = {});
 
 py::object dtype_object(DType t);
 std::optional<DType> to_dtype(py::handle o);
@@ -89,6 +91,8 @@ void bind_autograd(py::module_& m);
 void bind_graph(py::module_& m);
 void bind_nn(py::module_& m);
 void bind_data(py::module_& m);
+void bind_profiler(py::module_& m);
+void bind_tradeoff(py::module_& m);
 
 }  // namespace tandem::python
 
@@ -98,7 +102,7 @@ template <>
 struct type_caster<tandem::Tensor> {
   PYBIND11_TYPE_CASTER(tandem::Tensor, const_name("Tensor"));
   bool load(handle src, bool) {
-    if (src.is_none()) return true;  // undefined: what a missing bias is
+    // None is std::optional<Tensor>'s: an undefined tensor is no argument.
     if (!tandem::python::is_tensor(src.ptr())) return false;
     value = tandem::python::tensor_of(src.ptr());
     return true;
@@ -111,9 +115,7 @@ struct type_caster<tandem::Tensor> {
 template <>
 struct type_caster<tandem::Scalar> {
   PYBIND11_TYPE_CASTER(tandem::Scalar, const_name("float"));
-  bool load(handle src, bool) {
-    return src.is_none() || tandem::python::to_scalar(src.ptr(), value);
-  }
+  bool load(handle src, bool) { return tandem::python::to_scalar(src.ptr(), value); }
   static handle cast(const tandem::Scalar& s, return_value_policy, handle) {
     using Kind = tandem::Scalar::Kind;
     switch (s.kind()) {

@@ -2,89 +2,386 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <unordered_map>
+
 namespace tandem::python {
 namespace {
+
+constexpr int kDeepest = 100;
+constexpr Py_ssize_t kMostWatched = 64;
+
+py::object imported(const char* module, const char* name) {
+  return py::module_::import(module).attr(name);
+}
+
+/// A number that no other object has, now or later; 0 for an object that can have no weak
+/// reference, and so could die and leave its address to another one unnoticed.
+std::uint64_t serial_of(PyObject* o) {
+  struct Known {
+    py::object ref;
+    std::uint64_t serial;
+  };
+  // With the GIL only. Never destroyed: the interpreter may be gone by then.
+  static auto& known = *new std::unordered_map<PyObject*, Known>();
+  static std::uint64_t last = 0;
+  static std::size_t prune_at = 1024;
+  const auto alive = [](PyObject* p, const Known& k) {
+    return PyWeakref_GetObject(k.ref.ptr()) == p;
+  };
+  if (const auto it = known.find(o); it != known.end() && alive(o, it->second)) {
+    return it->second.serial;
+  }
+  PyObject* ref = PyWeakref_NewRef(o, nullptr);
+  if (!ref) {
+    PyErr_Clear();
+    return 0;
+  }
+  if (known.size() >= prune_at) {
+    std::erase_if(known, [&](const auto& e) { return !alive(e.first, e.second); });
+    prune_at = 2 * known.size() + 1024;
+  }
+  known[o] = {py::reinterpret_steal<py::object>(ref), ++last};
+  return last;
+}
 
 bool is_dataclass(py::handle o) {
   return !PyType_Check(o.ptr()) && py::hasattr(py::type::of(o), "__dataclass_fields__");
 }
-std::string type_name(py::handle o) {
-  const py::handle t = py::type::of(o);
-  return py::cast<std::string>(t.attr("__module__")) + "." +
-         py::cast<std::string>(t.attr("__qualname__"));
+
+bool is_module(py::handle o) {
+  static const PyObject* type = imported("tandem.nn.module", "Module").release().ptr();
+  return PyObject_IsInstance(o.ptr(), const_cast<PyObject*>(type)) == 1;
+}
+
+// The fields a dataclass' instance has: neither ClassVar nor InitVar, nor one never assigned.
+std::vector<py::object> fields_of(py::handle o) {
+  std::vector<py::object> names;
+  static const py::handle fields = imported("dataclasses", "fields").release();
+  for (const py::handle f : fields(o)) {
+    py::object name = f.attr("name");
+    if (py::hasattr(o, name)) names.push_back(std::move(name));
+  }
+  return names;
+}
+
+// repr() of a value of a type derived from one of the built-in ones may hide its value.
+reprfunc plain_repr(PyObject* p) {
+  if (PyBool_Check(p)) return PyBool_Type.tp_repr;
+  if (PyLong_Check(p)) return PyLong_Type.tp_repr;
+  if (PyFloat_Check(p)) return PyFloat_Type.tp_repr;
+  if (PyComplex_Check(p)) return PyComplex_Type.tp_repr;
+  if (PyUnicode_Check(p)) return PyUnicode_Type.tp_repr;
+  if (PyBytes_Check(p)) return PyBytes_Type.tp_repr;
+  if (PyByteArray_Check(p)) return PyByteArray_Type.tp_repr;
+  if (PyRange_Check(p)) return PyRange_Type.tp_repr;
+  return nullptr;
+}
+
+bool is_numpy_scalar(PyObject* p) {
+  return PyObject_CheckBuffer(p) && PyObject_HasAttrString(p, "dtype") &&
+         PyObject_HasAttrString(p, "tobytes") && Py_TYPE(p)->tp_hash != PyObject_HashNotImplemented;
+}
+
+class Flattener {
+ public:
+  explicit Flattener(Flat& flat) : flat_(flat) {}
+
+  void value(py::handle o) {
+    PyObject* p = o.ptr();
+    if (is_tensor(p)) return tensor(tensor_of(p));
+    if (o.is_none()) return put("N");
+    if (is_container(p)) {
+      // What an attribute holds is shown to a limit: it is spelled at every call.
+      if (watching_ && length_of(p) > kMostWatched) return identity(o);
+      const Deeper deeper(*this);
+      return container(o);
+    }
+    if (const reprfunc repr = plain_repr(p)) {
+      if (exact(p)) {
+        put(Py_TYPE(p)->tp_name);
+      } else {
+        type(o);
+      }
+      put(py::cast<std::string>(py::reinterpret_steal<py::object>(repr(p))));
+      return exact(p) ? void() : attributes(o);
+    }
+    if (py::isinstance<Device>(o)) return put(py::cast<Device&>(o).str());
+    if (PySlice_Check(p)) {
+      const Deeper deeper(*this);
+      for (const char* part : {"start", "stop", "step"}) element(o.attr(part), ':');
+      return;
+    }
+    if (is_numpy_scalar(p)) {
+      type(o);
+      return put(py::cast<std::string>(py::repr(o.attr("dtype"))) +
+                 py::cast<std::string>(py::repr(o.attr("tobytes")())));
+    }
+    if (PyMethod_Check(p)) {  // another object whenever it is asked for
+      put("method ");
+      identity(PyMethod_GET_FUNCTION(p));
+      put(" of ");
+      return identity(PyMethod_GET_SELF(p));
+    }
+    if (!watching_ && is_array(o)) {
+      flat_.tensors.push_back(to_tensor(o));
+      return put("A");
+    }
+    if (!watching_ && is_dataclass(o) && !is_module(o)) {
+      const Deeper deeper(*this);
+      type(o);
+      put("(");
+      for (const py::object& name : fields_of(o)) {
+        put(py::cast<std::string>(name) + ":");
+        element(o.attr(name), ',');
+      }
+      put(")");
+      return attributes(o);
+    }
+    identity(o);
+    attributes(o);
+  }
+
+  // What `o` holds beside what value() spells; `all`: all it holds.
+  void attributes(py::handle o, bool all = false) {
+    PyObject* p = o.ptr();
+    if (watching_ || PyType_Check(p) || PyFunction_Check(p) || PyCFunction_Check(p) ||
+        PyModule_Check(p) || is_module(o)) {
+      return;
+    }
+    std::vector<py::object> fields;
+    if (!all && is_dataclass(o)) fields = fields_of(o);
+    const auto is_field = [&](py::handle name) {
+      for (const py::object& f : fields) {
+        if (f.equal(name)) return true;
+      }
+      return false;
+    };
+    watching_ = true;
+    const auto attribute = [&](py::handle name, py::handle value) {
+      // Tensors of a capture in progress, which nothing outside can use.
+      if (is_tensor(value.ptr()) && tensor_of(value.ptr()).is_symbolic()) return;
+      put(py::cast<std::string>(py::str(name)) + "=");
+      element(value, ';');
+    };
+    if (Py_TYPE(p)->tp_dictoffset != 0) {
+      if (const py::object d = py::getattr(o, "__dict__", py::none()); PyDict_Check(d.ptr())) {
+        const auto copy = py::reinterpret_steal<py::dict>(PyDict_Copy(d.ptr()));
+        for (const auto& [name, value] : copy) {
+          if (!is_field(name)) attribute(name, value);
+        }
+      }
+    }
+    static const py::handle slots = imported("copyreg", "_slotnames").release();
+    for (const py::handle name : slots(py::type::of(o))) {
+      if (is_field(name) || !py::hasattr(o, name)) continue;
+      attribute(name, py::object(o.attr(name)));
+    }
+    if (has_hidden_elements(p)) {
+      const py::list elements(py::reinterpret_borrow<py::object>(o));
+      const Deeper deeper(*this);
+      if (static_cast<Py_ssize_t>(elements.size()) <= kMostWatched) {
+        for (const py::handle e : elements) element(e, ',');
+      }
+    }
+    watching_ = false;
+  }
+
+ private:
+  struct Deeper {
+    explicit Deeper(Flattener& f) : f(f) {
+      if (++f.depth_ > kDeepest) {
+        --f.depth_;
+        fail("compile", fmt::format("values nest at most {} deep", kDeepest),
+             "a deeper one, or a container that holds itself", "a flatter value");
+      }
+    }
+    ~Deeper() { --f.depth_; }
+    Deeper(const Deeper&) = delete;
+    Deeper& operator=(const Deeper&) = delete;
+    Flattener& f;
+  };
+
+  static bool is_container(PyObject* p) {
+    return PyTuple_Check(p) || PyList_Check(p) || PyDict_Check(p) || PyAnySet_Check(p);
+  }
+  static Py_ssize_t length_of(PyObject* p) {
+    return PyDict_Check(p)     ? PyDict_Size(p)
+           : PyAnySet_Check(p) ? PySet_Size(p)
+                               : PySequence_Fast_GET_SIZE(p);
+  }
+  // Mutable containers of Python's library that are none of the built-in types.
+  static bool has_hidden_elements(PyObject* p) {
+    static const py::handle types[] = {imported("collections", "deque").release(),
+                                       imported("array", "array").release()};
+    return PyObject_IsInstance(p, types[0].ptr()) == 1 ||
+           PyObject_IsInstance(p, types[1].ptr()) == 1;
+  }
+  static bool exact(PyObject* p) {
+    const PyTypeObject* t = Py_TYPE(p);
+    for (const PyTypeObject* x :
+         {&PyBool_Type, &PyLong_Type, &PyFloat_Type, &PyComplex_Type, &PyUnicode_Type,
+          &PyBytes_Type, &PyByteArray_Type, &PyRange_Type, &PyTuple_Type, &PyList_Type,
+          &PyDict_Type, &PySet_Type, &PyFrozenSet_Type}) {
+      if (t == x) return true;
+    }
+    return false;
+  }
+
+  void put(std::string_view s) { (watching_ ? flat_.watch : flat_.text) += s; }
+  void element(py::handle o, char end) {
+    value(o);
+    put({&end, 1});
+  }
+
+  void tensor(const Tensor& t) {
+    if (!watching_) {
+      flat_.tensors.push_back(t);
+      return put("T");
+    }
+    if (t.is_symbolic()) return put("S");
+    put(fmt::format("{}+{}:{}{}", static_cast<const void*>(t.impl()->storage.get()),
+                    t.impl()->offset, t.desc().str(), t.requires_grad() ? "!" : ""));
+  }
+
+  // A type's name is not enough: two classes may have the same.
+  void type(py::handle o) {
+    const py::handle t = py::type::of(o);
+    put(py::cast<std::string>(t.attr("__qualname__")));
+    number(t);
+  }
+  void identity(py::handle o) {
+    put(py::cast<std::string>(py::type::of(o).attr("__qualname__")));
+    number(o);
+  }
+  void number(py::handle o) {
+    if (const std::uint64_t n = serial_of(o.ptr())) return put(fmt::format("#{}", n));
+    put(fmt::format("@{}", static_cast<const void*>(o.ptr())));
+    flat_.kept.push_back(py::reinterpret_borrow<py::object>(o));
+  }
+
+  void container(py::handle o) {
+    PyObject* p = o.ptr();
+    if (exact(p)) {
+      put(Py_TYPE(p)->tp_name);
+    } else {
+      type(o);
+    }
+    put("(");
+    if (PyDict_Check(p)) {
+      for (const auto& [k, v] : py::reinterpret_borrow<py::dict>(o)) {
+        key(k);
+        put(":");
+        element(v, ',');
+      }
+    } else if (PyAnySet_Check(p)) {
+      members(o);
+    } else {
+      // By index, past what a type of its own makes of iteration.
+      const Py_ssize_t n = PySequence_Fast_GET_SIZE(p);
+      for (Py_ssize_t i = 0; i < n && i < PySequence_Fast_GET_SIZE(p); ++i) {
+        element(py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(p, i)), ',');
+      }
+    }
+    put(")");
+    if (!exact(p)) attributes(o);
+  }
+
+  // Elements that are no leaves: keys, and members of sets.
+  std::string spelled(py::handle o) {
+    Flat own;
+    Flattener f(own);
+    f.watching_ = true;
+    f.depth_ = depth_;
+    f.value(o);
+    for (py::object& k : own.kept) flat_.kept.push_back(std::move(k));
+    return own.watch;
+  }
+  void key(py::handle o) { put(spelled(o)); }
+  void members(py::handle o) {
+    std::vector<std::string> all;
+    for (const py::handle m : o) all.push_back(spelled(m));
+    std::sort(all.begin(), all.end());
+    for (const std::string& m : all) put(m + ",");
+  }
+
+  Flat& flat_;
+  int depth_ = 0;
+  bool watching_ = false;
+};
+
+[[noreturn]] void refuse_copy(py::handle o) {
+  fail<TypeError>("compile", "a value of this type cannot be copied with other tensors in it",
+                  py::cast<std::string>(py::str(py::type::of(o))),
+                  "a tuple, list, dict, dataclass or named tuple");
+}
+
+py::object copied(py::handle o) {
+  py::object c = imported("copy", "copy")(o);
+  if (c.is(o) || !py::type::of(c).is(py::type::of(o))) refuse_copy(o);
+  return c;
+}
+
+// A tuple of a type of its own, whose constructor may want something else than the elements.
+py::object tuple_like(py::handle o, const py::list& elements) {
+  try {
+    const py::handle tuple(reinterpret_cast<PyObject*>(&PyTuple_Type));
+    py::object c = tuple.attr("__new__")(py::type::of(o), elements);
+    if (py::hasattr(o, "__dict__")) c.attr("__dict__").attr("update")(o.attr("__dict__"));
+    return c;
+  } catch (const py::error_already_set&) {
+    refuse_copy(o);
+  }
 }
 
 }  // namespace
 
-void flatten(py::handle o, std::vector<Tensor>& tensors, std::string& text,
-             std::vector<py::object>& objects) {
-  PyObject* p = o.ptr();
-  if (is_tensor(p)) {
-    tensors.push_back(tensor_of(p));
-    text += 'T';
-  } else if (o.is_none()) {
-    text += 'N';
-  } else if (PyTuple_Check(p) || PyList_Check(p)) {
-    const auto s = py::reinterpret_borrow<py::sequence>(o);
-    text += PyList_Check(p) ? "list(" : PyTuple_CheckExact(p) ? "(" : type_name(o) + "(";
-    for (const py::handle e : s) {
-      flatten(e, tensors, text, objects);
-      text += ',';
-    }
-    text += ')';
-  } else if (PyDict_Check(p)) {
-    text += "dict(";
-    for (const auto& [k, v] : py::reinterpret_borrow<py::dict>(o)) {
-      text += py::cast<std::string>(py::repr(k)) + ':';
-      flatten(v, tensors, text, objects);
-      text += ',';
-    }
-    text += ')';
-  } else if (PyBool_Check(p) || PyLong_Check(p) || PyFloat_Check(p) || PyUnicode_Check(p) ||
-             PyBytes_Check(p)) {
-    text += Py_TYPE(p)->tp_name;
-    text += py::cast<std::string>(py::repr(o));
-  } else if (is_array(o)) {
-    tensors.push_back(to_tensor(o));
-    text += 'A';
-  } else if (is_dataclass(o)) {
-    text += type_name(o) + "(";
-    for (const auto& [name, field] : py::dict(py::type::of(o).attr("__dataclass_fields__"))) {
-      text += py::cast<std::string>(name) + ':';
-      flatten(o.attr(name), tensors, text, objects);
-      text += ',';
-    }
-    text += ')';
-  } else {
-    text += fmt::format("{}@{}", type_name(o), static_cast<const void*>(p));
-    objects.push_back(py::reinterpret_borrow<py::object>(o));
-  }
+void flatten(py::handle o, Flat& flat) {
+  Flattener(flat).value(o);
 }
 
+void watch_object(py::handle o, Flat& flat) {
+  Flattener(flat).attributes(o, true);
+}
+
+// flatten() saw the value first, so that it nests no deeper than is good.
 py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at) {
   PyObject* p = o.ptr();
-  if (is_tensor(p) || is_array(o)) return py::cast(tensors[at++]);
+  if (is_tensor(p)) return py::cast(tensors[at++]);
   if (PyTuple_Check(p) || PyList_Check(p)) {
     py::list l;
-    for (const py::handle e : py::reinterpret_borrow<py::sequence>(o)) {
-      l.append(rebuild(e, tensors, at));
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(p); ++i) {
+      l.append(rebuild(PySequence_Fast_GET_ITEM(p, i), tensors, at));
     }
-    if (PyList_Check(p)) return l;
+    if (PyList_CheckExact(p)) return l;
     if (PyTuple_CheckExact(p)) return py::tuple(l);
-    return py::type::of(o)(*py::tuple(l));  // a named tuple
+    if (PyTuple_Check(p)) return tuple_like(o, l);
+    py::object c = copied(o);
+    const auto n = static_cast<Py_ssize_t>(l.size());
+    if (PyList_SetSlice(c.ptr(), 0, PyList_GET_SIZE(c.ptr()), nullptr) != 0 ||
+        PyList_SetSlice(c.ptr(), 0, 0, l.ptr()) != 0 || PyList_GET_SIZE(c.ptr()) != n) {
+      throw py::error_already_set();
+    }
+    return c;
   }
   if (PyDict_Check(p)) {
-    py::dict d;
-    for (const auto& [k, v] : py::reinterpret_borrow<py::dict>(o)) d[k] = rebuild(v, tensors, at);
-    return d;
-  }
-  if (is_dataclass(o)) {
-    py::object copy = py::module_::import("copy").attr("copy")(o);
-    const py::object set = py::module_::import("builtins").attr("object").attr("__setattr__");
-    for (const auto& [name, field] : py::dict(py::type::of(o).attr("__dataclass_fields__"))) {
-      set(copy, name, rebuild(o.attr(name), tensors, at));
+    py::object c = PyDict_CheckExact(p) ? py::object(py::dict()) : copied(o);
+    for (const auto& [k, v] : py::reinterpret_borrow<py::dict>(o)) {
+      const py::object mine = rebuild(v, tensors, at);
+      if (PyDict_SetItem(c.ptr(), k.ptr(), mine.ptr()) != 0) throw py::error_already_set();
     }
-    return copy;
+    return c;
+  }
+  if (PySet_Check(p) || PyByteArray_Check(p)) return copied(o);
+  if (plain_repr(p) || PyAnySet_Check(p) || o.is_none() || is_numpy_scalar(p)) {
+    return py::reinterpret_borrow<py::object>(o);
+  }
+  if (is_array(o)) return py::cast(tensors[at++]);
+  if (is_dataclass(o) && !is_module(o)) {
+    py::object c = copied(o);
+    const py::object set = imported("builtins", "object").attr("__setattr__");
+    for (const py::object& name : fields_of(o)) set(c, name, rebuild(o.attr(name), tensors, at));
+    return c;
   }
   return py::reinterpret_borrow<py::object>(o);
 }

@@ -4,12 +4,30 @@
 
 namespace tandem::python {
 
-/// Appends the tensors in `o` (dicts, lists, tuples, dataclasses; NumPy arrays become tensors) to
-/// `tensors`, and to `text` everything a program is specialised on: structure, numbers, strings.
-/// Other objects count by identity and are appended to `objects`.
-void flatten(py::handle o, std::vector<Tensor>& tensors, std::string& text,
-             std::vector<py::object>& objects);
-/// `o` with its tensors, in the same order, replaced by tensors[at++].
+/// A Python value taken apart.
+struct Flat {
+  /// The leaves, in order: tensors in tuples, lists, dicts and dataclasses (and types derived from
+  /// these); NumPy arrays become tensors.
+  std::vector<Tensor> tensors;
+  /// Everything a program is specialised on: structure, types, numbers, strings, the contents of
+  /// sets and byte arrays. Other objects count by identity.
+  std::string text;
+  /// The attributes of those other objects, one level deep: numbers and strings by value, small
+  /// containers by content, tensors by the memory they name, the rest by identity. Not spelled:
+  /// NumPy arrays' values, containers of more than 64 elements, attributes of attributes, closures.
+  /// The attributes of an nn.Module tell of their changes themselves.
+  std::string watch;
+  /// Objects `text` and `watch` name by an address that only holds while they live.
+  std::vector<py::object> kept;
+};
+
+/// Takes `o` apart, appending to `flat`. Throws ValueError where containers nest more than 100
+/// deep.
+void flatten(py::handle o, Flat& flat);
+/// Appends what `o` itself holds to flat.watch, as if it were an argument.
+void watch_object(py::handle o, Flat& flat);
+/// `o` with its tensors, in the same order, replaced by tensors[at++]. Containers are new ones, of
+/// the same types. Throws TypeError for a type that cannot be copied.
 py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at);
 
 }  // namespace tandem::python

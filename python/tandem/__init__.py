@@ -9,25 +9,56 @@
 
 import math as _math
 import os as _os
+import typing as _typing
 
 # Kernels run on OpenMP threads. Spinning ones would keep the cores that Python's threads need.
 _os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from ._core import *  # noqa: E402,F401,F403
 from ._core import __version__  # noqa: E402,F401
-from ._tensor import asarray, cuda_is_available, tensor  # noqa: E402,F401
-from ._scopes import (  # noqa: E402,F401
-    anomaly_mode,
-    autocast,
-    device,
-    enable_grad,
-    no_grad,
-    policy,
+# What is named twice is there for others, too, as type checkers see it.
+from ._tensor import (  # noqa: E402
+    asarray as asarray,
+    cuda_is_available as cuda_is_available,
+    tensor as tensor,
 )
-from . import autograd, data, graph, nn, optim, profiler  # noqa: E402,F401
-from .graph import compile  # noqa: E402,F401
-from .serialization import load, save  # noqa: E402,F401
+from ._scopes import (  # noqa: E402
+    anomaly_mode as anomaly_mode,
+    autocast as autocast,
+    device as device,
+    enable_grad as enable_grad,
+    no_grad as no_grad,
+    policy as policy,
+)
+from . import (  # noqa: E402
+    autograd as autograd,
+    data as data,
+    graph as graph,
+    nn as nn,
+    optim as optim,
+    profiler as profiler,
+    callbacks as callbacks,
+    metrics as metrics,
+    tensorboard as tensorboard,
+    tradeoff as tradeoff,
+)
+from ._summary import summary as summary  # noqa: E402
+from .graph import compile as compile  # noqa: E402
+from .model import Model as Model  # noqa: E402
+from .serialization import load as load, save as save  # noqa: E402
 
 e, inf, nan, pi = _math.e, _math.inf, _math.nan, _math.pi
 newaxis = None
 contiguous, channels_last = MemoryFormat.contiguous, MemoryFormat.channels_last  # noqa: F405
+
+if _typing.TYPE_CHECKING:
+    from . import array_api as array_api
+else:
+
+    def __getattr__(name: str) -> _typing.Any:
+        # A namespace that few programs ask for.
+        if name == "array_api":
+            import importlib
+
+            return importlib.import_module("tandem.array_api")
+        raise AttributeError(f"module 'tandem' has no attribute {name!r}")

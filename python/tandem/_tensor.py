@@ -24,14 +24,7 @@ def asarray(obj: Any, dtype: Any = None, device: Any = None, copy: bool | None =
     copy: True always copies; False raises RangeError where a copy would be needed.
     Source: Python array API standard.
     """
-    t = _core._tensor(obj, dtype, device, bool(copy))
-    if copy is False and not isinstance(obj, Tensor):
-        shared = hasattr(obj, "__array_interface__") and (
-            t.size == 0 or obj.__array_interface__["data"][0] == t._data_ptr()
-        )
-        if not shared and not hasattr(obj, "__dlpack__"):
-            raise _core.RangeError(f"[asarray] a copy is needed of this object; got {type(obj)}")
-    return t
+    return _core._tensor(obj, dtype, device, copy)
 
 
 def cuda_is_available() -> bool:
@@ -118,9 +111,27 @@ def _numel(self: Tensor) -> int:
     return self.size
 
 
-def _register_hook(self: Tensor, hook: Any) -> None:
+def _register_hook(self: Tensor, hook: Any) -> _core.HookHandle:
     """Calls hook(gradient) when this tensor's gradient is known; see autograd.register_hook."""
-    _core.register_hook(self, hook)
+    return _core.register_hook(self, hook)
+
+
+def _array_namespace(self: Tensor, /, *, api_version: str | None = None) -> Any:
+    """tandem.array_api. RangeError for a version of the standard other than 2022.12 and 2023.12."""
+    from . import array_api
+
+    if api_version not in (None, "2022.12", array_api.__array_api_version__):
+        raise _core.RangeError(
+            f"[__array_namespace__] no such version of the standard here; got {api_version}; "
+            f"expected {array_api.__array_api_version__}"
+        )
+    return array_api
+
+
+def _to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:
+    """The tensor on a device; itself if it is there already. DeviceError for one that is not
+    there."""
+    return self.to(device=device)
 
 
 for _name, _function in {
@@ -134,6 +145,8 @@ for _name, _function in {
     "dim": _dim,
     "numel": _numel,
     "register_hook": _register_hook,
+    "__array_namespace__": _array_namespace,
+    "to_device": _to_device,
     # NumPy's arrays leave operators with a tensor to the tensor.
     "__array_priority__": 1000,
     "__array_ufunc__": None,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 from . import _core
-from ._core import backward, checkpoint, grad, gradcheck, gradgradcheck, register_hook
+from ._core import HookHandle, backward, checkpoint, grad, gradcheck, gradgradcheck, register_hook
 
-__all__ = ["Context", "Function", "backward", "checkpoint", "grad", "gradcheck", "gradgradcheck",
-           "register_hook"]
+__all__ = ["Context", "Function", "HookHandle", "backward", "checkpoint", "grad", "gradcheck",
+           "gradgradcheck", "register_hook"]
 
 
 class Context:
@@ -47,10 +47,12 @@ class Function:
 
     @staticmethod
     def forward(ctx: Context, *args: Any) -> Any:
+        """The result, a tensor or a tuple of them, of what apply() was given."""
         raise NotImplementedError
 
     @staticmethod
     def backward(ctx: Context, *grads: Any) -> Any:
+        """The gradient of each tensor argument, None for none, from those of the results."""
         raise NotImplementedError
 
     @classmethod

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import io
 import sys
-import traceback
+import threading
+import types
 import warnings
 import weakref
 from typing import Any, Callable
@@ -20,70 +20,243 @@ class CaptureWarning(UserWarning):
     """Something in a compiled function happens when it is captured, and not at each call."""
 
 
-class _Output(io.TextIOBase):
-    """Passes on what a captured function prints, and notes the line."""
+class _Strong:
+    """Like a weak reference, for what can have none."""
+
+    def __init__(self, value: Any):
+        self._value = value
+
+    def __call__(self) -> Any:
+        return self._value
+
+
+class _Capture(threading.local):
+    """What the functions that this thread is capturing do beside computing; None outside."""
+
+    prints: list[str] | None = None
+    changes: list[str] | None = None
+
+
+_capture = _Capture()
+
+
+class _Output:
+    """sys.stdout while a thread captures: passes everything on, and notes lines that print."""
+
+    _lock = threading.Lock()
+    _users = 0
 
     def __init__(self, to: Any):
         self._to = to
-        self.lines: list[str] = []
 
     def write(self, text: str) -> int:
-        for frame in reversed(traceback.extract_stack()[:-1]):
-            where = f"{frame.filename}:{frame.lineno}"
-            if where not in self.lines:
-                self.lines.append(where)
-            break
+        if _capture.prints is not None:
+            frame = sys._getframe(1)
+            where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            if where not in _capture.prints:
+                _capture.prints.append(where)
         return self._to.write(text)
 
-    def flush(self) -> None:
-        self._to.flush()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._to, name)
+
+    @staticmethod
+    def install() -> None:
+        # Threads capture at the same time: the last one out puts back what the first one found.
+        with _Output._lock:
+            _Output._users += 1
+            if not isinstance(sys.stdout, _Output):
+                sys.stdout = _Output(sys.stdout)
+
+    @staticmethod
+    def remove() -> None:
+        with _Output._lock:
+            _Output._users -= 1
+            if _Output._users == 0 and isinstance(sys.stdout, _Output):
+                sys.stdout = sys.stdout._to
 
 
-def _trace(function: Callable, args: tuple, kwargs: dict) -> Any:
-    out = sys.stdout
-    sys.stdout = note = _Output(out)
+def _note_change(what: str) -> None:
+    """Something that programs may depend on changed: they are recorded again and compared at their
+    next call. A change made by a function while it is captured is reported instead."""
+    if _capture.changes is None:
+        _core._note_host_change()
+    elif what not in _capture.changes:
+        _capture.changes.append(what)
+
+
+class _Names:
+    """Names a function may bind to other tensors: attributes of what it was given or closes over,
+    its nonlocal and its global variables. A capture's tensor must not stay there in the place of
+    one with values."""
+
+    def __init__(self, function: Any, owner: Any, args: tuple, kwargs: dict):
+        # What errors call it, the table, what it held, all its keys; a module's attributes.
+        self._dicts: list[tuple[str, dict, dict, list, dict | None]] = []
+        self._cells: list[tuple[str, Any, Tensor]] = []
+        self._seen: set[int] = set()
+        for value in (owner, *args, *kwargs.values()):
+            self._attributes(value)
+        self._function(function)
+
+    def _function(self, function: Any) -> None:
+        while not hasattr(function, "__code__"):
+            self._attributes(getattr(function, "__self__", function))
+            inner = getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
+            if inner is None:
+                return
+            function = inner
+        if id(function) in self._seen:
+            return
+        self._seen.add(id(function))
+        code, names = function.__code__, function.__globals__
+        for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+            if isinstance(value, Tensor):
+                self._cells.append((name, cell, value))
+            elif isinstance(value, types.FunctionType):
+                self._function(value)
+            else:
+                self._attributes(value)
+        used = [n for n in code.co_names if n in names]
+        self._table("", names, used)
+        for name in used:
+            self._attributes(names[name])
+
+    def _attributes(self, value: Any) -> None:
+        held = getattr(value, "__dict__", None)
+        if not isinstance(held, dict) or isinstance(value, types.ModuleType):
+            return
+        if id(held) in self._seen:
+            return
+        self._seen.add(id(held))
+        prefix = f"{type(value).__name__}."
+        self._table(prefix, held, list(held), held if "_parameters" in held else None)
+        for part in ("_parameters", "_buffers"):
+            if isinstance(held.get(part), dict):
+                self._table(prefix, held[part], list(held[part]), held)
+        for module in (held.get("_modules") or {}).values():
+            self._attributes(module)
+
+    def _table(self, prefix: str, table: dict, keys: list, module: dict | None = None) -> None:
+        tensors = {
+            k: table[k] for k in keys if isinstance(table[k], Tensor) and not _is_symbolic(table[k])
+        }
+        if tensors:
+            self._dicts.append((prefix, table, tensors, keys, module))
+
+    def put_back(self) -> list[str]:
+        """Gives the names their tensors again; which ones had others."""
+        changed = []
+        for prefix, table, held, order, module in self._dicts:
+            for name, tensor in held.items():
+                now = table.get(name)
+                if now is None and prefix and module is not table:
+                    now = (module or {}).get(name)  # an attribute now, no parameter any more
+                if not _is_symbolic(now):
+                    continue
+                if module is table and not _core._is_captured(tensor):
+                    continue  # forward() notes something, and does not read what it noted before
+                table[name] = tensor
+                if module is not None and module is not table and name in module:
+                    del module[name]
+                changed.append(f"{prefix}{name}")
+            if changed and module is not None and module is not table:
+                for name in order:  # that of parameters()
+                    if name in table:
+                        table[name] = table.pop(name)
+        for name, cell, tensor in self._cells:
+            if _is_symbolic(cell.cell_contents):
+                cell.cell_contents = tensor
+                changed.append(name)
+        return changed
+
+
+def _is_symbolic(value: Any) -> bool:
+    return isinstance(value, Tensor) and _core._is_symbolic(value)
+
+
+def _trace(function: Callable, args: tuple, kwargs: dict, owner: Any) -> Any:
+    names = _Names(function, owner, args, kwargs)
+    outer = _capture.prints, _capture.changes
+    _capture.prints, _capture.changes = [], []
+    _Output.install()
     try:
         result = function(*args, **kwargs)
+        prints, changes = _capture.prints, _capture.changes
     finally:
-        sys.stdout = out
-    if note.lines:
-        warnings.warn(
-            f"a compiled function prints when it is captured only ({', '.join(note.lines)}); "
-            "return the value and print it outside",
-            CaptureWarning,
-            stacklevel=3,
+        _Output.remove()
+        _capture.prints, _capture.changes = outer
+        lost = names.put_back()
+    if lost:
+        raise _core.CaptureError(
+            "[compile] the function gives a name another tensor, which replay would not; got a new "
+            f"value for {', '.join(lost)}; expected a write into the tensor (copy_), or the value "
+            "as a result"
         )
+    for done, what in ((prints, "prints"), (changes, "changes attributes of a Module")):
+        if done:
+            warnings.warn(
+                f"a compiled function {what} when it is captured only ({', '.join(done)}); "
+                "return the value and use it outside",
+                CaptureWarning,
+                stacklevel=3,
+            )
     return result
 
 
 class Compiled:
     """A function captured at its first call for each signature, and replayed from then on."""
 
-    def __init__(self, function: Callable, **options: Any):
+    def __init__(self, function: Callable, *, _owner: Any = None, **options: Any):
         self._function = function
         self._options = options
-        self._core = _core._Compiled(function, **options)
-        self._bound: Any = weakref.WeakKeyDictionary()
+        if _owner is None:
+            # A method that was asked for before, or an object that can be called.
+            owner = getattr(function, "__self__", None)
+            if owner is None and not isinstance(function, (types.FunctionType, type)):
+                owner = function
+            if owner is not None:
+                _owner = _Strong(owner)
+        self._core = _core._Compiled(function, _owner, **options)
+        self._bound: dict[int, tuple[Any, Compiled]] = {}
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._core(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        # A method: each instance has programs of its own.
+        # A method: each instance has programs of its own, whatever it is equal to.
         if instance is None:
             return self
-        bound = self._bound.get(instance)
-        if bound is None:
-            ref = weakref.ref(instance)
-            function = self._function
+        key, all_bound = id(instance), self._bound
+        known = all_bound.get(key) or all_bound.setdefault(key, self._bind(instance))
+        # Holds the instance, which may have no other name: make().method(x).
+        view = object.__new__(Compiled)
+        view.__dict__.update(known[1].__dict__, _instance=instance)
+        return view
 
-            def method(*args: Any, **kwargs: Any) -> Any:
-                return function(ref(), *args, **kwargs)
+    def _bind(self, instance: Any) -> tuple[Any, "Compiled"]:
+        key, all_bound = id(instance), self._bound
+        try:
+            ref: Any = weakref.ref(instance, lambda _: all_bound.pop(key, None))
+        except TypeError:  # __slots__ without __weakref__: it stays as long as the class
+            ref = _Strong(instance)
+        function = self._function
 
-            bound = Compiled(functools.wraps(function)(method), **self._options)
-            self._bound[instance] = bound
-        return bound
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return function(ref(), *args, **kwargs)
+
+        return ref, Compiled(functools.wraps(function)(method), _owner=ref, **self._options)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Compiled) and self._core is other._core
+
+    def __hash__(self) -> int:
+        return hash(self._core)
 
     def explain(self) -> str:
         """Passes, memory plan, launches, and why each program was captured."""
@@ -117,8 +290,15 @@ def compile(function: Any = None, /, **options: Any) -> Any:
 
     It runs once to be recorded for each signature (structure, shapes, dtypes, devices, other
     arguments, policy) and is replayed afterwards, equal to the eager one bit for bit. Arguments
-    and results are tensors in dicts, lists, tuples and dataclasses; other values are part of the
-    signature. A value that changes without being an argument is a CaptureError.
+    and results are tensors in dicts, lists, tuples and dataclasses; numbers, strings and sets are
+    part of the signature. Of other objects, and of the object whose method is compiled, the
+    attributes are looked at: when one changed, the function is recorded again and compared. So it
+    is when something of a Module changed. A value that changes without being an argument is a
+    CaptureError, at the latest when calls 4, 8, 16, … look: so are attributes of attributes,
+    containers of more than 64 elements in attributes, and the values of NumPy arrays there.
+
+    A function may write into tensors and return values. Other things that it does (changing a list
+    it was given, binding self.x to a new tensor) replay would not do: they are CaptureErrors too.
 
     Options: without (passes to leave out, see pass_names()), fast (also passes that round
     differently), memory_plan, device_graph, check_capture, verify (run eagerly beside, and raise
@@ -145,11 +325,29 @@ class Expression:
     @staticmethod
     def _call(function: Callable, text: str, *args: Any, **kwargs: Any) -> "Expression":
         names: dict = {}
-        for a in (*args, *kwargs.values()):
+
+        def collect(a: Any) -> None:
             if isinstance(a, Expression):
                 names.update(dict.fromkeys(a._names))
+            elif type(a) in (tuple, list):
+                for x in a:
+                    collect(x)
+            elif isinstance(a, slice):
+                collect((a.start, a.stop, a.step))
+
+        # Once: a program that meets another tensor each time is none.
+        args = tuple(
+            _core._tensor(a) if not isinstance(a, (Tensor, Expression))
+            and hasattr(a, "__array__") and getattr(a, "ndim", 0) else a
+            for a in args
+        )
+        collect((*args, *kwargs.values()))
 
         def value(a: Any, feeds: dict) -> Any:
+            if type(a) in (tuple, list):
+                return type(a)(value(x, feeds) for x in a)
+            if isinstance(a, slice):
+                return slice(*(value(x, feeds) for x in (a.start, a.stop, a.step)))
             if not isinstance(a, Expression):
                 return a
             if a not in feeds["memo"]:
@@ -206,17 +404,36 @@ class Expression:
         )
 
     __hash__ = object.__hash__
+    # NumPy's arrays leave operators with an expression to the expression.
+    __array_ufunc__ = None
 
     def __repr__(self) -> str:
         return f"<expression {self._text}>"
+
+
+def _refusal(name: str) -> Callable:
+    def method(self: Expression, *args: Any) -> Any:
+        raise _core.CaptureError(
+            f"[graph] a declared value has no {name} before the program runs; got {self!r}; "
+            "expected operations on it (where, gather, …), or compile() of a function"
+        )
+
+    return method
+
+
+for _name, _what in {
+    "bool": "truth", "iter": "elements", "len": "length", "contains": "elements",
+    "float": "number", "int": "number", "index": "number", "complex": "number",
+}.items():
+    setattr(Expression, f"__{_name}__", _refusal(_what))
 
 
 def _operator(name: str) -> Callable:
     def method(self: Expression, *args: Any) -> Expression:
         import operator
 
-        reflected = name.startswith("__r") and name not in ("__rshift__", "__round__")
-        plain = getattr(operator, ("__" + name[3:]) if reflected else name)
+        reflected = name.startswith("__r")
+        plain = getattr(operator, f"__{name[3:]}" if reflected else name)
         operands = (*args, self) if reflected else (self, *args)
         return Expression._call(plain, name.strip("_"), *operands)
 
@@ -224,8 +441,8 @@ def _operator(name: str) -> Callable:
 
 
 for _name in (
-    "add sub mul truediv floordiv mod pow matmul radd rsub rmul rtruediv rpow lt le gt ge eq ne "
-    "neg abs getitem"
+    "add sub mul truediv floordiv mod pow matmul and or xor radd rsub rmul rtruediv rfloordiv rmod "
+    "rpow rmatmul rand ror rxor lt le gt ge eq ne neg pos abs invert getitem"
 ).split():
     setattr(Expression, f"__{_name}__", _operator(f"__{_name}__"))
 

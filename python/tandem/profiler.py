@@ -1,12 +1,15 @@
-"""Which kernels ran, and for how long."""
+"""Which kernels ran, and for how long; which operations were called, and what they cost."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import _core
+
+__all__ = ["Call", "Event", "costs", "profile"]
 
 
 @dataclass
@@ -21,7 +24,8 @@ class Event:
 
 @dataclass
 class profile:
-    """Times every launch of this thread inside of a `with` block (which slows it down).
+    """Times every launch of this thread inside of a `with` block (which slows it down), in either
+    mode.
 
     with td.profiler.profile() as p:
         step(x, y)
@@ -47,4 +51,75 @@ class profile:
         lines = [f"{'operation':24}{'kernel':36}{'calls':>7}{'us':>12}"]
         for (op, kernel), (ns, n) in sorted(total.items(), key=lambda i: -i[1][0]):
             lines.append(f"{op:24}{kernel:36}{n:7}{ns / 1e3:12.1f}")
+        return "\n".join(lines)
+
+    def save_chrome_trace(self, path: Any) -> None:
+        """Writes a timeline that chrome://tracing and ui.perfetto.dev show."""
+        begin = min((e.start_ns for e in self.events), default=0)
+        events = [
+            {"name": e.op, "cat": e.kernel, "ph": "X", "pid": 0, "tid": 0,
+             "ts": (e.start_ns - begin) / 1e3, "dur": (e.end_ns - e.start_ns) / 1e3}
+            for e in self.events
+        ]
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"traceEvents": events, "displayTimeUnit": "ms"}, f)
+
+
+@dataclass
+class Call:
+    """One call of an operation. `path` is that of the module of C++ it was made in, or ""."""
+
+    op: str
+    path: str
+    flops: float
+    bytes: float
+    outputs: list  # (shape, dtype) of each
+
+
+class costs:
+    """What the operations called on this thread inside of a `with` block cost by the op table,
+    forward and backward: floating-point operations (a multiply-add is two) and bytes of memory read
+    and written. A compiled function is run eagerly meanwhile, so that there are calls to see.
+
+    with td.profiler.costs() as c:
+        loss = nn.cross_entropy(net(x), y)
+    print(c.flops, c.bytes, c.table())
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def __enter__(self) -> "costs":
+        self._recorder = _core._CallRecorder()
+        self._recorder.enter()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._recorder.exit()
+        self.calls = [
+            Call(c["op"], c["path"], c["flops"], c["bytes"], c["outputs"])
+            for c in self._recorder.calls()
+        ]
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of all calls."""
+        return sum(c.flops for c in self.calls)
+
+    @property
+    def bytes(self) -> float:
+        """Bytes read and written by all calls."""
+        return sum(c.bytes for c in self.calls)
+
+    def table(self) -> str:
+        """Calls, operations and bytes by operation, the most operations first."""
+        total: dict = defaultdict(lambda: [0, 0.0, 0.0])
+        for c in self.calls:
+            entry = total[c.op]
+            entry[0] += 1
+            entry[1] += c.flops
+            entry[2] += c.bytes
+        lines = [f"{'operation':28}{'calls':>7}{'MFLOP':>14}{'MB':>12}"]
+        for op, (n, flops, size) in sorted(total.items(), key=lambda i: -i[1][1]):
+            lines.append(f"{op:28}{n:7}{flops / 1e6:14.3f}{size / 1e6:12.3f}")
         return "\n".join(lines)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+from ._core import DataError
+
 
 def save(obj: Any, path: Any) -> None:
     """Writes tensors in dicts, lists and tuples (a state_dict, say) to a file. Pickle format."""
@@ -24,6 +26,14 @@ class _Safe(pickle.Unpickler):
 
 
 def load(path: Any) -> Any:
-    """Reads what save() wrote. Runs no code from the file: UnpicklingError for other objects."""
+    """Reads what save() wrote. Runs no code from the file: UnpicklingError for other objects,
+    DataError for a file that is damaged."""
     with open(path, "rb") as f:
-        return _Safe(f).load()
+        try:
+            return _Safe(f).load()
+        except Exception as e:
+            if str(e).startswith("[load] tensors and containers only"):
+                raise
+            raise DataError(
+                f"[load] the file is damaged, or none of save()'s; got {type(e).__name__}: {e}"
+            ) from e

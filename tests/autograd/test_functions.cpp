@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
+#include <string>
 
 #include "autograd/autograd.h"
 #include "autograd/gradcheck.h"
@@ -156,6 +158,71 @@ TEST(Checkpoint, DrawsTheSameNumbersAgainFromAnyGenerator) {
     EXPECT_EQ(own.state().to_vector<std::int64_t>(), drawn);  // on from where it was
   }
   EXPECT_EQ(grads[1].to_vector<float>(), grads[0].to_vector<float>());
+}
+
+// What the function writes is written once, though it runs twice.
+TEST(Checkpoint, LeavesSideEffectsAsTheyAre) {
+  const Tensor start = rand({8, 3});
+  std::vector<float> left[2], grads[2];
+  for (const bool checkpointed : {true, false}) {
+    Tensor m = zeros({3}), v = ones({3}), calls = zeros({1});
+    const Tensor x = leaf(start);
+    const auto f = [&](const std::vector<Tensor>& in) {
+      calls.add_(1);
+      return std::vector{batch_norm(in[0] * 2, {}, {}, m, v, true)};
+    };
+    const Tensor y = checkpointed ? autograd::checkpoint(f, {x})[0] : f({x})[0];
+    batch_norm(x + 5, {}, {}, m, v, true);  // others write the same statistics in between
+    sum(y * y * y).backward();
+    left[checkpointed] = concat({m, v, calls}).to_vector<float>();
+    grads[checkpointed] = x.grad().to_vector<float>();
+  }
+  EXPECT_EQ(left[1], left[0]);
+  EXPECT_EQ(grads[1], grads[0]);
+}
+
+// A tape saves running statistics, too: that the second run wrote and restored them is no write.
+TEST(Checkpoint, DoesNotSpoilWhatOthersSaved) {
+  Tensor m = zeros({3}), v = ones({3});
+  const Tensor x = leaf(rand({8, 3}));
+  const Tensor y = autograd::checkpoint(
+      [&](const std::vector<Tensor>& in) {
+        return std::vector{batch_norm(in[0], {}, {}, m, v, true)};
+      },
+      {x})[0];
+  const Tensor z = batch_norm(x, {}, {}, m, v, false);
+  sum(y).backward();
+  EXPECT_NO_THROW(sum(z).backward());
+}
+
+TEST(Checkpoint, NoticesWritesToWhatItReads) {
+  const auto message = [](const std::function<void(Tensor&)>& write) -> std::string {
+    Tensor w = leaf(full({2}, 2.0));
+    const Tensor x = leaf(ones({2}));
+    const Tensor y = autograd::checkpoint(
+        [&](const std::vector<Tensor>& in) { return std::vector{in[0] * w * w}; }, {x})[0];
+    {
+      const NoGrad off;
+      write(w);
+    }
+    try {
+      sum(y).backward();
+    } catch (const AutogradError& e) {
+      return e.what();
+    }
+    EXPECT_EQ(x.grad().to_vector<float>(), (std::vector<float>{4, 4}));
+    return "";
+  };
+  EXPECT_EQ(message([](Tensor&) {}), "");
+  const int line = __LINE__ + 1;
+  const std::string m = message([](Tensor& w) { w.mul_(3); });
+  for (const std::string& part :
+       {std::string("[checkpoint]"), std::string("needed for its gradient but was written over by"),
+        std::string("'mul'"), "test_functions.cpp:" + std::to_string(line),
+        std::string("version")}) {
+    EXPECT_NE(m.find(part), std::string::npos) << part << " in " << m;
+  }
+  EXPECT_NE(message([](Tensor& w) { w.select(0, 1).fill_(7); }), "");
 }
 
 TEST(Checkpoint, RefusesGrad) {

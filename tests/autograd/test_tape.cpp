@@ -2,10 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <thread>
 
 #include "autograd/autograd.h"
 #include "autograd/gradcheck.h"
+#include "core/backend.h"
+#include "core/inline_array.h"
 #include "ops/ops.h"
 
 namespace tandem {
@@ -220,6 +224,115 @@ TEST(Tape, DeepChainsNeedNoStack) {
   Tensor w = x;
   for (int i = 0; i < 20000; ++i) w = w * x;
   autograd::grad(w, {x});
+}
+
+// What a forward pass keeps of memory for its gradient, and what of that is left when the gradient
+// has been taken and the loss is still held.
+std::pair<std::size_t, std::size_t> bytes_kept(const Tensor& x,
+                                               const std::function<Tensor(const Tensor&)>& f) {
+  Allocator& memory = backend(default_device()).allocator(default_device().index);
+  f(x).backward();  // from here on x has a gradient
+  const std::size_t before = memory.stats().in_use;
+  const Tensor loss = f(x);
+  const std::size_t during = memory.stats().in_use;
+  loss.backward();
+  return {during - before, memory.stats().in_use - before};
+}
+
+// Operations of many inputs or several outputs, too.
+TEST(Tape, FreesSavedTensorsWhileTheLossLives) {
+  const auto leaf_of = [](const Shape& s) { return ones(s).set_requires_grad(); };
+  const Tensor columns = leaf_of({4, 4096}), image = leaf_of({2, 2, 64, 64});
+  Tensor mean = zeros({4096}), var = ones({4096});
+  const auto labels = zeros({4}, {.dtype = DType::i64});
+  struct Case {
+    const char* name;
+    Tensor x;
+    std::function<Tensor(const Tensor&)> f;
+    std::size_t kept;  // at least
+  };
+  const Case cases[] = {
+      {"batch_norm", columns,
+       [&](const Tensor& x) { return sum(batch_norm(x, {}, {}, mean, var, true)); }, 3 * 4 * 4096},
+      {"dropout", columns, [](const Tensor& x) { return sum(dropout(x, 0.5)); }, 4 * 4096},
+      {"max_pool2d", image, [](const Tensor& x) { return sum(max_pool2d(x, {.kernel = {2}})); },
+       4 * 2 * 2 * 32 * 32},
+      {"cross_entropy", columns, [&](const Tensor& x) { return cross_entropy(x, labels); },
+       4 * 4 * 4096},
+      {"layer_norm", columns, [](const Tensor& x) { return sum(layer_norm(x, {4096})); }, 4 * 4096},
+  };
+  for (const Case& c : cases) {
+    const auto [during, after] = bytes_kept(c.x, c.f);
+    EXPECT_GE(during, c.kept) << c.name;
+    EXPECT_LE(after, std::size_t{1024}) << c.name;
+  }
+}
+
+TEST(InlineArray, AResizeLetsGoOfEverything) {
+  const auto shared = std::make_shared<int>(1);
+  InlineArray<std::shared_ptr<int>, 2> a(1);
+  a[0] = shared;
+  a.resize(0);
+  EXPECT_EQ(shared.use_count(), 1);
+  a.resize(3);
+  a[2] = shared;
+  a.resize(2);
+  EXPECT_EQ(shared.use_count(), 1);
+  EXPECT_EQ(a.size(), 2u);
+  EXPECT_EQ(a[1], nullptr);
+}
+
+TEST(Hooks, CanBeTakenAwayAgain) {
+  const Tensor x = leaf({2});
+  const autograd::HookHandle tenfold =
+      autograd::register_hook(x, [](const Tensor& g) { return g * 10; });
+  const autograd::HookHandle more =
+      autograd::register_hook(x, [](const Tensor& g) { return g + 1; });
+  const auto grad_now = [&] {
+    Tensor(x).set_grad({});
+    (x * 3).backward();
+    return x.grad().item();
+  };
+  EXPECT_EQ(grad_now(), 31);
+  tenfold.remove();
+  EXPECT_EQ(grad_now(), 4);
+  tenfold.remove();
+  EXPECT_EQ(grad_now(), 4);
+  more.remove();
+  EXPECT_EQ(grad_now(), 3);
+  autograd::HookHandle late;
+  {
+    const Tensor gone = leaf({1});
+    late = autograd::register_hook(gone * 2, [](const Tensor&) { return Tensor{}; });
+  }
+  late.remove();
+  autograd::HookHandle().remove();
+}
+
+// A list of hooks that changes while it is walked through.
+TEST(Hooks, MayRegisterAndRemoveHooks) {
+  const Tensor x = leaf({2}), mid = x * 3;
+  int added = 0;
+  std::vector<autograd::HookHandle> handles(2);
+  for (int k = 0; k < 2; ++k) {
+    const Tensor t = k ? mid : x;
+    handles[static_cast<std::size_t>(k)] = autograd::register_hook(t, [&, t, k](const Tensor& g) {
+      for (int i = 0; i < 100; ++i) {
+        autograd::register_hook(t, [&](const Tensor&) {
+          ++added;
+          return Tensor{};
+        });
+      }
+      handles[static_cast<std::size_t>(k)].remove();
+      return g * 2;
+    });
+  }
+  mid.backward({}, true);
+  EXPECT_EQ(added, 0);
+  EXPECT_EQ(x.grad().item(), 12);
+  mid.backward();
+  EXPECT_EQ(added, 200);
+  EXPECT_EQ(x.grad().item(), 15);
 }
 
 TEST(Hooks, SeeAndReplace) {

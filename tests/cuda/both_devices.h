@@ -5,19 +5,13 @@
 #include "core/generator.h"
 #include "core/policy.h"
 #include "ops/ops.h"
+#include "tests/on_gpu.h"
 #include "tests/ops/cases_fixture.h"
 
 namespace tandem::cases {
 
-/// Makes `d` the default device for a scope.
-class OnDevice {
- public:
-  explicit OnDevice(Device d) : before_(default_device()) { set_default_device(d); }
-  ~OnDevice() { set_default_device(before_); }
-
- private:
-  Device before_;
-};
+using testing::DefaultDevice;
+using testing::OnGpu;
 
 /// "" or what differs. A copy to the host is compact, whatever the layout was.
 inline std::string difference(const Tensor& got, const Tensor& want) {
@@ -33,7 +27,7 @@ inline std::string difference(const Tensor& got, const Tensor& want) {
 template <class F>
 std::pair<std::vector<Tensor>, std::vector<Tensor>> on_gpu_and_cpu(const F& program) {
   const auto run = [&](Device d) {
-    const OnDevice scope(d);
+    const DefaultDevice scope(d);
     const PolicyScope own({.vendor = false});
     const NoGrad no_grad;
     Generator g(7, d);

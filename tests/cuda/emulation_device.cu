@@ -6,7 +6,7 @@
 namespace tandem::cuda::testing {
 namespace {
 
-class Emulation : public OnDevice {
+class Emulation : public OnGpu {
  protected:
   LaunchArgs args() { return {nullptr, nullptr, nullptr, s}; }
   std::string run(const std::function<void()>& f) {

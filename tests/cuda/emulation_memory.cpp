@@ -12,16 +12,16 @@ namespace {
 
 constexpr std::size_t kMiB = 1 << 20;
 
-class FullMemory : public OnDevice {
+class FullMemory : public OnGpu {
  protected:
   void SetUp() override {
-    OnDevice::SetUp();
+    OnGpu::SetUp();
     a = &b->allocator(0);
     a->trim();
   }
   void TearDown() override {
     emulation::set_memory(8192 * kMiB);
-    OnDevice::TearDown();
+    OnGpu::TearDown();
     a->trim();
   }
   Allocator* a = nullptr;

@@ -5,8 +5,12 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "tests/on_gpu.h"
 
 namespace tandem::cuda::testing {
+
+using tandem::testing::GpuByDefault;
+using tandem::testing::OnGpu;
 
 // Each puts one kernel into the stream. `rounds` makes it slow: the work is done that often.
 void fill(Stream& s, int* p, int value, int n, int rounds = 1);
@@ -45,23 +49,6 @@ class Ints {
  private:
   int n_, device_;
   int* p_;
-};
-
-/// A test that needs a device, and leaves the thread's current stream as it was.
-class OnDevice : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!has_device(DeviceType::cuda)) GTEST_SKIP() << "no GPU";
-    b = &backend(DeviceType::cuda);
-    s = &b->stream(0);
-  }
-  void TearDown() override {
-    if (!b) return;
-    b->set_stream(0, nullptr);
-    b->stream(0).synchronize();
-  }
-  Backend* b = nullptr;
-  Stream* s = nullptr;
 };
 
 inline std::string message_of(const std::function<void()>& f) {

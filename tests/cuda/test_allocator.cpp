@@ -8,10 +8,10 @@
 namespace tandem::cuda::testing {
 namespace {
 
-class Memory : public OnDevice {
+class Memory : public OnGpu {
  protected:
   void SetUp() override {
-    OnDevice::SetUp();
+    OnGpu::SetUp();
     if (!b) return;
     a = &b->allocator(0);
 #if defined(__SANITIZE_ADDRESS__)
@@ -20,7 +20,7 @@ class Memory : public OnDevice {
     a->trim();
   }
   void TearDown() override {
-    OnDevice::TearDown();
+    OnGpu::TearDown();
     if (a) a->trim();
   }
   Allocator* a = nullptr;

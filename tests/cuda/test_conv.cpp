@@ -5,6 +5,8 @@
 namespace tandem::cases {
 namespace {
 
+using Convolutions = OnGpu;
+
 struct Case {
   Shape x, w;
   Conv2dOptions o = {};
@@ -60,7 +62,7 @@ void expect_all_passes(const Case& c, DType t) {
       32);
 }
 
-TEST(Convolutions, AllPassesInAnyLayout) {
+TEST_F(Convolutions, AllPassesInAnyLayout) {
   for (const Case& c : all()) {
     for (const DType t : {DType::f32, DType::f64, DType::f16}) {
       expect_all_passes(c, t);
@@ -69,15 +71,15 @@ TEST(Convolutions, AllPassesInAnyLayout) {
   }
 }
 
-TEST(Convolutions, LargeTiles) {
+TEST_F(Convolutions, LargeTiles) {
   expect_all_passes({{2, 9, 20, 21}, {70, 9, 3, 3}, {.padding = {1}}}, DType::f32);
   expect_all_passes({{2, 70, 16, 16}, {66, 70, 1, 1}}, DType::bf16);
 }
 
 // The order of a sum depends on its length and on the layout alone: an image gives the same bits in
 // any batch, whichever blocks share its sums.
-TEST(Convolutions, ImagesDoNotDependOnTheRest) {
-  const OnDevice scope({DeviceType::cuda, 0});
+TEST_F(Convolutions, ImagesDoNotDependOnTheRest) {
+  const DefaultDevice scope({DeviceType::cuda, 0});
   const PolicyScope own({.vendor = false});
   const NoGrad no_grad;
   Generator g(5, default_device());
@@ -99,7 +101,7 @@ TEST(Convolutions, ImagesDoNotDependOnTheRest) {
   }
 }
 
-TEST(Convolutions, EmptyBatchesAndEmptySums) {
+TEST_F(Convolutions, EmptyBatchesAndEmptySums) {
   expect_same_bits([](Generator& g) {
     const Tensor w = randn({3, 2, 3, 3}, {}, &g), none = zeros({0, 2, 5, 5}),
                  no_y = zeros({0, 3, 3, 3});
@@ -108,8 +110,8 @@ TEST(Convolutions, EmptyBatchesAndEmptySums) {
   });
 }
 
-TEST(Convolutions, RefusesWhatItsNumbersAreTooSmallFor) {
-  const OnDevice scope({DeviceType::cuda, 0});
+TEST_F(Convolutions, RefusesWhatItsNumbersAreTooSmallFor) {
+  const DefaultDevice scope({DeviceType::cuda, 0});
   const PolicyScope own({.vendor = false});
   const Conv2dOptions o{.stride = {1 << 28}, .padding = {1 << 28}};
   EXPECT_THROW(conv2d(ones({1, 1, 1, 1}), ones({1, 1, 1, 1}), {}, o), ShapeError);

@@ -163,47 +163,40 @@ TEST(CudnnRules, ComputeInTheLayoutThatCopiesLeast) {
 
 TEST(CudnnRules, GiveAConvolutionThatGoesOnABias) {
   using enum Operand::From;
-  const auto of = [](bool bias, bool relu, bool residual) {
+  const auto of = [](bool bias, bool relu) {
     ConvCall c = call_of(kSmall, ConvPass::forward, DType::f16, Layout::nhwc, bias);
-    PlanRequest r = c.request();
-    if (residual) c.in.push_back(r.out[0]);
-    r.in = c.in;
-    return *conv_case(r, ConvPass::forward, relu, residual);
+    c.attrs.relu = relu;
+    return *conv_case(c.request(), ConvPass::forward);
   };
-  ConvCase c = of(false, false, false);
+  ConvCase c = of(false, false);
   EXPECT_EQ(c.bias, -1);
   EXPECT_EQ(c.operands.size(), 3u);
-  c = of(true, false, false);
+  EXPECT_FALSE(c.relu);
+  c = of(true, false);
   ASSERT_EQ(c.bias, 3);
   EXPECT_EQ(c.operands[3].from, input);
   EXPECT_EQ(c.operands[3].index, 2);
   EXPECT_EQ(c.operands[3].packed.shape, (Shape{1, 32, 1, 1}));
-  c = of(false, true, false);
+  c = of(false, true);
   ASSERT_EQ(c.bias, 3);
   EXPECT_EQ(c.operands[3].from, zeros);
-  c = of(true, true, true);
-  ASSERT_EQ(c.residual, 3);
-  EXPECT_EQ(c.operands[3].index, 3);
-  ASSERT_EQ(c.bias, 4);
-  EXPECT_EQ(c.operands[4].index, 2);
-  c = of(false, false, true);
-  ASSERT_EQ(c.residual, 3);
-  EXPECT_EQ(c.operands[3].index, 2);
-  EXPECT_EQ(c.operands[c.bias].from, zeros);
+  EXPECT_TRUE(c.relu);
 
   Conv wide = kSmall;
   wide.filters = kZeroBytes / 4 + 1;
   ConvCall large = call_of(wide, ConvPass::forward, DType::f32, Layout::nchw);
   EXPECT_TRUE(conv_case(large.request(), ConvPass::forward));
-  EXPECT_FALSE(conv_case(large.request(), ConvPass::forward, true)) << "more than our zeros";
+  large.attrs.relu = true;
+  EXPECT_FALSE(conv_case(large.request(), ConvPass::forward)) << "more than our zeros";
 }
 
 using NormCall = Call<BatchNormAttrs>;
 
-NormCall train_call(const TensorDesc& x, bool running) {
+NormCall train_call(const TensorDesc& x, bool running, bool relu = false, bool residual = false) {
   const DType p = x.dtype == DType::f64 ? DType::f64 : DType::f32;
-  NormCall c{&op::batch_norm_train, {x}, {}};
+  NormCall c{&op::batch_norm_train, {x}, {.relu = relu}};
   for (int i = 0; i < (running ? 4 : 2); ++i) c.in.emplace_back(p, gpu(), Shape{x.dim(1)});
+  if (residual) c.in.push_back(x);
   return c;
 }
 NormCall grad_call(const TensorDesc& x) {
@@ -251,6 +244,25 @@ TEST(CudnnRules, WriteRunningStatisticsWhereTheyWereRead) {
   }
 }
 
+TEST(CudnnRules, GiveTheResidualAfterEverythingElse) {
+  const TensorDesc x = image(DType::f16, {8, 5, 2, 3}, Layout::nhwc);
+  EXPECT_FALSE(norm_case(train_call(x, true).request(), false)->relu);
+  auto c = norm_case(train_call(x, true, true).request(), false);
+  EXPECT_TRUE(c->relu);
+  EXPECT_EQ(c->residual, -1);
+  for (const bool running : {false, true}) {
+    c = norm_case(train_call(x, running, true, true).request(), false);
+    ASSERT_TRUE(c);
+    EXPECT_EQ(c->running, running);
+    ASSERT_EQ(c->residual, running ? 10 : 6);
+    EXPECT_EQ(c->operands.back().index, running ? 5 : 3);
+    EXPECT_EQ(c->operands.back().packed, x);
+  }
+  NormCall other = train_call(x, true, true, true);
+  other.in.back() = image(DType::f16, x.shape, Layout::nchw);
+  EXPECT_FALSE(norm_case(other.request(), false)) << "a residual laid out otherwise";
+}
+
 #ifdef TANDEM_HAS_CUDNN
 
 // ------------------------------------------------------------------------------- without a GPU
@@ -280,12 +292,8 @@ const CudnnEngine* first(const std::vector<CudnnEngine>& all) {
 
 class CudnnEngines : public ::testing::TestWithParam<const CudnnDevice*> {
  protected:
-  void expect_engine(ConvCall c, const std::string& what, bool relu = false,
-                     bool residual = false) {
-    const PlanRequest r = c.request();
-    if (residual) c.in.push_back(r.out[0]);
-    const auto all =
-        cudnn_engines({r.op, c.in, r.out, r.attr_data, r.policy}, *GetParam(), relu, residual);
+  void expect_engine(ConvCall c, const std::string& what) {
+    const auto all = cudnn_engines(c.request(), *GetParam());
     const CudnnEngine* e = first(all);
     ASSERT_TRUE(e) << what << ": none of " << all.size() << " engines may be taken";
     std::size_t bytes = 0;
@@ -351,15 +359,13 @@ TEST_P(CudnnEngines, ExistForGroupsAndOddShapes) {
 TEST_P(CudnnEngines, ExistForWhatGoesOn) {
   for (const Arithmetic& a : kArithmetics) {
     for (const Layout l : {Layout::nchw, Layout::nhwc}) {
-      for (int bits = 1; bits < 8; ++bits) {
-        const bool bias = bits & 1, relu = bits & 2, residual = bits & 4;
+      for (int bits = 1; bits < 4; ++bits) {
+        const bool bias = bits & 1, relu = bits & 2;
         ConvCall c = call_of({16, 64, 28, 128, 3, 1, 1, 1}, ConvPass::forward, a.dtype, l, bias);
         c.policy = a.policy;
-        expect_engine(
-            c,
-            fmt::format("{}{}{}{} {}", a.name, bias ? " + bias" : "", residual ? " + residual" : "",
-                        relu ? ", relu" : "", l == Layout::nhwc ? "nhwc" : "nchw"),
-            relu, residual);
+        c.attrs.relu = relu;
+        expect_engine(c, fmt::format("{}{}{} {}", a.name, bias ? " + bias" : "",
+                                     relu ? ", relu" : "", l == Layout::nhwc ? "nhwc" : "nchw"));
       }
     }
   }
@@ -371,7 +377,10 @@ TEST_P(CudnnEngines, UnderstandNormalisation) {
     for (const TensorDesc& x :
          {image(t, {32, 64, 56, 56}, Layout::nhwc), TensorDesc(t, gpu(), {64, 128})}) {
       for (const bool running : {false, true}) {
-        EXPECT_NO_THROW(cudnn_engines(train_call(x, running).request(), *GetParam()));
+        for (int bits = 0; bits < 3; ++bits) {
+          NormCall c = train_call(x, running, bits > 0, bits > 1);
+          EXPECT_NO_THROW(cudnn_engines(c.request(), *GetParam())) << bits;
+        }
       }
       EXPECT_NO_THROW(cudnn_engines(grad_call(x).request(), *GetParam()));
     }
@@ -399,18 +408,11 @@ TEST(Cudnn, HasAVersion) {
 // ------------------------------------------------------------------------------------ on a GPU
 
 /// Results of plans, side by side.
-class CudnnOnGpu : public OnDevice {
+class CudnnOnGpu : public GpuByDefault {
  protected:
   void SetUp() override {
-    OnDevice::SetUp();
-    if (IsSkipped()) return;
-    before_ = default_device();
-    set_default_device(gpu());
-    manual_seed(1);
-  }
-  void TearDown() override {
-    if (!IsSkipped()) set_default_device(before_);
-    OnDevice::TearDown();
+    GpuByDefault::SetUp();
+    if (b) manual_seed(1);
   }
 
   static Tensor random(const TensorDesc& d) {
@@ -464,9 +466,6 @@ class CudnnOnGpu : public OnDevice {
     if (a.dtype == DType::bf16) return 1.6e-2;
     return a.policy.tf32 ? 2e-3 : 1e-5;
   }
-
- private:
-  Device before_;
 };
 
 TEST_F(CudnnOnGpu, GivesTheResultsOfOurKernels) {
@@ -575,23 +574,15 @@ TEST_F(CudnnOnGpu, TimesCandidates) {
 
 TEST_F(CudnnOnGpu, GoesOnWithTheResult) {
   for (const Arithmetic& a : kArithmetics) {
-    for (int bits = 1; bits < 8; ++bits) {
-      const bool bias = bits & 1, rectify = bits & 2, residual = bits & 4;
+    for (const bool bias : {false, true}) {
       ConvCall c = call_of(kSmall, ConvPass::forward, a.dtype, Layout::nhwc, bias);
       c.policy = a.policy;
-      const PlanRequest plain = c.request();
-      auto in = inputs(c);
-      Tensor y = run(*own(plain), in, c.out)[0].to(DType::f64);
-      if (residual) {
-        c.in.push_back(c.out[0]);
-        in.push_back(random(c.out[0]));
-        y = y + in.back().to(DType::f64);
-      }
-      if (rectify) y = relu(y);
-      const auto plan = cudnn_conv_epilogue_plan(
-          {plain.op, c.in, plain.out, plain.attr_data, plain.policy}, rectify, residual);
-      ASSERT_TRUE(plan) << a.name << " " << bits;
-      expect_near(run(*plan, in, c.out), {y}, part(a), fmt::format("{} {}", a.name, bits));
+      const auto in = inputs(c);
+      const Tensor y = relu(run(*own(c.request()), in, c.out)[0]);
+      c.attrs.relu = true;
+      const auto plan = cudnn_plan(c.request());
+      ASSERT_TRUE(plan) << a.name << " " << bias;
+      expect_near(run(*plan, in, c.out), {y}, part(a), fmt::format("{} {}", a.name, bias));
     }
   }
 }
@@ -616,6 +607,16 @@ TEST_F(CudnnOnGpu, Normalises) {
         want.push_back(again[i]);
       }
       expect_near(got, want, most, "train " + x.str());
+
+      for (const bool residual : {false, true}) {
+        NormCall more = train_call(x, false, true, residual);
+        const PlanRequest m = more.request();
+        const auto fused = cudnn_plan(m);
+        ASSERT_TRUE(fused) << x.str() << " with a ReLU" << (residual ? " and a residual" : "");
+        const auto images = inputs(more);
+        expect_near(run(*fused, images, more.out), run(*own(m), images, more.out), most,
+                    "train and ReLU " + x.str());
+      }
 
       NormCall grad = grad_call(x);
       const PlanRequest q = grad.request();

@@ -11,6 +11,7 @@
 #include "cuda/kernel_cache.h"
 #include "cuda/loops.h"
 #include "tests/cuda/fused_programs.h"
+#include "tests/on_gpu.h"
 #include "tests/op_cases.h"
 
 namespace tandem::cuda {
@@ -21,30 +22,13 @@ using fused_tests::record;
 using fused_tests::Recorded;
 using fused_tests::Values;
 
-class FusedSourceTest : public testing::Test {
- protected:
-  FusedSourceTest() : before_(default_device()) { set_default_device({DeviceType::cuda, 0}); }
-  ~FusedSourceTest() override { set_default_device(before_); }
-
-  static std::string text(const Recorded& r, const FusedLayout& l) {
-    return fused_source(r.program, r.types(), l, "kernel").text;
-  }
-  static void expect_same_bits(const Recorded& r, const std::string& what) {
-    const Values got = r.run();
-    ASSERT_EQ(got.size(), r.results.size());
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      ASSERT_EQ(cases::compare_bits(got[i], r.results[i]), "")
-          << what << " result " << i << " of " << r.program.str();
-    }
-  }
-
- private:
-  Device before_;
-};
+std::string text(const Recorded& r, const FusedLayout& l) {
+  return fused_source(r.program, r.types(), l, "kernel").text;
+}
 
 // ------------------------------------------------------------------------------------ the source
 
-TEST_F(FusedSourceTest, RoundsEveryStepAndTakesNumbersAsArguments) {
+TEST(FusedSource, RoundsEveryStepAndTakesNumbersAsArguments) {
   const Tensor x = full({4}, 1, {.dtype = DType::f16}), y = full({4}, 1);
   const Recorded r = record([&] { return Values{relu(add(mul(x, 0.3), y))}; });
   const std::string s = text(r, {.same = {false, false, false}});
@@ -57,7 +41,7 @@ TEST_F(FusedSourceTest, RoundsEveryStepAndTakesNumbersAsArguments) {
   EXPECT_EQ(s.find("0.3"), s.npos) << s;
 }
 
-TEST_F(FusedSourceTest, IsTheSameForOtherSizesAndNumbers) {
+TEST(FusedSource, IsTheSameForOtherSizesAndNumbers) {
   const auto source = [](std::int64_t n, double factor) {
     const Recorded r = record([=, x = full({n}, 1)] { return Values{relu(mul(x, factor))}; });
     return text(r, {.pack = 4, .unroll = 2, .same = {false, false}});
@@ -67,7 +51,7 @@ TEST_F(FusedSourceTest, IsTheSameForOtherSizesAndNumbers) {
   EXPECT_NE(source(5, 2), text(r, {.pack = 4, .unroll = 2, .same = {false, false}}));
 }
 
-TEST_F(FusedSourceTest, RefusesATypeThatAnOpLacks) {
+TEST(FusedSource, RefusesATypeThatAnOpLacks) {
   FusedProgram p;
   FusedStep step;
   step.op = OpId::neg_;
@@ -83,7 +67,19 @@ TEST_F(FusedSourceTest, RefusesATypeThatAnOpLacks) {
 
 // -------------------------------------------------------------------------------------- the bits
 
-TEST_F(FusedSourceTest, RandomProgramsGiveTheBitsOfTheSeparateOps) {
+class FusedOnGpu : public tandem::testing::GpuByDefault {
+ protected:
+  static void expect_same_bits(const Recorded& r, const std::string& what) {
+    const Values got = r.run();
+    ASSERT_EQ(got.size(), r.results.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(cases::compare_bits(got[i], r.results[i]), "")
+          << what << " result " << i << " of " << r.program.str();
+    }
+  }
+};
+
+TEST_F(FusedOnGpu, RandomProgramsGiveTheBitsOfTheSeparateOps) {
   const Shape shapes[] = {{1},    {7},       {64},         {1000},         {5, 3},
                           {6, 8}, {2, 3, 4}, {3, 1, 5, 8}, {2, 2, 2, 2, 3}};
   for (std::uint64_t seed = 0; seed < 36; ++seed) {
@@ -95,7 +91,7 @@ TEST_F(FusedSourceTest, RandomProgramsGiveTheBitsOfTheSeparateOps) {
 
 // One source for each of the ways memory is walked, a rest in the last pack, operands that start
 // where no pack may.
-TEST_F(FusedSourceTest, EveryLayout) {
+TEST_F(FusedOnGpu, EveryLayout) {
   const auto check = [](const std::string& what, const Tensor& a, const Tensor& b) {
     expect_same_bits(record([&] {
                        const Tensor c = mul(a, b);
@@ -127,7 +123,7 @@ TEST_F(FusedSourceTest, EveryLayout) {
   }
 }
 
-TEST_F(FusedSourceTest, ManyInputsStepsAndOutputs) {
+TEST_F(FusedOnGpu, ManyInputsStepsAndOutputs) {
   std::vector<Tensor> in;
   for (int i = 0; i < kMaxFusedInputs; ++i) {
     in.push_back(Tensor::from<float>({0.5f * static_cast<float>(i), -1, 2, 3, 1.25f}, {5}));
@@ -144,7 +140,7 @@ TEST_F(FusedSourceTest, ManyInputsStepsAndOutputs) {
   expect_same_bits(r, "large program");
 }
 
-TEST_F(FusedSourceTest, WritesOverItsInput) {
+TEST_F(FusedOnGpu, WritesOverItsInput) {
   for (const std::int64_t n : {5, 1024, 3000}) {
     Tensor x = uniform({n}, -2, 2), y = uniform({n}, -2, 2);
     const Recorded r = record([&] {
@@ -162,7 +158,7 @@ TEST_F(FusedSourceTest, WritesOverItsInput) {
 
 // ------------------------------------------------------------------------------- the kept kernels
 
-class KernelCache : public testing::Test {
+class KernelCache : public ::testing::Test {
  protected:
   KernelCache() {
     std::string name = (fs::temp_directory_path() / "tandem-test-XXXXXX").string();
@@ -245,6 +241,7 @@ TEST_F(KernelCache, FolderFollowsTheEnvironment) {
 }
 
 TEST_F(KernelCache, IsAskedBeforeTheCompiler) {
+  if (!has_device(DeviceType::cuda)) GTEST_SKIP() << "no CUDA device";
   const Environment own("TANDEM_KERNEL_CACHE", folder.c_str());
   const Recorded r = record([x = full({5}, 1)] { return Values{relu(add(x, 2))}; });
   std::string source;
@@ -267,6 +264,7 @@ TEST_F(KernelCache, IsAskedBeforeTheCompiler) {
 }
 
 TEST_F(KernelCache, ErrorsCarryTheCompilersMessages) {
+  if (!has_device(DeviceType::cuda)) GTEST_SKIP() << "no CUDA device";
   try {
     jit_kernel("extern \"C\" void broken() { no_such_thing(); }", "broken", 0);
     FAIL();

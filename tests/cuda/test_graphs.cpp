@@ -6,7 +6,7 @@
 namespace tandem::cuda::testing {
 namespace {
 
-class Graphs : public OnDevice {
+class Graphs : public OnGpu {
  protected:
   void TearDown() override {
     // A test that failed in between must not leave a capture open.
@@ -14,7 +14,7 @@ class Graphs : public OnDevice {
       if (b) b->end_capture(*s);
     } catch (const Error&) {
     }
-    OnDevice::TearDown();
+    OnGpu::TearDown();
   }
   std::unique_ptr<DeviceGraph> record(const std::function<void()>& f) {
     b->begin_capture(*s);

@@ -5,6 +5,8 @@
 namespace tandem::cases {
 namespace {
 
+using IndexOnGpu = OnGpu;
+
 Tensor integers(std::int64_t lo, std::int64_t hi, const Shape& shape, Generator& g) {
   return randint(lo, hi, shape, {.dtype = DType::i64}, &g);
 }
@@ -21,7 +23,7 @@ Tensor rows(std::int64_t rows, std::int64_t n, std::int64_t offset, DType t, Gen
   return values({rows * n + offset}, t, g).slice(0, offset, rows * n + offset).reshape({rows, n});
 }
 
-TEST(IndexOnGpu, UnitsOfAnySize) {
+TEST_F(IndexOnGpu, UnitsOfAnySize) {
   for (const DType t : kMoved) {
     SCOPED_TRACE(name_of(t));
     expect_same_bits([t](Generator& g) {
@@ -48,7 +50,7 @@ TEST(IndexOnGpu, UnitsOfAnySize) {
   }
 }
 
-TEST(IndexOnGpu, ManyPieces) {
+TEST_F(IndexOnGpu, ManyPieces) {
   expect_same_bits([](Generator& g) {
     std::vector<Tensor> r, parts;
     for (int i = 0; i < 19; ++i) parts.push_back(values({3, i * 37 % 11, 4}, DType::f32, g));
@@ -64,7 +66,7 @@ TEST(IndexOnGpu, ManyPieces) {
   });
 }
 
-TEST(IndexOnGpu, Borders) {
+TEST_F(IndexOnGpu, Borders) {
   expect_same_bits([](Generator& g) {
     std::vector<Tensor> r;
     const Tensor x = values({2, 3, 4, 5}, DType::f32, g);
@@ -86,7 +88,7 @@ TEST(IndexOnGpu, Borders) {
   });
 }
 
-TEST(IndexOnGpu, OneHot) {
+TEST_F(IndexOnGpu, OneHot) {
   for (const DType t : kMoved) {
     SCOPED_TRACE(name_of(t));
     expect_same_bits([t](Generator& g) {
@@ -102,7 +104,7 @@ TEST(IndexOnGpu, OneHot) {
 }
 
 // Sums of equal indices are formed in their order, so they are the CPU's.
-TEST(IndexOnGpu, FewAndManyIndices) {
+TEST_F(IndexOnGpu, FewAndManyIndices) {
   for (const DType t : kFloats + kInts + std::vector<DType>{DType::u8}) {
     SCOPED_TRACE(name_of(t));
     expect_same_bits([t](Generator& g) {
@@ -120,7 +122,7 @@ TEST(IndexOnGpu, FewAndManyIndices) {
   }
 }
 
-TEST(IndexOnGpu, AddsInAnyLayout) {
+TEST_F(IndexOnGpu, AddsInAnyLayout) {
   for (const DType t : {DType::f32, DType::bf16, DType::i64}) {
     SCOPED_TRACE(name_of(t));
     expect_same_bits([t](Generator& g) {
@@ -150,8 +152,8 @@ TEST(IndexOnGpu, AddsInAnyLayout) {
   }
 }
 
-TEST(IndexOnGpu, RefusesIndices) {
-  const OnDevice scope({DeviceType::cuda, 0});
+TEST_F(IndexOnGpu, RefusesIndices) {
+  const DefaultDevice scope({DeviceType::cuda, 0});
   const PolicyScope own({.vendor = false});
   const NoGrad no_grad;
   for (const std::int64_t n : {3, 100}) {  // few and many

@@ -5,6 +5,8 @@
 namespace tandem::cases {
 namespace {
 
+using LayerNorm = OnGpu;
+
 // Over the last axis, of n elements.
 std::vector<Tensor> forward_and_gradients(const Tensor& x, std::int64_t n, Generator& g) {
   const DType p = is_low_precision(x.dtype()) ? DType::f32 : x.dtype();
@@ -17,7 +19,7 @@ std::vector<Tensor> forward_and_gradients(const Tensor& x, std::int64_t n, Gener
   return {layer_norm(x, {n}, w, b), grads.x, grads.w, grads.b};
 }
 
-TEST(LayerNorm, RowsOfAnyLength) {
+TEST_F(LayerNorm, RowsOfAnyLength) {
   for (const DType t : kFloats) {
     for (const std::int64_t n : {1, 2, 7, 8, 64, 100, 127, 128, 129, 768, 1000, 1025}) {
       for (const std::int64_t rows : {1, 5}) {
@@ -39,7 +41,7 @@ TEST(LayerNorm, RowsOfAnyLength) {
   }
 }
 
-TEST(LayerNorm, RowsLongerThanRegisters) {
+TEST_F(LayerNorm, RowsLongerThanRegisters) {
   for (const DType t : kFloats) {
     for (const std::int64_t n : {8192, 8200, 9001}) {
       SCOPED_TRACE(std::string(name_of(t)) + " " + std::to_string(n));
@@ -51,7 +53,7 @@ TEST(LayerNorm, RowsLongerThanRegisters) {
 }
 
 // More rows than a chunk of the weight's gradient has, and a rest.
-TEST(LayerNorm, ManyRows) {
+TEST_F(LayerNorm, ManyRows) {
   for (const DType t : kFloats) {
     for (const std::int64_t n : {3, 40}) {
       SCOPED_TRACE(std::string(name_of(t)) + " " + std::to_string(n));
@@ -63,7 +65,7 @@ TEST(LayerNorm, ManyRows) {
 }
 
 // The results keep the layout.
-TEST(LayerNorm, ChannelsLast) {
+TEST_F(LayerNorm, ChannelsLast) {
   for (const DType t : kFloats) {
     expect_close([&](Generator& g) {
       const Tensor x = randn({2, 3, 5, 16}, {.dtype = t}, &g);
@@ -72,7 +74,7 @@ TEST(LayerNorm, ChannelsLast) {
   }
 }
 
-TEST(LayerNorm, NothingAtAll) {
+TEST_F(LayerNorm, NothingAtAll) {
   expect_same_bits([](Generator& g) {
     std::vector<Tensor> r;
     for (const Shape& s : {Shape{0, 5}, Shape{3, 0}}) {
@@ -83,7 +85,7 @@ TEST(LayerNorm, NothingAtAll) {
 }
 
 // Values far from zero: the squares about the mean keep their digits.
-TEST(LayerNorm, FarFromZero) {
+TEST_F(LayerNorm, FarFromZero) {
   for (const std::int64_t n : {96, 6000}) {
     expect_close(
         [&](Generator& g) {

@@ -7,6 +7,8 @@
 namespace tandem::cases {
 namespace {
 
+using MatrixProducts = OnGpu;
+
 // ---------------------------------------------------------------------------------- kernels
 
 // A matrix (or a batch of them) in a layout of its own.
@@ -17,7 +19,7 @@ std::vector<Tensor> layouts(const Tensor& t) {
   return {t, turned(t), in_layout(t, Layout::sliced)};
 }
 
-TEST(MatrixProducts, SizesAroundTiles) {
+TEST_F(MatrixProducts, SizesAroundTiles) {
   // Rows, columns, depth: tiles are 32 by 32 and 64 by 128 (64 by 64 in f64), 16 deep.
   for (const Shape& s : std::initializer_list<Shape>{{1, 1, 1},
                                                      {1, 33, 17},
@@ -48,7 +50,7 @@ TEST(MatrixProducts, SizesAroundTiles) {
   }
 }
 
-TEST(MatrixProducts, LongSums) {
+TEST_F(MatrixProducts, LongSums) {
   // Pieces of the sum are 256 long, more where there would be more than 64 of them.
   for (const std::int64_t k : {255, 256, 257, 512, 1000, 16384, 16385, 20000}) {
     SCOPED_TRACE(k);
@@ -68,8 +70,8 @@ TEST(MatrixProducts, LongSums) {
 }
 
 // The order of a sum depends on its length alone, not on what else is computed.
-TEST(MatrixProducts, ElementsDoNotDependOnTheRest) {
-  const OnDevice scope({DeviceType::cuda, 0});
+TEST_F(MatrixProducts, ElementsDoNotDependOnTheRest) {
+  const DefaultDevice scope({DeviceType::cuda, 0});
   const PolicyScope own({.vendor = false});
   const NoGrad no_grad;
   Generator g(5, default_device());
@@ -93,7 +95,7 @@ TEST(MatrixProducts, ElementsDoNotDependOnTheRest) {
   }
 }
 
-TEST(MatrixProducts, BatchesOfAnyLayout) {
+TEST_F(MatrixProducts, BatchesOfAnyLayout) {
   for (const DType t : {DType::f32, DType::f16}) {
     expect_close([&](Generator& g) {
       std::vector<Tensor> r;
@@ -112,14 +114,14 @@ TEST(MatrixProducts, BatchesOfAnyLayout) {
 }
 
 // More tiles than blocks.
-TEST(MatrixProducts, ManySmallOnes) {
+TEST_F(MatrixProducts, ManySmallOnes) {
   expect_close([](Generator& g) {
     const Tensor a = randn({9000, 2, 17}, {}, &g), b = randn({9000, 17, 3}, {}, &g);
     return std::vector{matmul(a, b)};
   });
 }
 
-TEST(MatrixProducts, IntegersWrapAndTruthIsOrOfAnds) {
+TEST_F(MatrixProducts, IntegersWrapAndTruthIsOrOfAnds) {
   expect_same_bits([&](Generator& g) {
     std::vector<Tensor> r;
     for (const DType t : {DType::i32, DType::i64, DType::u8, DType::boolean}) {
@@ -135,7 +137,7 @@ TEST(MatrixProducts, IntegersWrapAndTruthIsOrOfAnds) {
   });
 }
 
-TEST(MatrixProducts, NothingToSumIsTheBias) {
+TEST_F(MatrixProducts, NothingToSumIsTheBias) {
   expect_same_bits([&](Generator& g) {
     const Tensor bias = randn({70}, {}, &g);
     return std::vector{linear(zeros({65, 0}), zeros({70, 0}), bias),

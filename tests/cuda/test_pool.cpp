@@ -7,6 +7,8 @@
 namespace tandem::cases {
 namespace {
 
+using Pooling = OnGpu;
+
 const std::vector<Pool2dOptions>& geometries() {
   static const std::vector<Pool2dOptions> all = {
       {.kernel = {2}},
@@ -51,7 +53,7 @@ const std::vector<Shape>& shapes() {
   return all;
 }
 
-TEST(Pooling, MaximaAndTheirGradients) {
+TEST_F(Pooling, MaximaAndTheirGradients) {
   for (const DType t : kFloats) {
     for (const Shape& s : shapes()) {
       for (const Pool2dOptions& o : geometries()) {
@@ -78,7 +80,7 @@ TEST(Pooling, MaximaAndTheirGradients) {
   }
 }
 
-TEST(Pooling, MaximaOfNaNsAndInfinities) {
+TEST_F(Pooling, MaximaOfNaNsAndInfinities) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float inf = std::numeric_limits<float>::infinity();
   std::vector<float> v(2 * 4 * 7 * 7);
@@ -101,7 +103,7 @@ TEST(Pooling, MaximaOfNaNsAndInfinities) {
   }
 }
 
-TEST(Pooling, MeansAndTheirGradients) {
+TEST_F(Pooling, MeansAndTheirGradients) {
   for (const DType t : kFloats) {
     for (const Shape& s : shapes()) {
       for (const Pool2dOptions& o : geometries()) {
@@ -122,7 +124,7 @@ TEST(Pooling, MeansAndTheirGradients) {
   }
 }
 
-TEST(Pooling, AdaptiveMeansAndTheirGradients) {
+TEST_F(Pooling, AdaptiveMeansAndTheirGradients) {
   for (const DType t : kFloats) {
     for (const Shape& s : shapes()) {
       for (const Dims& size : {Dims{1, 1}, Dims{2, 3}, Dims{7, 7}, Dims{13, 4}, Dims{1, 5}}) {
@@ -147,7 +149,7 @@ TEST(Pooling, AdaptiveMeansAndTheirGradients) {
 // Padding may fill a window of its own.
 // Threads share a window: of fewer and of more elements than a block has threads, and of rows that
 // a thread's steps pass over.
-TEST(Pooling, MeansOfLargeWindows) {
+TEST_F(Pooling, MeansOfLargeWindows) {
   for (const DType t : {DType::f32, DType::bf16}) {
     for (const Shape& s : {Shape{2, 5, 6, 6}, Shape{1, 40, 8, 9}, Shape{1, 2, 40, 3},
                            Shape{2, 3, 33, 70}, Shape{1, 1, 2, 1500}}) {
@@ -169,7 +171,7 @@ TEST(Pooling, MeansOfLargeWindows) {
 }
 
 // Products of sizes past 2^31 and 2^32, though there is little to add.
-TEST(Pooling, AdaptiveMeansOfLongRows) {
+TEST_F(Pooling, AdaptiveMeansOfLongRows) {
   expect_close([](Generator& g) {
     std::vector<Tensor> r;
     const Tensor x = randn({1, 1, 1, 70000}, {}, &g);

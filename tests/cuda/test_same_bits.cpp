@@ -6,8 +6,10 @@
 namespace tandem::cases {
 namespace {
 
+using SameBitsAsOnTheCpu = OnGpu;
+
 std::vector<Tensor> run_on(Device d, const OpCase& c, DType t, const Shapes& shapes, Layout l) {
-  const OnDevice scope(d);
+  const DefaultDevice scope(d);
   const NoGrad no_grad;
   std::vector<Tensor> args = make_args(c, t, shapes);
   if (c.strided) {
@@ -52,28 +54,28 @@ void compare_devices(const std::vector<OpCase>& all) {
   }
 }
 
-TEST(SameBitsAsOnTheCpu, ElementwiseOps) {
+TEST_F(SameBitsAsOnTheCpu, ElementwiseOps) {
   std::vector<OpCase> c;
   elementwise_cases(c);
   compare_devices(c);
 }
 
-TEST(SameBitsAsOnTheCpu, ViewsCopiesAndConstants) {
+TEST_F(SameBitsAsOnTheCpu, ViewsCopiesAndConstants) {
   std::vector<OpCase> c;
   view_cases(c);
   compare_devices(c);
 }
 
-TEST(SameBitsAsOnTheCpu, RandomNumbersAndOptimiserSteps) {
+TEST_F(SameBitsAsOnTheCpu, RandomNumbersAndOptimiserSteps) {
   std::vector<OpCase> c;
   random_cases(c);
   compare_devices(c);
 }
 
 // More elements than one block, thread or batch takes; sizes that leave a rest.
-TEST(SameBitsAsOnTheCpu, ManyElements) {
+TEST_F(SameBitsAsOnTheCpu, ManyElements) {
   const auto program = [](Device d) {
-    const OnDevice scope(d);
+    const DefaultDevice scope(d);
     const NoGrad no_grad;
     Generator g(7, d);
     std::vector<Tensor> r;
@@ -103,9 +105,9 @@ TEST(SameBitsAsOnTheCpu, ManyElements) {
   }
 }
 
-TEST(SameBitsAsOnTheCpu, StepsOfManyParameters) {
+TEST_F(SameBitsAsOnTheCpu, StepsOfManyParameters) {
   const auto program = [](Device d, bool adam) {
-    const OnDevice scope(d);
+    const DefaultDevice scope(d);
     const NoGrad no_grad;
     Generator g(11, d);
     std::vector<Tensor> p, grad, m, v;

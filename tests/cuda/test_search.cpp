@@ -5,11 +5,14 @@
 #include <vector>
 
 #include "ops/op_list.h"
+#include "tests/on_gpu.h"
 
 namespace tandem {
 namespace {
 
-TEST(Search, FindsTheFastestWay) {
+using Search = testing::OnGpu;
+
+TEST_F(Search, FindsTheFastestWay) {
   const Device gpu{DeviceType::cuda, 0};
   const TensorDesc desc(DType::f32, gpu, {3, 5});
   const TensorDesc in[] = {desc, desc}, out[] = {desc};

@@ -6,6 +6,8 @@
 namespace tandem::cases {
 namespace {
 
+using SortOnGpu = OnGpu;
+
 Tensor integers(std::int64_t lo, std::int64_t hi, const Shape& shape, Generator& g) {
   return randint(lo, hi, shape, {.dtype = DType::i64}, &g);
 }
@@ -31,7 +33,7 @@ void keep(std::vector<Tensor>& r, const std::pair<Tensor, Tensor>& sorted) {
   r.push_back(sorted.second);
 }
 
-TEST(SortOnGpu, RowsOfAnyLength) {
+TEST_F(SortOnGpu, RowsOfAnyLength) {
   for (const std::int64_t n : {1, 7, 8, 9, 17, 255, 1024, 1025, 2047, 2048, 2049, 4096, 6145}) {
     SCOPED_TRACE(n);
     expect_same_bits([n](Generator& g) {
@@ -43,7 +45,7 @@ TEST(SortOnGpu, RowsOfAnyLength) {
   }
 }
 
-TEST(SortOnGpu, EveryType) {
+TEST_F(SortOnGpu, EveryType) {
   for (const DType t : kTypes) {
     SCOPED_TRACE(name_of(t));
     expect_same_bits([t](Generator& g) {
@@ -60,7 +62,7 @@ TEST(SortOnGpu, EveryType) {
   }
 }
 
-TEST(SortOnGpu, ExtremeValues) {
+TEST_F(SortOnGpu, ExtremeValues) {
   expect_same_bits([](Generator&) {
     using L = std::numeric_limits<std::int64_t>;
     const Tensor x =
@@ -77,7 +79,7 @@ TEST(SortOnGpu, ExtremeValues) {
   });
 }
 
-TEST(SortOnGpu, AnyAxisAndLayout) {
+TEST_F(SortOnGpu, AnyAxisAndLayout) {
   expect_same_bits([](Generator& g) {
     std::vector<Tensor> r;
     const Tensor x = values({70, 3, 30}, DType::f32, g);
@@ -97,7 +99,7 @@ TEST(SortOnGpu, AnyAxisAndLayout) {
 }
 
 // Of each tile the best, of those again the best; or everything.
-TEST(SortOnGpu, BestFewOfLongRows) {
+TEST_F(SortOnGpu, BestFewOfLongRows) {
   for (const std::int64_t k : {0, 1, 2, 1000, 1023, 1024, 1025, 2048, 2049, 6999, 7000}) {
     SCOPED_TRACE(k);
     expect_same_bits([k](Generator& g) {

@@ -7,10 +7,10 @@
 namespace tandem::cuda::testing {
 namespace {
 
-class Streams : public OnDevice {};
-class Events : public OnDevice {};
-class Copies : public OnDevice {};
-class Faults : public OnDevice {};
+class Streams : public OnGpu {};
+class Events : public OnGpu {};
+class Copies : public OnGpu {};
+class Faults : public OnGpu {};
 
 constexpr int kN = 1 << 16;
 

@@ -2,50 +2,23 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <map>
 #include <numeric>
 #include <set>
-#include <stdexcept>
 #include <thread>
 
+#include "core/backend.h"
 #include "core/error.h"
 #include "data/loader.h"
 #include "data/synthetic.h"
 #include "tests/data/files.h"
+#include "tests/data/numbers.h"
 
 namespace tandem {
 namespace {
 
 using namespace data;
-
-/// Image i is [2, 3, 4] of values made from i; label i % 10. Can fail, be slow, and count.
-class Numbers final : public Dataset {
- public:
-  explicit Numbers(std::int64_t n, std::int64_t bad = -1) : n_(n), bad_(bad) {}
-  std::string name() const override { return "numbers"; }
-  std::int64_t size() const override { return n_; }
-  Shape image_shape() const override { return {2, 3, 4}; }
-  std::int64_t classes() const override { return 10; }
-  void get(std::span<const std::int64_t> indices, float* images,
-           std::int64_t* labels) const override {
-    ++calls;
-    if (slow) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    for (const auto i : indices) {
-      if (i == bad_) throw std::runtime_error("sample " + std::to_string(i) + " is bad");
-      for (int k = 0; k < 24; ++k) *images++ = value(i, k);
-      *labels++ = i % 10;
-    }
-  }
-  static float value(std::int64_t i, int k) { return static_cast<float>(i * 24 + k) / 65536.0f; }
-
-  mutable std::atomic<int> calls = 0;
-  bool slow = false;
-
- private:
-  std::int64_t n_, bad_;
-};
 
 std::vector<float> pixels_of(DataLoader& loader) {
   std::vector<float> all;
@@ -175,7 +148,7 @@ TEST(Loader, LeavingEarlyStopsTheWorkers) {
     }
   }
   // A loader that is gone before its iterator.
-  auto loader = std::make_unique<DataLoader>(d, LoaderOptions{.batch_size = 1});
+  auto loader = std::make_unique<DataLoader>(d, DataLoaderOptions{.batch_size = 1});
   auto it = loader->begin();
   loader.reset();
   ++it;
@@ -224,6 +197,13 @@ TEST(Loader, BadOptions) {
   EXPECT_THROW(DataLoader(d, {.mean = {1.0f}, .std = {1.0f}}), ValueError);
   EXPECT_THROW(DataLoader(d, {.mean = {1.0f, 1.0f}, .std = {1.0f, 0.0f}}), ValueError);
   EXPECT_THROW(DataLoader(d, {.augment = {.translate = 3}}), ValueError);
+}
+
+TEST(Loader, HandsOutOnTheDefaultDevice) {
+  EXPECT_EQ(DataLoaderOptions().device, default_device());
+  if (has_device(DeviceType::cuda)) GTEST_SKIP() << "tests/cuda/test_loader.cpp";
+  EXPECT_THROW(DataLoader(std::make_shared<Numbers>(4), {.device = {.type = DeviceType::cuda}}),
+               DeviceError);
 }
 
 class Augment : public testing::Test {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "autograd/autograd.h"
 #include "tests/op_cases.h"
 
@@ -27,6 +29,39 @@ TEST(Builder, TheExampleOfTheDocumentation) {
                                     ones({10}), ones({10})));
   EXPECT_NE(f.hash(), captured_hash([](const Tensor& a, const Tensor& b) { return a * b; },
                                     ones({10}), ones({10})));
+}
+
+TEST(Builder, AnEmptyFunctionSaysSo) {
+  const Function f;
+  for (const std::function<void()>& use :
+       std::vector<std::function<void()>>{[&] { f({}); }, [&] { f.run({}); }, [&] { f.program(); },
+                                          [&] { f.hash(); }, [&] { f.dump(); }}) {
+    try {
+      use();
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const ValueError& e) {
+      EXPECT_EQ(
+          std::string(e.what()),
+          "[graph] the Function is empty; got no program; expected what Graph::compile gives");
+    }
+  }
+}
+
+TEST(Builder, ACallOfSeveralResultsIsRefusedBeforeItRuns) {
+  Tensor count = zeros({1});
+  Graph g;
+  const Tensor x = g.variable("x", {1});
+  std::vector<Tensor> results;
+  {
+    const auto scope = g.scope();
+    count.add_(x);
+    results = {x + 1, x + 2};
+  }
+  const Function f = g.compile(results);
+  EXPECT_THROW(f({{"x", ones({1})}}), ValueError);
+  EXPECT_EQ(count.item(), 0);
+  EXPECT_EQ(f.run({{"x", ones({1})}})[1].item(), 3);
+  EXPECT_EQ(count.item(), 1);
 }
 
 TEST(Builder, EqualProgramsHaveEqualHashes) {

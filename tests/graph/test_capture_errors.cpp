@@ -55,6 +55,28 @@ TEST(CaptureErrors, DataDependentBranch) {
       {"[item]", "capture"});
 }
 
+// Eagerly nothing would have been thrown: both captures agree, and both are wrong.
+TEST(CaptureErrors, ACaughtRefusalIsNotForgotten) {
+  const auto f = [](const Tensor& x) {
+    try {
+      return x * sum(x).item();
+    } catch (const Error&) {
+      return x;
+    }
+  };
+  auto fast = compile(f);
+  expect_error<CaptureError>([&] { fast(example()); }, {"[compile]", "caught", "[item]"});
+  // An error that is thrown in both modes is the function's to catch.
+  auto fine = compile([](const Tensor& x) {
+    try {
+      return x + ones({5});
+    } catch (const ShapeError&) {
+      return x + 1;
+    }
+  });
+  EXPECT_EQ(fine(example()).to_vector<int>(), (std::vector<int>{2, 2, 2}));
+}
+
 TEST(CaptureErrors, StaleSymbolicTensor) {
   Tensor kept;
   auto fast = compile([&](const Tensor& x) {
@@ -87,6 +109,15 @@ TEST(CaptureErrors, CapturesThatDiffer) {
       [&] {
         compile([&](const Tensor& x) {
           return x + Tensor::from<float>({static_cast<float>(++calls)}, {1});
+        })(example());
+      },
+      {"two captures", "constant"});
+  // Equal as doubles.
+  const std::int64_t large = std::int64_t{1} << 53;
+  expect_error<CaptureError>(
+      [&] {
+        compile([&](const Tensor& x) {
+          return x.to(DType::i64) + Tensor::from<std::int64_t>({large + ++calls % 2}, {1});
         })(example());
       },
       {"two captures", "constant"});
@@ -165,6 +196,36 @@ TEST(CaptureErrors, AliasedArguments) {
   // Harmless as long as nobody writes.
   auto reader = compile([](const Tensor& x, const Tensor& y) { return x + y; });
   EXPECT_EQ(sum(reader(both, both)).item(), 16);
+}
+
+// Memory of somebody else that came in twice.
+TEST(CaptureErrors, AliasedByImport) {
+  if (!default_device().is_cpu()) GTEST_SKIP() << "memory of the host";
+  std::vector<float> memory(8, 1);
+  const auto import = [&](std::int64_t from, std::int64_t to) {
+    const auto n = static_cast<std::size_t>(to - from);
+    return Tensor(make_ref<TensorImpl>(
+        Storage::import(memory.data() + from, 4 * n, kCPU, nullptr),
+        TensorDesc(DType::f32, kCPU, {to - from}, contiguous_strides(Shape{to - from})), 0));
+  };
+  auto fast = compile([](Tensor x, const Tensor& y) {
+    x.add_(1);
+    return x * y;
+  });
+  expect_error<CaptureError>([&] { fast(import(0, 4), import(2, 6)); },
+                             {"argument 1 shares memory with argument 0"});
+  fast(import(0, 4), import(4, 8));
+  Tensor state = import(0, 4), same = import(0, 4);
+  auto writer = compile([&](const Tensor& x) {
+    state.add_(x);
+    return state * 1;
+  });
+  expect_error<CaptureError>([&] { writer(import(3, 7)); }, {"tensor the function uses"});
+  auto twice = compile([&](const Tensor& x) {
+    state.add_(x);
+    return same * 1;
+  });
+  expect_error<CaptureError>([&] { twice(ones({4})); }, {"two tensors", "from outside"});
 }
 
 TEST(CaptureErrors, AliasedAtTheFirstCall) {

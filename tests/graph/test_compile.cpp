@@ -9,6 +9,7 @@
 #include "core/backend.h"
 #include "core/profiler.h"
 #include "core/trace_guard.h"
+#include "nn/optim.h"
 #include "tests/op_cases.h"
 
 namespace tandem {
@@ -403,6 +404,29 @@ TEST(Reports, SayWhatTheyPromise) {
   const auto l = fast.core().ledger().at(0);
   EXPECT_GT(l.nodes_captured, l.launches);
   EXPECT_GE(l.compile_ms, 0);
+}
+
+// An update whose result nobody in the program reads is no loose end.
+TEST(Reports, DrawWhatAProgramLeavesBehind) {
+  Tensor w = ramp({4}).set_requires_grad();
+  const optim::Adam opt({w});
+  auto fast = compile([&](const Tensor& x) {
+    opt.zero_grad();
+    const Tensor loss = sum(x * w * w);
+    loss.backward();
+    opt.step();
+    return loss;
+  });
+  fast(ramp({4}));
+  const std::string g = fast.core().dump_dot();
+  const std::size_t at = g.find("[label=\"adam_step");
+  ASSERT_NE(at, std::string::npos) << g;
+  const std::size_t begin = g.rfind("  n", at);
+  const std::string node = g.substr(begin, at - begin - 1);
+  EXPECT_NE(g.find(node + " -> e"), std::string::npos) << node << " leads nowhere in\n" << g;
+  EXPECT_NE(g.find("label=\"state after\""), std::string::npos) << g;
+  EXPECT_NE(g.find("label=\"gradient slot\""), std::string::npos) << g;
+  EXPECT_NE(g.find(" -> g0;"), std::string::npos) << g;
 }
 
 TEST(Compile, AnomalyModeLooksIntoPrograms) {

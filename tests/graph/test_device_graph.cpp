@@ -7,23 +7,13 @@
 #include "graph/compile.h"
 #include "nn/nn.h"
 #include "ops/ops.h"
+#include "tests/on_gpu.h"
 #include "tests/op_cases.h"
 
 namespace tandem {
 namespace {
 
-class DeviceGraph : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!has_device(DeviceType::cuda)) GTEST_SKIP() << "no CUDA device";
-    before_ = default_device();
-    set_default_device({DeviceType::cuda, 0});
-  }
-  void TearDown() override {
-    if (has_device(DeviceType::cuda)) set_default_device(before_);
-  }
-  Device before_;
-};
+using DeviceGraph = testing::GpuByDefault;
 
 struct Training {
   nn::Sequential net =

@@ -114,6 +114,67 @@ TEST(HostSide, CheckpointedActivationsCompile) {
   EXPECT_EQ(f.core().ledger().size(), 1u);
 }
 
+TEST(HostSide, CheckpointedSideEffectsHappenOncePerStep) {
+  manual_seed(4);
+  const Tensor start = randn({6, 3});
+  std::vector<float> mean[2], grads[2];
+  for (const bool compiled : {true, false}) {
+    Tensor m = zeros({3}), v = ones({3});
+    Tensor w = start.clone().set_requires_grad();
+    const auto step = [&](const Tensor& x) {
+      w.set_grad({});
+      const Tensor y = autograd::checkpoint(
+          [&](const std::vector<Tensor>& in) {
+            return std::vector<Tensor>{batch_norm(dropout(in[0], 0.5), {}, {}, m, v, true)};
+          },
+          {x * w})[0];
+      const Tensor loss = (y * y * y).sum();
+      loss.backward();
+      return loss;
+    };
+    manual_seed(5);
+    auto f = compile(step);
+    for (int i = 0; i < 4; ++i) {
+      const Tensor x = full({6, 3}, 1.0 + i);
+      if (compiled) {
+        f(x);
+      } else {
+        step(x);
+      }
+    }
+    mean[compiled] = m.to_vector<float>();
+    grads[compiled] = w.grad().to_vector<float>();
+  }
+  EXPECT_EQ(mean[1], mean[0]);
+  EXPECT_EQ(grads[1], grads[0]);
+  // Four steps of eager, without checkpointing.
+  Tensor m = zeros({3}), v = ones({3});
+  manual_seed(5);
+  for (int i = 0; i < 4; ++i) {
+    batch_norm(dropout(full({6, 3}, 1.0 + i) * start, 0.5), {}, {}, m, v, true);
+  }
+  EXPECT_EQ(mean[0], m.to_vector<float>());
+}
+
+TEST(HostSide, ACheckpointInACaptureNoticesWritesToWhatItReads) {
+  Tensor w = full({2}, 2.0), p = ones({2}).set_requires_grad();
+  auto f = compile([&](const Tensor& x) {
+    p.set_grad({});
+    const Tensor y = autograd::checkpoint(
+        [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{in[0] * w * w}; },
+        {x * p})[0];
+    w.mul_(3);
+    y.sum().backward();
+    return y;
+  });
+  try {
+    f(ones({2}));
+    FAIL() << "w was written between the two runs";
+  } catch (const AutogradError& e) {
+    EXPECT_NE(std::string(e.what()).find("written over by 'mul'"), std::string::npos) << e.what();
+  }
+}
+
 TEST(HostSide, AnInPlaceWriteFromAViewOfTheSameTensorEqualsEager) {
   manual_seed(3);
   Tensor b = randn({64, 64}), c = b.clone();

@@ -175,6 +175,24 @@ TEST(Fuse, KeepsIntermediateResultsThatAreUsedElsewhere) {
   EXPECT_EQ(out.nodes[0].outputs.size(), 3u) << dump(out);
 }
 
+TEST(Fuse, SplitsWhatIsTooLargeForAKernel) {
+  const Program many_results = capture({{4, 5}}, [](auto& in) {
+    std::vector<Tensor> r = {in[0] * 2};
+    for (int k = 0; k < 5; ++k) r.push_back(exp(r.back()));
+    return r;
+  });
+  const Program out = checked(fuse_elementwise, many_results, 6, 2);
+  EXPECT_EQ(count(out, "fused_elementwise"), 2) << dump(out);
+
+  const std::vector<Shape> shapes(30, Shape{4, 5});
+  const Program many_inputs = capture(shapes, [](auto& in) {
+    Tensor sum = in[0];
+    for (std::size_t k = 1; k < in.size(); ++k) sum = sum + in[k];
+    return std::vector{sum};
+  });
+  EXPECT_EQ(count(checked(fuse_elementwise, many_inputs, 29, 2), "fused_elementwise"), 2);
+}
+
 TEST(Fuse, NotAcrossShapesOrWrites) {
   const Program p = capture({{4, 5}}, [](auto& in) {
     Tensor x = in[0] * 2;
@@ -230,7 +248,7 @@ TEST(Passes, AreListedInOrder) {
     EXPECT_EQ(&find_pass(p.name), &p);
     EXPECT_STRNE(p.summary, "");
   }
-  const std::vector<std::string> first = {"fold", "cse", "dce", "fuse", "inplace"};
+  const std::vector<std::string> first = {"fold", "cse", "dce", "epilogue", "fuse", "inplace"};
   for (const auto& n : first) EXPECT_NE(std::find(names.begin(), names.end(), n), names.end()) << n;
 }
 

@@ -24,7 +24,7 @@ class Writer {
     std::vector<Tensor> writable = state_;
     const int steps = 6 + pick(18);
     for (int i = 0; i < steps; ++i) {
-      const int kind = pick(20);
+      const int kind = pick(22);
       if (kind < 8) {
         elementwise();
       } else if (kind < 12) {
@@ -37,8 +37,10 @@ class Writer {
         pool_.push_back(dropout(any() * 1, 0.5));
       } else if (kind == 18) {
         product();
-      } else {
+      } else if (kind == 19) {
         gradient();
+      } else {
+        layer();
       }
       if (pool_.back().numel() > 64) pool_.back() = pool_.back().reshape({-1}).slice(0, 0, 48);
       if (pick(3) == 0) writable.push_back(any() + 0);
@@ -140,6 +142,32 @@ class Writer {
       const Tensor a = any();
       if (a.rank() != 2) continue;
       pool_.push_back(bounded(pick(2) ? matmul(a, a.t()) : linear(a, a * 0.5)));
+      return;
+    }
+  }
+
+  // What may end in an epilogue: with a sum and a ReLU behind it, or something else.
+  void layer() {
+    for (int tries = 0; tries < 8; ++tries) {
+      const Tensor x = any();
+      if (x.rank() < 2 || x.dim(1) == 0 || x.numel() == x.dim(1) || !is_floating(x.dtype())) {
+        continue;
+      }
+      Tensor y, mean, var;
+      if (x.rank() == 2 && pick(3) == 0) {
+        y = linear(x, x * 0.25);
+      } else if (x.rank() == 4 && pick(2)) {
+        y = conv2d(x, full({2, x.dim(1), 1, 1}, 0.25, {.dtype = x.dtype()}));
+      } else if (pick(2)) {
+        y = batch_norm(x, {}, {}, mean, var, true);
+      } else {
+        mean = full({x.dim(1)}, 0.5);
+        var = ones({x.dim(1)});
+        y = batch_norm(x, {}, {}, mean, var, pick(2) != 0);
+      }
+      if (pick(4) == 0) pool_.push_back(y);
+      if (pick(2)) y = pick(2) ? y + partner(y) : partner(y) + y;
+      pool_.push_back(bounded(pick(5) ? relu(y) : tanh(y)));
       return;
     }
   }

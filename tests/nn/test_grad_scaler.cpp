@@ -101,7 +101,27 @@ TEST(GradScaler, RefusesNonsense) {
   EXPECT_THROW(GradScaler({.growth_factor = 0.5}), ValueError);
   EXPECT_THROW(GradScaler({.backoff_factor = 0}), ValueError);
   EXPECT_THROW(GradScaler({.growth_interval = 0}), ValueError);
-  EXPECT_THROW(GradScaler().load_state_dict({}), ValueError);
+}
+
+TEST(GradScaler, LoadsAllOrNothing) {
+  const GradScaler scaler({.init_scale = 8});
+  const StateDict good = GradScaler({.init_scale = 2}).state_dict();
+  const auto refuses = [&](const StateDict& state, const std::string& text) {
+    try {
+      scaler.load_state_dict(state);
+      ADD_FAILURE() << "nothing was thrown for " << text;
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
+    }
+    EXPECT_EQ(scaler.factor(), 8) << text;
+  };
+  refuses({}, "got none for scale, growth_tracker; expected");
+  refuses({good[0]}, "got none for growth_tracker; expected");
+  refuses({good[0], good[1], {"found", ones({})}}, "got found; expected");
+  refuses({good[0], {good[1].first, ones({2})}}, "another shape; got [2]; expected []");
+  refuses({good[0], {good[1].first, ones({}, {.dtype = DType::i64})}},
+          "another kind of dtype; got i64; expected f32");
+  refuses({good[0], {good[1].first, Tensor()}}, "must be defined; got an undefined tensor");
 }
 
 TEST(GradScaler, StateCanBeSavedAndLoaded) {

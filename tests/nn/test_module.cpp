@@ -177,7 +177,7 @@ TEST(Module, LoadErrorsNameTheTensorAndChangeNothing) {
   StateDict missing = state;
   missing.erase(missing.begin() + 3);
   EXPECT_THAT(message_of<ValueError>([&] { net.load_state_dict(missing); }),
-              HasSubstr("lacks some of the module's tensors; got none for 1.bias"));
+              HasSubstr("lacks some of the tensors; got none for 1.bias"));
   StateDict unexpected = state;
   unexpected.emplace_back("5.weight", ones({1}));
   EXPECT_THAT(message_of<ValueError>([&] { net.load_state_dict(unexpected); }),

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "core/error.h"
+#include "core/grad_meta.h"
 #include "nn/nn.h"
 #include "ops/ops.h"
 
@@ -273,13 +274,16 @@ TEST(Optim, StateErrors) {
     }
   };
   StateDict missing(state.begin(), state.end() - 1);
-  expect(missing, "lacks \"0.exp_avg_sq.1\"");
+  expect(missing, "got none for 0.exp_avg_sq.1; expected");
   StateDict more = state;
   more.emplace_back("1.lr", ones({}));
-  expect(more, "has \"1.lr\"");
+  expect(more, "does not have; got 1.lr; expected");
   StateDict wrong = state;
   wrong[2].second = ones({3});
   expect(wrong, "another shape; got [3]; expected [2, 2]");
+  StateDict ints = state;
+  ints[2].second = ones({2, 2}, {.dtype = DType::i64});
+  expect(ints, "another kind of dtype; got i64; expected f64");
 }
 
 TEST(Optim, BadArguments) {
@@ -291,6 +295,8 @@ TEST(Optim, BadArguments) {
   EXPECT_THROW(optim::SGD({ones({2}, {.dtype = DType::i64})}), TypeError);
   EXPECT_THROW(optim::SGD(p, {.lr = -1}), ValueError);
   EXPECT_THROW(optim::SGD(p, {.nesterov = true}), ValueError);
+  EXPECT_THROW(optim::SGD(p, {.momentum = 0.9, .dampening = -0.1}), ValueError);
+  EXPECT_THROW(optim::SGD(p, {.momentum = 0.9, .dampening = 1.1}), ValueError);
   EXPECT_THROW(optim::Adam(p, {.beta1 = 1}), ValueError);
   EXPECT_THROW(optim::Adam(p).set_lr(-0.1), ValueError);
 }
@@ -307,8 +313,9 @@ class Capturing {
     void guard(std::string, std::function<bool()> holds) override {
       checks.push_back(std::move(holds));
     }
-    void read_grad(const Tensor&) override {}
-    void write_grad(const Tensor&) override {}
+    Tensor read_grad(const Tensor& leaf) override { return grad_meta(leaf)->grad; }
+    void write_grad(const Tensor& leaf, const Tensor& g) override { grad_meta(leaf)->grad = g; }
+    void refused(const std::string&) override {}
     std::vector<std::function<bool()>> checks;
   };
   Guards guards_;

@@ -7,7 +7,7 @@
 
 namespace tandem::cases {
 
-class OpCases : public testing::TestWithParam<std::size_t> {
+class OpCases : public ::testing::TestWithParam<std::size_t> {
  protected:
   const OpCase& c() const { return all_cases()[GetParam()]; }
   /// The shapes of the case and the other ones: empty, one element, …
@@ -21,11 +21,11 @@ class OpCases : public testing::TestWithParam<std::size_t> {
   }
 };
 
-inline std::string case_name(const testing::TestParamInfo<std::size_t>& i) {
+inline std::string case_name(const ::testing::TestParamInfo<std::size_t>& i) {
   return all_cases()[i.param].name;
 }
-#define TANDEM_EVERY_CASE(Fixture)                                                             \
-  INSTANTIATE_TEST_SUITE_P(Table, Fixture, testing::Range<std::size_t>(0, all_cases().size()), \
+#define TANDEM_EVERY_CASE(Fixture)                                                               \
+  INSTANTIATE_TEST_SUITE_P(Table, Fixture, ::testing::Range<std::size_t>(0, all_cases().size()), \
                            case_name)
 
 inline std::string str(const Shapes& shapes) {

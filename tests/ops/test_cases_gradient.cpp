@@ -16,7 +16,7 @@ class Gradient : public OpCases {
   void SetUp() override {
     if (!c().differentiable || !takes(DType::f64)) GTEST_SKIP() << "not differentiable";
   }
-  autograd::TensorFunction function() const {
+  autograd::DifferentiableFunction function() const {
     return [this](const std::vector<Tensor>& in) {
       auto out = run(c(), in);
       if (c().differentiable_results) out.resize(c().differentiable_results);

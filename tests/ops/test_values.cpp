@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/policy.h"
+#include "graph/compile.h"
 #include "ops/ops.h"
 
 namespace tandem {
@@ -158,6 +159,65 @@ TEST(Integers, Division) {
   const Tensor q = a / b;
   EXPECT_EQ(q.dtype(), DType::f32);
   EXPECT_EQ(q.to_vector<double>(), (std::vector<double>{3.5, -3.5, kInf}));
+}
+
+TEST(Integers, FloorDivision) {
+  const std::int64_t most = INT64_MAX, least = INT64_MIN, big = (std::int64_t{1} << 60) + 1;
+  const std::vector<std::int64_t> x = {7, -7, 7, -7, 6, 0, 5, -5, least, least, big, most};
+  const std::vector<std::int64_t> y = {2, 2, -2, -2, -3, -3, 0, 0, -1, 1, 10, least};
+  const Tensor a = Tensor::from(x, {12}), b = Tensor::from(y, {12});
+  EXPECT_EQ(floor_divide(a, b).to_vector<std::int64_t>(),
+            (std::vector<std::int64_t>{3, -4, -4, 3, -2, 0, 0, 0, least, least, big / 10, -1}));
+  EXPECT_EQ(remainder(a, b).to_vector<std::int64_t>(),
+            (std::vector<std::int64_t>{1, 1, -1, -1, 0, 0, 0, 0, 0, 0, 7, -1}));
+  const Tensor u = Tensor::from<std::uint8_t>({250, 3, 9}, {3}),
+               v = Tensor::from<std::uint8_t>({7, 255, 0}, {3});
+  EXPECT_EQ(floor_divide(u, v).to_vector<int>(), (std::vector<int>{35, 0, 0}));
+  EXPECT_EQ(remainder(u, v).to_vector<int>(), (std::vector<int>{5, 3, 0}));
+}
+
+// Values NumPy 2 gives.
+TEST(SpecialValues, FloorDivision) {
+  const std::vector<double> x = {6, 6.5, -6.5, 5, -5, 5, -1, 0.0, -0.0, 1, -1, kInf, kNaN, 1e17};
+  const std::vector<double> y = {0.1, -2, 2, kInf, kInf, -kInf, -kInf, -2.0, 2, -0.0, 0, 1, 1, 3};
+  const std::vector<double> quotient = {59,   -4,   -4,    0,     -1,   -1,   0,
+                                        -0.0, -0.0, -kInf, -kInf, kNaN, kNaN, 33333333333333332};
+  const std::vector<double> rest = {
+      0.09999999999999967, -1.5, 1.5, 5, kInf, -kInf, -1, -0.0, 0, kNaN, kNaN, kNaN, kNaN, 1};
+  const auto same = [](const std::vector<double>& got, const std::vector<double>& want) {
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      EXPECT_TRUE(std::isnan(want[i]) ? std::isnan(got[i]) : got[i] == want[i]) << i;
+      EXPECT_TRUE(want[i] != 0 || std::signbit(got[i]) == std::signbit(want[i])) << i;
+    }
+  };
+  const Tensor a = Tensor::from(x, {14}), b = Tensor::from(y, {14});
+  same(floor_divide(a, b).to_vector<double>(), quotient);
+  same(remainder(a, b).to_vector<double>(), rest);
+}
+
+// Long enough for vectors of the processor, by themselves and inside a fused program.
+TEST(Integers, FromFloatsThatDoNotFit) {
+  const std::vector<double> v = {kNaN, kInf, -kInf, 3e9, -3e9, 1e20, -1e20, 255.5, 256, -0.5, 2.75};
+  std::vector<double> many;
+  for (int i = 0; i < 10; ++i) many.insert(many.end(), v.begin(), v.end());
+  const auto repeated = [](std::vector<std::int64_t> w) {
+    std::vector<std::int64_t> r;
+    for (int i = 0; i < 10; ++i) r.insert(r.end(), w.begin(), w.end());
+    return r;
+  };
+  const std::int64_t most = INT32_MAX, least = INT32_MIN;
+  for (const DType from : {DType::f32, DType::f64}) {
+    const Tensor x = Tensor::from<double>(many, {static_cast<std::int64_t>(many.size())}).to(from);
+    EXPECT_EQ(x.to(DType::i32).to(DType::i64).to_vector<std::int64_t>(),
+              repeated({0, most, least, most, least, most, least, 255, 256, 0, 2}));
+    EXPECT_EQ(x.to(DType::u8).to(DType::i64).to_vector<std::int64_t>(),
+              repeated({0, 255, 0, 255, 0, 255, 0, 255, 255, 0, 2}));
+    EXPECT_EQ(x.to(DType::i64).to_vector<std::int64_t>(),
+              repeated({0, INT64_MAX, INT64_MIN, 3000000000, -3000000000, INT64_MAX, INT64_MIN, 255,
+                        256, 0, 2}));
+    auto f = compile([](const Tensor& t) { return add(neg(t).to(DType::i32), 0); });
+    EXPECT_EQ(f(x).to_vector<std::int32_t>(), neg(x).to(DType::i32).to_vector<std::int32_t>());
+  }
 }
 
 TEST(Promotion, OfMixedOperands) {

@@ -98,6 +98,34 @@ def test_errors_inside_of_callbacks_arrive():
         td.autograd.checkpoint(lambda t: t * x, td.ones(2))
 
 
+def test_a_checkpoint_notices_writes_to_what_it_reads():
+    w = td.tensor([2.0, 2.0], requires_grad=True)
+    x = td.ones(2).requires_grad_()
+    y = td.autograd.checkpoint(lambda t: t * w * w, x)
+    with td.no_grad():
+        w *= 3
+    with pytest.raises(td.AutogradError, match="written over by 'mul'"):
+        y.sum().backward()
+
+
+def test_a_checkpoint_updates_running_statistics_once():
+    x = td.randn((8, 3)).requires_grad_()
+    norms = [td.nn.BatchNorm1d(3) for _ in range(2)]
+    td.autograd.checkpoint(norms[0], x).sum().backward()
+    norms[1](x).sum().backward()
+    once, wanted = (dict(n.named_buffers())["running_mean"].tolist() for n in norms)
+    assert once == wanted
+
+
+def test_hooks_can_be_taken_away():
+    x = td.ones(1).requires_grad_()
+    handle = x.register_hook(lambda g: g * 10)
+    handle.remove()
+    handle.remove()
+    (x * 3).sum().backward()
+    assert x.grad.tolist() == [3]
+
+
 def test_checkpoint():
     w = td.tensor([2.0, 3.0], requires_grad=True)
     y = td.autograd.checkpoint(lambda t, v: td.exp(t * v), td.ones(2), w)
@@ -161,3 +189,37 @@ def test_no_leak_in_eager_training():
         step()
     gc.collect()
     assert td.memory_stats()["in_use"] == before
+
+
+def test_functions_that_give_no_tensor_are_named():
+    x = td.ones(2).requires_grad_()
+    y = x * 2
+    y.register_hook(lambda g: 5)
+    with pytest.raises(TypeError, match=r"\[register_hook\].*int"):
+        y.sum().backward()
+
+    class Bad(td.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return 5
+
+    with pytest.raises(TypeError, match=r"\[custom function\].*int"):
+        Bad.apply(x).sum().backward()
+    with pytest.raises(TypeError, match=r"\[checkpoint\].*int"):
+        td.autograd.checkpoint(lambda x: x, 5)
+
+
+def test_errors_of_the_tape_name_the_line():
+    x = td.ones(2).requires_grad_()
+    y = (x * x).sum()
+    y.backward()
+    with pytest.raises(td.AutogradError) as e:
+        y.backward()
+    assert "test_autograd.py:" in str(e.value) and ".cpp" not in str(e.value)
+    with pytest.raises(td.AutogradError) as e:
+        td.autograd.grad(td.ones(()), x)
+    assert "test_autograd.py:" in str(e.value)

@@ -116,7 +116,7 @@ def test_methods_have_programs_of_their_own():
     a, b = Scaler(2), Scaler(3)
     x = td.ones(2)
     assert a.scale(x).tolist() == [2, 2] and b.scale(x).tolist() == [3, 3]
-    assert a.scale(x).tolist() == [2, 2] and a.scale is a.scale
+    assert a.scale(x).tolist() == [2, 2] and a.scale == a.scale
     gone = weakref.ref(a)
     del a
     gc.collect()
@@ -226,6 +226,41 @@ def test_declared_programs():
     g = td.graph.compile([c, (a - b).sum()])
     r = g(A=td.tensor([1.0, -1.0]), B=td.zeros(2))
     assert r[0].tolist() == [1, 2] and r[1].item() == 0
+
+
+def test_declared_values_have_no_truth_before_they_run():
+    a, b = td.graph.variable("A"), td.graph.variable("B")
+
+    def unpack():
+        p, q = a
+
+    for ask in (lambda: bool(a > 0), lambda: 1 if a == b else 2, lambda: list(a), unpack,
+                lambda: 3 in a, lambda: len(a), lambda: float(a), lambda: int(a),
+                lambda: [0, 1][a], lambda: a and b, lambda: a < b < a):
+        with pytest.raises(td.CaptureError, match=r"\[graph\]"):
+            ask()
+
+
+def test_declared_operators():
+    a, b = td.graph.variable("A"), td.graph.variable("B")
+    x, m = td.tensor([5.0, -7.0]), td.tensor([True, False])
+    f = td.graph.compile([9 // a, 9 % a, +a, abs(a) ** 2, np.ones(2, np.float32) * a])
+    want = [9 // x, 9 % x, x, abs(x) ** 2, x]
+    assert all(same(p, q) for p, q in zip(f(A=x), want))
+    g = td.graph.compile([a & b, a | b, a ^ b, ~a, True ^ a])
+    assert [t.tolist() for t in g(A=m, B=~m)] == [
+        [False, False], [True, True], [True, True], [False, True], [False, True]]
+
+
+def test_declared_values_inside_of_containers():
+    a, i = td.graph.variable("A"), td.graph.variable("I")
+    f = td.graph.compile(a.reshape((a.shape[0] * a.shape[1], 1)))
+    assert f(A=np.ones((2, 3))).shape == (6, 1)
+    g = td.graph.compile(a[i, 0:a.shape[1] - 1])
+    x = td.arange(6).reshape((2, 3))
+    assert g(A=x, I=td.tensor([1, 0])).tolist() == [[3, 4], [0, 1]]
+    with pytest.raises(td.RangeError, match="variable"):
+        g(A=x)
 
 
 def test_graphs_of_known_shape():

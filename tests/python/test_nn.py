@@ -1,5 +1,8 @@
 """Modules, optimisers, data."""
 
+import copy
+import itertools
+import pickle
 from collections import OrderedDict
 
 import numpy as np
@@ -151,6 +154,19 @@ def test_loader():
     assert len(images) == 3 and images.get([2])[1].tolist() == [2]
 
 
+def test_loader_device():
+    _, test = data.load_dataset("synthetic-digits")
+    plain = data.DataLoader(test, batch_size=50, seed=1)
+    named = data.DataLoader(test, batch_size=50, seed=1, device="cpu")
+    assert plain.device == named.device == "cpu"
+    kept = list(itertools.islice(plain, 5))  # a kept batch stays as it is
+    for (x, y), (u, v) in zip(kept, named):
+        assert u.device == v.device == "cpu"
+        assert x.tolist() == u.tolist() and y.tolist() == v.tolist()
+    with pytest.raises(td.DeviceError):
+        data.DataLoader(test, device="cuda" if not td.cuda_is_available() else "cuda:99")
+
+
 def test_profiler():
     with td.profiler.profile() as p:
         td.relu(td.ones(10)).sum()
@@ -165,3 +181,75 @@ def test_loss_scaling():
     scaler.step(opt)
     scaler.update()
     assert w.item() == 1 - 0.5 * 3
+
+
+# --------------------------------------------------------------------------- copies and pickles
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(),
+                                  nn.Dropout(0.5), nn.Flatten(), nn.Linear(8, 3))
+        self.w = nn.Parameter(td.randn((3,)))
+        self.again = self.w
+        self.note = "kept"
+
+    def forward(self, x):
+        return self.body(x) * self.w + self.again
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
+def test_modules_can_be_copied_and_pickled(copied):
+    td.manual_seed(3)
+    net = Tied()
+    net.body[5].weight.requires_grad_(False)
+    x = td.randn((4, 1, 4, 4))
+    net(x)  # the running statistics are not what they were at first
+    net.eval()
+    state = td.default_generator().state.tolist()
+    twin = copied(net)
+    assert td.default_generator().state.tolist() == state
+    assert type(twin) is Tied and twin.note == "kept" and not twin.training
+    assert twin(x).detach().tolist() == net(x).detach().tolist()
+    assert list(twin.state_dict()) == list(net.state_dict())
+    assert [p.requires_grad for p in twin.parameters()] == [p.requires_grad for p in net.parameters()]
+    assert twin.again is twin.w
+    with td.no_grad():
+        for p in twin.parameters():
+            p += 1
+    assert twin(x).detach().tolist() != net(x).detach().tolist()
+    twin.train()
+    assert not net.training and not net.body[3].training
+
+
+@pytest.mark.parametrize("make", [
+    lambda: nn.Linear(2, 3, dtype=td.float64), lambda: nn.Linear(2, 3).to(td.bfloat16),
+    lambda: nn.Conv2d(3, 4, 3).to(td.channels_last), lambda: nn.Embedding(3, 2),
+    lambda: nn.LayerNorm(3), lambda: nn.MaxPool2d(2), lambda: nn.Model("lenet")])
+def test_layers_keep_what_they_are_in_a_copy(make):
+    layer = make()
+    twin = pickle.loads(pickle.dumps(layer))
+    assert repr(twin) == repr(layer)
+    for (name, a), b in zip(layer.state_dict().items(), twin.state_dict().values()):
+        assert a.dtype == b.dtype and a.is_channels_last() == b.is_channels_last(), name
+        assert a.to(td.float32).detach().tolist() == b.to(td.float32).detach().tolist(), name
+
+
+def test_a_generator_goes_on_in_its_copy():
+    g = td.Generator(5)
+    drop = nn.Dropout(0.5, generator=g)
+    drop(td.ones(8))
+    twin = copy.deepcopy(drop)
+    assert twin(td.ones(64)).tolist() == drop(td.ones(64)).tolist()
+
+
+def test_a_schedule_of_ones_own():
+    opt = optim.SGD(nn.Linear(2, 2).parameters(), lr=2.0)
+    schedule = optim.Schedule(opt, lambda t: 0.5**t)
+    rates = []
+    for _ in range(3):
+        rates.append(opt.lr)
+        schedule.step()
+    assert rates == pytest.approx([2.0, 1.0, 0.5])
+    assert schedule.factor(4) == 0.0625 and schedule.steps == 3

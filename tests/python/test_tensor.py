@@ -321,3 +321,175 @@ def test_channels_last():
     x = td.randn((2, 3, 4, 5)).to(td.channels_last)
     assert x.is_channels_last() and (x + 1).is_channels_last()
     assert np.array_equal(x.numpy(), x.contiguous().numpy())
+
+
+# ------------------------------------------------------------------------------- division
+
+DTYPES_BACK = {np.float32: td.float32, np.float64: td.float64, np.float16: td.float16}
+FLOATS = [0.0, -0.0, 1.0, -1.0, 0.1, 6.0, -6.5, 3.0, 1e17, -1e17, 5e-324, np.inf, -np.inf, np.nan]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_floor_division_of_floats_is_numpys(dtype):
+    with np.errstate(all="ignore"):
+        a = np.array(FLOATS, np.float64).astype(dtype)
+        more = (np.random.default_rng(0).standard_normal(300) * 10).astype(dtype)
+        for x, y in ((a[:, None], a[None, :]), (more[:, None], more[None, :150])):
+            for got, want in (
+                (td.tensor(x) // td.tensor(y), x // y),
+                (td.tensor(x) % td.tensor(y), x % y),
+            ):
+                assert got.dtype is DTYPES_BACK[dtype]
+                assert np.array_equal(got.numpy(), want, equal_nan=True)
+                signs = np.signbit(got.numpy())[want == 0]
+                assert np.array_equal(signs, np.signbit(want[want == 0]))
+    for n in (0.1, 3, -7.5, np.inf):
+        x = td.tensor(FLOATS, dtype=td.float64)
+        with np.errstate(all="ignore"):
+            assert np.array_equal((x // n).numpy(), np.array(FLOATS) // n, equal_nan=True)
+            assert np.array_equal((n % x).numpy(), n % np.array(FLOATS), equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
+def test_floor_division_of_integers_is_numpys(dtype):
+    limits = np.iinfo(dtype)
+    rng = np.random.default_rng(0)
+    edge = [limits.min, limits.min + 1, limits.max, limits.max - 1, 0, 1, 2, 3, 10]
+    edge += [-1, -2, -3, -10] if limits.min < 0 else []
+    a = np.concatenate([np.array(edge, dtype), rng.integers(limits.min, limits.max, 60, dtype)])
+    x, y = a[:, None], a[None, :]
+    with np.errstate(all="ignore"):
+        assert np.array_equal((td.tensor(x) // td.tensor(y)).numpy(), x // y)
+        assert np.array_equal((td.tensor(x) % td.tensor(y)).numpy(), x % y)
+
+    def program(x, y):
+        return x // y, x % y, x // 3, 7 % x, 100 - x % y
+
+    arguments = td.tensor(x), td.tensor(y)
+    for got, want in zip(td.compile(program)(*arguments), program(*arguments)):
+        assert got.tolist() == want.tolist()
+
+
+def test_division_of_large_integers():
+    x = td.tensor([2**60 + 1])
+    assert (x % 10).item() == (2**60 + 1) % 10 and (x // 10).item() == (2**60 + 1) // 10
+    assert (7 % x).item() == 7 and (td.tensor([5]) // 0).item() == 0
+    assert (td.tensor([5]) % td.tensor([0])).item() == 0
+    with pytest.raises(td.DTypeError):
+        td.tensor([True]) % td.tensor([True])
+
+
+def test_gradient_of_remainder():
+    x = td.tensor([5.5, -5.5], requires_grad=True)
+    y = td.tensor([2.0, 2.0], requires_grad=True)
+    (x % y).sum().backward()
+    assert x.grad.tolist() == [1, 1] and y.grad.tolist() == [-2, 3]
+    x.grad = None
+    (7 % x).sum().backward()
+    assert x.grad.tolist() == [-1, 2]
+    x.grad = None
+    (x // 2).sum().backward()
+    assert x.grad.tolist() == [0, 0]
+
+
+def test_powers_of_integers():
+    assert (2 ** td.tensor([-1])).item() == 0  # documented
+    with pytest.raises(td.RangeError):
+        td.tensor([2]) ** -1
+
+
+# ----------------------------------------------------------------------------- in place
+
+
+def test_operators_in_place_write():
+    def run(x, y, more):
+        x += y
+        x -= 1
+        x *= y
+        x /= 2
+        x //= 0.5
+        x %= 5
+        x **= 2
+        x += more
+        x /= more
+        return x
+
+    a = np.array([1.0, 2.0, 3.0], np.float32)
+    b = np.array([4.0, -5.0, 6.0], np.float32)
+    x = td.tensor(a)
+    view = x[:]
+    c = np.full(3, 2, np.float32)
+    assert run(x, td.tensor(b), c) is x
+    assert np.array_equal(view.numpy(), run(a.copy(), b, c))
+    assert td.compile(run)(td.tensor(a), td.tensor(b), c).tolist() == x.tolist()
+    for change in ("x /= 2", "x += 0.5", "x += np.ones(2)"):
+        with pytest.raises(td.DTypeError):
+            exec(change, {"x": td.arange(2), "np": np})
+    x = td.arange(6)
+    x //= 2
+    x %= 2
+    assert x.tolist() == [0, 0, 1, 1, 0, 0]
+
+
+def test_gradient_of_division_in_place():
+    x = td.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 1
+    y /= td.tensor([2.0, 4.0])
+    y %= 0.75
+    y /= 2
+    y.sum().backward()
+    assert x.grad.tolist() == [0.25, 0.125]
+
+
+def test_reductions_over_no_axes():
+    a = numbers((2, 3))
+    x = td.tensor(a)
+    for name in ("sum", "mean", "prod", "max", "min"):
+        assert np.array_equal(getattr(td, name)(x, axis=()).numpy(), getattr(np, name)(a, axis=()))
+    assert td.any(x, axis=()).tolist() == [[True] * 3] * 2
+    assert td.var(x, axis=()).tolist() == [[0] * 3] * 2
+    assert td.sum(td.tensor([True, False]), axis=()).dtype is td.int64
+    assert x.sum(axis=(), keepdims=True).shape == (2, 3)
+    assert td.zeros((0,)).sum(axis=()).shape == (0,)
+
+
+# ------------------------------------------------------------- memory that comes in more than once
+
+
+def test_overlapping_arrays_are_known_to_overlap():
+    for kind in (np.float32, np.float64, np.int64):
+        a = np.arange(10, dtype=kind)
+        p, q = td.asarray(a[:9]), td.asarray(a[1:])
+        q += p
+        np.testing.assert_array_equal(a, [0, 1, 3, 5, 7, 9, 11, 13, 15, 17])
+
+
+def test_a_tensors_own_memory_is_known_when_it_comes_back():
+    t = td.arange(10)
+    back = td.asarray(np.asarray(t)[:9])
+    rest = t[1:]
+    rest += back
+    np.testing.assert_array_equal(t.numpy(), [0, 1, 3, 5, 7, 9, 11, 13, 15, 17])
+
+
+def test_the_tape_sees_writes_to_the_same_array():
+    y = td.tensor([1.0, 1.0]).requires_grad_()
+    m = np.ones(2, "f4")
+    first, second = td.asarray(m), td.asarray(m)
+    z = (y * first).sum()
+    second.fill_(100.0)
+    with pytest.raises(td.AutogradError):
+        z.backward()
+
+
+def test_compiled_functions_refuse_arrays_that_overlap():
+    @td.compile
+    def f(x, y):
+        r = y * 2
+        x += 1
+        return r + y
+
+    a = np.arange(8.0)
+    with pytest.raises(td.CaptureError, match="shares memory"):
+        f(td.asarray(a), td.asarray(a))
+    np.testing.assert_array_equal(a, np.arange(8.0))

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import inspect
+import copyreg
 from typing import Any
 
 from .. import _core
 from .._core import Tensor
+from .._scopes import no_grad
 from .module import Module
+
+
+def _generator(seed: int, offset: int, device: str) -> Any:
+    g = _core.Generator(seed, device)
+    g.set_state(seed, offset)
+    return g
+
+
+def _reduce_generator(g: Any) -> tuple:
+    seed, offset = (v % 2**64 for v in g.state.tolist())
+    return _generator, (seed, offset, str(g.state.device))
+
+
+copyreg.pickle(_core.Generator, _reduce_generator)
 
 
 class _NativeModule(Module):
     """A module of C++: its parameters are found by their paths."""
 
-    def __init__(self, native: Any):
+    def __init__(self, make: Any, *args: Any):
         super().__init__()
-        object.__setattr__(self, "_native", native)
+        object.__setattr__(self, "_made_by", (make.__name__, args))
+        self._take(make(*args))
+
+    def _take(self, made: Any) -> None:
+        object.__setattr__(self, "_native", made)
         self._adopt()
 
     def _adopt(self) -> None:
@@ -22,6 +43,39 @@ class _NativeModule(Module):
         self._buffers.clear()
         self._parameters.update(self._native.parameters())
         self._buffers.update(self._native.buffers())
+
+    def __getstate__(self) -> dict:
+        state = self.__dict__.copy()
+        del state["_native"]
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        # Made again as it was at first, without drawing random numbers, and then given what the
+        # state's tensors are and hold.
+        self.__dict__.update(state)
+        values = {**self._parameters, **self._buffers}
+        name, args = self._made_by
+        generators = [_core.default_generator()]
+        generators += [_core.default_generator(a) for a in args if isinstance(a, _core.Device)]
+        generators += [a for a in args if isinstance(a, _core.Generator)]
+        before = [g.state.clone() for g in generators]
+        self._take(getattr(_core, name)(*args))
+        with no_grad():
+            for generator, was in zip(generators, before):
+                generator.state.copy_(was)
+            for key, value in values.items():
+                now = self.state_dict()[key]
+                for what in ("dtype", "device"):
+                    if getattr(now, what) != getattr(value, what):
+                        self._native.to(getattr(value, what))
+                if value.is_channels_last() and not value.is_contiguous():
+                    self._native.to(_core.MemoryFormat.channels_last)
+            self._adopt()
+            for key, own in {**self._parameters, **self._buffers}.items():
+                own.detach().copy_(values[key].detach())
+                if own.requires_grad != values[key].requires_grad:
+                    own.requires_grad_(values[key].requires_grad)
+        self._native.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._native.forward(x)
@@ -42,6 +96,13 @@ class _NativeModule(Module):
                 f"[{type(self).__name__}] a layer's tensors can be written to (copy_), not "
                 f"replaced; got {name}"
             )
+        # The layer of C++ would not hear of it.
+        for kind in type(self).__mro__:
+            if kind.__module__ == __name__ and name in inspect.signature(kind).parameters:
+                raise AttributeError(
+                    f"[{type(self).__name__}] options are fixed when a layer is made; got {name}; "
+                    f"expected a new {kind.__name__}({name}=…)"
+                )
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
@@ -55,7 +116,7 @@ class Linear(_NativeModule):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None,
                  device: Any = None, generator: Any = None):
-        super().__init__(_core._linear(in_features, out_features, bias, dtype, device, generator))
+        super().__init__(_core._linear, in_features, out_features, bias, dtype, device, generator)
 
 
 class Conv2d(_NativeModule):
@@ -65,8 +126,8 @@ class Conv2d(_NativeModule):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
                  padding: Any = 0, dilation: Any = 1, groups: int = 1, bias: bool = True,
                  dtype: Any = None, device: Any = None, generator: Any = None):
-        super().__init__(_core._conv2d(in_channels, out_channels, kernel_size, stride, padding,
-                                       dilation, groups, bias, dtype, device, generator))
+        super().__init__(_core._conv2d, in_channels, out_channels, kernel_size, stride, padding,
+                         dilation, groups, bias, dtype, device, generator)
 
 
 class ConvTranspose2d(_NativeModule):
@@ -75,9 +136,8 @@ class ConvTranspose2d(_NativeModule):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
                  padding: Any = 0, output_padding: Any = 0, groups: int = 1, bias: bool = True,
                  dilation: Any = 1, dtype: Any = None, device: Any = None, generator: Any = None):
-        super().__init__(_core._conv_transpose2d(in_channels, out_channels, kernel_size, stride,
-                                                 padding, output_padding, groups, bias, dilation,
-                                                 dtype, device, generator))
+        super().__init__(_core._conv_transpose2d, in_channels, out_channels, kernel_size, stride,
+                         padding, output_padding, groups, bias, dilation, dtype, device, generator)
 
 
 class BatchNorm2d(_NativeModule):
@@ -86,7 +146,7 @@ class BatchNorm2d(_NativeModule):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
                  affine: bool = True, dtype: Any = None, device: Any = None):
-        super().__init__(_core._batch_norm2d(num_features, eps, momentum, affine, dtype, device))
+        super().__init__(_core._batch_norm2d, num_features, eps, momentum, affine, dtype, device)
 
 
 class BatchNorm1d(_NativeModule):
@@ -94,7 +154,7 @@ class BatchNorm1d(_NativeModule):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
                  affine: bool = True, dtype: Any = None, device: Any = None):
-        super().__init__(_core._batch_norm1d(num_features, eps, momentum, affine, dtype, device))
+        super().__init__(_core._batch_norm1d, num_features, eps, momentum, affine, dtype, device)
 
 
 class LayerNorm(_NativeModule):
@@ -102,14 +162,14 @@ class LayerNorm(_NativeModule):
 
     def __init__(self, normalized_shape: Any, eps: float = 1e-5, affine: bool = True,
                  dtype: Any = None, device: Any = None):
-        super().__init__(_core._layer_norm(normalized_shape, eps, affine, dtype, device))
+        super().__init__(_core._layer_norm, normalized_shape, eps, affine, dtype, device)
 
 
 class Dropout(_NativeModule):
     """In training each value becomes 0 with probability p, and the others x / (1 - p)."""
 
     def __init__(self, p: float = 0.5, generator: Any = None):
-        super().__init__(_core._dropout(p, generator))
+        super().__init__(_core._dropout, p, generator)
 
 
 class Embedding(_NativeModule):
@@ -117,15 +177,16 @@ class Embedding(_NativeModule):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = None,
                  device: Any = None, generator: Any = None):
-        super().__init__(_core._embedding(num_embeddings, embedding_dim, dtype, device, generator))
+        super().__init__(_core._embedding, num_embeddings, embedding_dim, dtype, device, generator)
 
 
 def _activation(name: str, function: Any) -> type:
     def forward(self: Module, x: Tensor) -> Tensor:
         return function(x)
 
-    return type(name, (Module,), {"forward": forward, "__doc__": function.__doc__,
-                                  "__module__": __name__})
+    # The text without the signature that stands before it.
+    text = function.__doc__.partition("\n\n")[2]
+    return type(name, (Module,), {"forward": forward, "__doc__": text, "__module__": __name__})
 
 
 ReLU: Any = _activation("ReLU", _core.relu)
@@ -137,7 +198,7 @@ Softplus: Any = _activation("Softplus", _core.softplus)
 
 
 class Identity(Module):
-    """x itself."""
+    """x itself, of any shape: what stands where a layer was taken out."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -150,7 +211,14 @@ class _Options(Module):
 
     def __init__(self, **options: Any):
         super().__init__()
-        self.options = options
+        object.__setattr__(self, "options", options)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.options:
+            raise AttributeError(
+                f"[{type(self).__name__}] options are fixed when a layer is made; got {name}"
+            )
+        super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         return type(self)._function(x, **self.options)

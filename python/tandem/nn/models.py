@@ -16,10 +16,13 @@ class Model(_NativeModule):
 
     def __init__(self, name: str, classes: int | None = None, layout: Any = None,
                  dtype: Any = None, device: Any = None, generator: Any = None):
-        made = _core._model(name, classes, layout or _core.MemoryFormat.contiguous, dtype, device,
-                            generator)
-        super().__init__(made["net"])
-        self.name, self.input_shape, self.classes = name, made["input"], made["classes"]
+        super().__init__(_core._model, name, classes, layout or _core.MemoryFormat.contiguous,
+                         dtype, device, generator)
+        self.name = name
+
+    def _take(self, made: Any) -> None:
+        super()._take(made["net"])
+        self.input_shape, self.classes = made["input"], made["classes"]
 
 
 def make_model(name: str, **options: Any) -> Model:

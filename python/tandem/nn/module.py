@@ -7,11 +7,34 @@ from typing import Any, Callable, Iterator
 
 from .. import _core
 from .._core import Tensor
+from ..graph import _note_change
+
+_MISSING = object()
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether no program can tell the two apart. Forward functions that note something in an
+    attribute at each call must not make programs look at themselves each time."""
+    if old is new:
+        return True
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, Tensor):
+        return not _core._is_captured(old) and (
+            old.shape, old.dtype, old.device, old.requires_grad
+        ) == (new.shape, new.dtype, new.device, new.requires_grad)
+    return type(old) in (bool, int, float, str) and repr(old) == repr(new)
 
 
 def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
     """A tensor to be trained: assigned to a Module's attribute, it is one of its parameters."""
     return _core._tensor(data).detach().requires_grad_(requires_grad)
+
+
+def _changed(module: "Module", name: str, value: Any) -> None:
+    # A captured function's own tensors: whoever uses one outside is told.
+    if not (isinstance(value, Tensor) and _core._is_symbolic(value)):
+        _note_change(f"{type(module).__name__}.{name}")
 
 
 class Hook:
@@ -21,7 +44,9 @@ class Hook:
         self._hooks, self._key = hooks, key
 
     def remove(self) -> None:
-        self._hooks.pop(self._key, None)
+        """The hook is not called any more."""
+        if self._hooks.pop(self._key, None) is not None:
+            _note_change("hooks")
 
 
 class Module:
@@ -74,6 +99,11 @@ class Module:
             raise AttributeError(
                 f"[{type(self).__name__}] super().__init__() must come before attributes"
             )
+        old = tables.get(name, _MISSING)
+        for table in ("_parameters", "_buffers", "_modules"):
+            old = tables[table].get(name, old)
+        if not _same(old, value):
+            _changed(self, name, value)
         for table in ("_parameters", "_buffers", "_modules"):
             if name in tables[table] and not (table == "_buffers" and isinstance(value, Tensor)):
                 del tables[table][name]
@@ -96,6 +126,7 @@ class Module:
         raise AttributeError(f"[{type(self).__name__}] no such attribute; got {name!r}")
 
     def __delattr__(self, name: str) -> None:
+        _changed(self, name, None)
         for table in (self._parameters, self._buffers, self._modules):
             if name in table:
                 del table[name]
@@ -104,6 +135,7 @@ class Module:
 
     def register_parameter(self, name: str, value: Tensor | None) -> None:
         """A tensor to be trained, under a name; None: the layer has none."""
+        _changed(self, name, value)
         if value is None:
             object.__setattr__(self, name, None)
         else:
@@ -111,10 +143,12 @@ class Module:
 
     def register_buffer(self, name: str, value: Tensor) -> None:
         """State that is saved but not trained."""
+        _changed(self, name, value)
         self._buffers[name] = value
 
     def add_module(self, name: str, module: "Module") -> None:
         """A module under a name that need not be an identifier."""
+        _changed(self, name, module)
         self._modules[name] = module
 
     def register_forward_hook(self, hook: Callable) -> Hook:
@@ -127,6 +161,7 @@ class Module:
 
     @staticmethod
     def _add_hook(hooks: dict, hook: Callable) -> Hook:
+        _note_change("hooks")
         key = max(hooks, default=0) + 1
         hooks[key] = hook
         return Hook(hooks, key)
@@ -206,8 +241,10 @@ class Module:
 
     def load_state_dict(self, state: Any, strict: bool = True) -> None:
         """Copies values in by path. RangeError naming what is missing or unexpected (unless
-        `strict` is off), ShapeError; nothing is changed then."""
+        `strict` is off), ShapeError, DTypeError for what is no tensor; nothing is changed then."""
         own = self.state_dict()
+        if not hasattr(state, "keys"):
+            raise _core.DTypeError(f"[load_state_dict] a dict is needed; got {type(state)}")
         missing = [k for k in own if k not in state]
         unexpected = [k for k in state if k not in own]
         if strict and (missing or unexpected):
@@ -215,18 +252,18 @@ class Module:
                 f"[load_state_dict] names must agree; got missing {missing}, "
                 f"unexpected {unexpected}"
             )
-        for name, tensor in own.items():
-            if name in state and tuple(state[name].shape) != tensor.shape:
+        values = {k: _core._tensor(state[k]) for k in own if k in state}
+        for name, value in values.items():
+            if value.shape != own[name].shape:
                 raise _core.ShapeError(
-                    f"[load_state_dict] shapes must agree; got {tuple(state[name].shape)} for "
-                    f"{name}; expected {tensor.shape}"
+                    f"[load_state_dict] shapes must agree; got {value.shape} for {name}; "
+                    f"expected {own[name].shape}"
                 )
         from .._scopes import no_grad
 
         with no_grad():
-            for name, tensor in own.items():
-                if name in state:
-                    tensor.detach().copy_(state[name])
+            for name, value in values.items():
+                own[name].detach().copy_(value)
 
     @property
     def training(self) -> bool:
@@ -268,6 +305,7 @@ class Module:
                 wants = t.requires_grad
                 changed = t.detach().to(what)
                 if changed is not t:
+                    _changed(self, name, changed)
                     table[name] = changed.requires_grad_() if wants else changed
 
     def requires_grad_(self, on: bool = True) -> "Module":

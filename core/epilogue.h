@@ -1,0 +1,23 @@
+// What kernels do to a result before they store it, in place of ops that follow. Those round to the
+// type E of the tensors between them, and so do these: the bits are the same.
+#pragma once
+#include "core/functors.h"
+
+namespace tandem::epilogue {
+
+/// As the op relu.
+template <class E>
+TANDEM_HD E relu(E v) {
+  using T = compute_t<E>;
+  return static_cast<E>(functor::relu::apply(static_cast<T>(v), static_cast<const T*>(nullptr)));
+}
+
+/// As the op add.
+template <class E>
+TANDEM_HD E add(E a, E b) {
+  using T = compute_t<E>;
+  return static_cast<E>(
+      functor::add::apply(static_cast<T>(a), static_cast<T>(b), static_cast<const T*>(nullptr)));
+}
+
+}  // namespace tandem::epilogue

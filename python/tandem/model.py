@@ -1,0 +1,394 @@
+"""Model: a network with its optimiser, loss and metrics, and the loops around them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, Callable, Iterable, Iterator, Sequence
+
+from . import _core, metrics as _metrics
+from ._core import Tensor
+from ._scopes import no_grad
+from .callbacks import Callback, History, _CallbackList
+from .data import ArrayLoader
+from .graph import compile as _compile
+from .metrics import Mean, Metric
+from .nn.module import Module
+from .serialization import load as _load, save as _save
+
+__all__ = ["Model"]
+
+_LOSSES: dict[str, Callable] = {
+    "cross_entropy": _core.cross_entropy,
+    "mse": _core.mse_loss,
+    "nll": _core.nll_loss,
+}
+_OPTIMIZERS: dict[str, Callable] = {
+    "sgd": _core.SGD,
+    "adam": _core.Adam,
+    "adamw": _core.AdamW,
+}
+
+
+def _named(kind: str, table: dict, name: str) -> Any:
+    if name not in table:
+        raise _core.RangeError(
+            f"[Model] no {kind} of this name; got {name!r}; expected {sorted(table)}"
+        )
+    return table[name]
+
+
+class _Logs(Mapping):
+    """Losses and metrics by name. What a metric is worth is worked out when it is asked for, so
+    that a loop over batches waits for the device only where somebody looks."""
+
+    def __init__(self, sources: "dict[str, Metric]"):
+        self._sources = sources
+
+    def __getitem__(self, name: str) -> Any:
+        return self._sources[name].compute()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+class _Source:
+    """Batches for one epoch after the other, from whatever fit() was given."""
+
+    def __init__(self, data: Any, steps: int | None):
+        self._data = data
+        self._limit = steps
+        # An iterator cannot start over: epochs take turns at it.
+        self._once = data if hasattr(data, "__next__") else None
+        self.steps: int | None = steps
+        if hasattr(data, "__len__"):
+            self.steps = len(data) if steps is None else min(steps, len(data))
+
+    def epoch(self) -> Iterator[Any]:
+        it = self._once if self._once is not None else iter(self._data)
+        if self._limit is None:
+            yield from it
+            return
+        for _ in range(self._limit):
+            try:
+                yield next(it)
+            except StopIteration:
+                return
+
+
+def _steps(net: Module, optimizer: Any, loss: Any) -> tuple[Callable, Callable, Callable]:
+    # Functions that know nothing of the Model: a compiled one keeps what it refers to alive from
+    # C++, where Python's collector finds no cycles.
+    def forward(x: Any) -> Any:
+        return net(*x) if isinstance(x, (tuple, list)) else net(x)
+
+    def train(x: Any, y: Any) -> tuple[Tensor, Any]:
+        optimizer.zero_grad()
+        pred = forward(x)
+        value = loss(pred, y)
+        value.backward()
+        optimizer.step()
+        return value, pred
+
+    def test(x: Any, y: Any) -> tuple[Tensor, Any]:
+        pred = forward(x)
+        return loss(pred, y), pred
+
+    return train, test, forward
+
+
+class Model:
+    """A network with what trains it.
+
+    model = td.Model(net, optimizer=td.optim.Adam(net.parameters()), loss="cross_entropy",
+                     metrics=["accuracy"])
+    model.fit(x, y, epochs=5, validation_data=(x_test, y_test))
+    model.evaluate(x_test, y_test)  # {"loss": 0.04, "accuracy": 0.987}
+    model.predict(x_test)
+
+    net: a Module; called as net(x), or net(*x) where x is a tuple or list.
+    optimizer: an Optimizer, "sgd", "adam" or "adamw" with its own defaults, or a function of the
+        list of parameters; None for a model that is only evaluated.
+    loss: function(pred, target) -> scalar, or "cross_entropy" (target: labels int64 [N]), "mse",
+        "nll".
+    metrics: names, functions and Metrics; see tandem.metrics.get().
+    compile: training and evaluation steps are captured once for each shape of batch and replayed.
+        False runs them eagerly, with the same numbers bit for bit; a dict gives options of
+        tandem.compile.
+
+    Batches are moved to the device of the network's parameters. RangeError for unknown names.
+    """
+
+    def __init__(self, net: Module, optimizer: Any = "adam", loss: Any = "cross_entropy",
+                 metrics: Sequence[Any] = (), compile: "bool | dict" = True):
+        self._net = net
+        if isinstance(optimizer, str):
+            optimizer = _named("optimizer", _OPTIMIZERS, optimizer)
+        if optimizer is not None and not isinstance(optimizer, _core.Optimizer):
+            optimizer = optimizer(net.parameters())
+        self._optimizer = optimizer
+        self._loss = _named("loss", _LOSSES, loss) if isinstance(loss, str) else loss
+        self.metrics: list[Metric] = [_metrics.get(m) for m in metrics]
+        names = ["loss", *(m.name for m in self.metrics)]
+        if len(set(names)) != len(names):
+            raise _core.RangeError(f"[Model] metrics must have different names; got {names[1:]}")
+        self.history = History()
+        self.stop_training = False
+        self._mean_loss = Mean("loss")
+        self._sources: dict[str, Metric] = {"loss": self._mean_loss}
+        self._sources.update((m.name, m) for m in self.metrics)
+        options = compile if isinstance(compile, dict) else {}
+        self.compiled = compile is not False
+        steps = _steps(net, self._optimizer, self._loss)
+        self._plain_train = steps[0]
+        self._train, self._test, self._forward = (
+            _compile(f, **options) if self.compiled else f for f in steps
+        )
+
+    @property
+    def net(self) -> Module:
+        """The network; fixed, as the optimiser and the loss are: the steps are made of them."""
+        return self._net
+
+    @property
+    def optimizer(self) -> Any:
+        """The Optimizer, or None."""
+        return self._optimizer
+
+    @property
+    def loss(self) -> Callable:
+        """The loss, a function of (pred, target)."""
+        return self._loss
+
+    # -------------------------------------------------------------------------------- steps
+
+    def train_step(self, x: Any, y: Any) -> Tensor:
+        """Forward, backward and update on one batch; its loss, a scalar tensor.
+
+        AutogradError without an optimizer."""
+        return self._trained(x, y)[0]
+
+    def _trained(self, x: Any, y: Any) -> tuple[Tensor, Any]:
+        if self.optimizer is None:
+            raise _core.AutogradError("[Model] training needs an optimizer; got none")
+        loss, pred = self._train(self._place(x), self._place(y))
+        return loss.detach(), pred
+
+    def _place(self, a: Any) -> Any:
+        if isinstance(a, (tuple, list)):
+            return type(a)(self._place(e) for e in a)
+        if isinstance(a, dict):
+            return {k: self._place(v) for k, v in a.items()}
+        t = a if isinstance(a, Tensor) else _core._tensor(a)
+        for _, p in self._net.named_parameters():
+            if t is not a and t.dtype.is_floating_point:
+                t = t.astype(p.dtype)  # NumPy makes float64 of everything
+            return t if t.device == p.device else t.to(p.device)
+        return t
+
+    def _begin(self) -> None:
+        for source in self._sources.values():
+            source.reset()
+
+    def _note(self, loss: Tensor, pred: Any, y: Any) -> None:
+        n = y.shape[0] if isinstance(y, Tensor) and y.ndim else 1
+        self._mean_loss.update(loss, n)
+        if self.metrics:
+            with no_grad():
+                pred = pred.detach() if isinstance(pred, Tensor) else pred
+                for m in self.metrics:
+                    m.update(pred, y)
+
+    def _logs(self) -> dict:
+        return {name: s.compute() for name, s in self._sources.items()}
+
+    # ---------------------------------------------------------------------------------- fit
+
+    def fit(self, x: Any, y: Any = None, epochs: int = 1, batch_size: int = 32,
+            validation_data: Any = None, callbacks: Iterable[Callback] = (), verbose: int = 1,
+            shuffle: bool = True, seed: int = 0, steps_per_epoch: int | None = None,
+            validation_steps: int | None = None, initial_epoch: int = 0) -> History:
+        """Trains, and returns what was seen of each epoch (also kept as `model.history`).
+
+        x, y: arrays or tensors [N, …] (or tuples of them) that are cut into batches of
+            `batch_size`, in a new order each epoch that depends on (seed, epoch) alone; or `x`
+            alone: a DataLoader or any other iterable of (x, y). Of an iterator without an end,
+            `steps_per_epoch` batches are an epoch.
+        validation_data: (x, y), or an iterable of batches, evaluated after each epoch (logged with
+            "val_" before the names).
+        verbose: 1 shows a progress bar (with tqdm; without it, and with 2, a line per epoch), 0
+            nothing.
+        initial_epoch: epochs before it count as done, to go on with what a checkpoint saved.
+
+        Ctrl-C stops after the step that runs: callbacks end as after any training, `history` has
+        every whole epoch, the model can be used and trained on, and KeyboardInterrupt goes on to
+        the caller. ShapeError where x and y differ in length, RangeError where there is no batch.
+        """
+        source = _Source(self._loader(x, y, batch_size, shuffle, seed), steps_per_epoch)
+        self.history = History()
+        self.stop_training = False
+        every = _CallbackList([self.history, *callbacks], self, verbose,
+                              {"epochs": epochs, "steps": source.steps})
+        was_training = self.net.training
+        try:
+            every.on_train_begin()
+            for epoch in range(initial_epoch, epochs):
+                self._fit_epoch(epoch, source, every, validation_data, batch_size,
+                                validation_steps)
+                if self.stop_training:
+                    break
+        except BaseException:
+            self.net.train(was_training)
+            every.end(failed=True)
+            raise
+        self.net.train(was_training)
+        every.end(failed=False)
+        return self.history
+
+    def _fit_epoch(self, epoch: int, source: _Source, every: _CallbackList, validation: Any,
+                   batch_size: int, validation_steps: int | None) -> None:
+        loader = source._data
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(epoch)
+        self._begin()
+        self.net.train()
+        every.on_epoch_begin(epoch)
+        live = _Logs(self._sources)
+        start, n = time.perf_counter(), 0
+        for batch in source.epoch():
+            bx, by = self._split(batch)
+            every.on_batch_begin(n)
+            by = self._place(by)
+            loss, pred = self._trained(bx, by)
+            self._note(loss, pred, by)
+            every.on_batch_end(n, live)
+            n += 1
+            if self.stop_training:
+                break
+        if n == 0:
+            raise _core.RangeError(f"[fit] the data has no batch left; got epoch {epoch}")
+        logs = self._logs()
+        logs["seconds"] = time.perf_counter() - start
+        if validation is not None:
+            logs.update(("val_" + k, v) for k, v in
+                        self._evaluate(validation, batch_size, validation_steps).items())
+        every.on_epoch_end(epoch, logs)
+
+    @staticmethod
+    def _loader(x: Any, y: Any, batch_size: int, shuffle: bool, seed: int) -> Any:
+        if y is not None:
+            return ArrayLoader(x, y, batch_size=batch_size, shuffle=shuffle, seed=seed)
+        if not hasattr(x, "__iter__") or isinstance(x, Tensor) or hasattr(x, "__array__"):
+            raise _core.DTypeError(
+                f"[Model] takes arrays x and y, or an iterable of (x, y); got {type(x).__name__}"
+            )
+        return x
+
+    @staticmethod
+    def _split(batch: Any) -> tuple[Any, Any]:
+        if isinstance(batch, (tuple, list)) and len(batch) == 2:
+            return batch[0], batch[1]
+        raise _core.ShapeError(
+            f"[Model] a batch must be (x, y); got {type(batch).__name__}"
+            + (f" of {len(batch)}" if hasattr(batch, "__len__") else "")
+        )
+
+    # ----------------------------------------------------------------------------- evaluate
+
+    def evaluate(self, x: Any, y: Any = None, batch_size: int = 256,
+                 steps: int | None = None) -> dict:
+        """The loss and the metrics, by name, over arrays x and y or an iterable of (x, y) (at most
+        `steps` batches of it), in evaluation mode and without a tape."""
+        data = (x, y) if y is not None else x
+        return self._evaluate(data, batch_size, steps)
+
+    def _evaluate(self, data: Any, batch_size: int, steps: int | None) -> dict:
+        if isinstance(data, tuple) and len(data) == 2:
+            data = self._loader(data[0], data[1], batch_size, False, 0)
+        source = _Source(data, steps)
+        was_training = self.net.training
+        self.net.eval()
+        self._begin()
+        seen = 0
+        try:
+            with no_grad():
+                for batch in source.epoch():
+                    bx, by = self._split(batch)
+                    by = self._place(by)
+                    loss, pred = self._test(self._place(bx), by)
+                    self._note(loss, pred, by)
+                    seen += 1
+        finally:
+            self.net.train(was_training)
+        if not seen:
+            raise _core.RangeError("[evaluate] the data has no batch")
+        return self._logs()
+
+    def predict(self, x: Any, batch_size: int = 256) -> Tensor:
+        """The network's results for x [N, …], batch by batch, in evaluation mode: [N, …].
+
+        x may also be an iterable of batches, of which (x, y) pairs lend their x."""
+        was_training = self.net.training
+        self.net.eval()
+        out = []
+        try:
+            with no_grad():
+                for bx in self._inputs(x, batch_size):
+                    out.append(self._forward(self._place(bx)).detach())
+        finally:
+            self.net.train(was_training)
+        if not out:
+            raise _core.RangeError("[predict] the data has no batch")
+        return out[0] if len(out) == 1 else _core.concat(out, 0)
+
+    @staticmethod
+    def _inputs(x: Any, batch_size: int) -> Iterator[Any]:
+        if hasattr(x, "shape") or isinstance(x, tuple):
+            yield from (b for (b,) in ArrayLoader(x, batch_size=batch_size, shuffle=False))
+            return
+        for batch in x:
+            yield batch[0] if isinstance(batch, (tuple, list)) else batch
+
+    # -------------------------------------------------------------------------------- state
+
+    def state_dict(self) -> dict:
+        """Everything training changes, by name: "net.…" and "optimizer.…"; the live tensors."""
+        state = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        if self.optimizer is not None:
+            state.update((f"optimizer.{k}", v) for k, v in self.optimizer.state_dict().items())
+        return state
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Copies in what state_dict() gave. RangeError or ShapeError where it does not fit."""
+        def part(prefix: str) -> dict:
+            return {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
+
+        self.net.load_state_dict(part("net."))
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(part("optimizer."))
+
+    def save(self, path: Any) -> None:
+        """Writes state_dict() to a file, whole or not at all."""
+        part = f"{os.fspath(path)}.part"
+        _save(self.state_dict(), part)
+        os.replace(part, path)
+
+    def load(self, path: Any) -> None:
+        """Copies in what save() wrote. OSError without the file."""
+        self.load_state_dict(_load(path))
+
+    def summary(self, input_shape: Sequence[int] | None = None, **options: Any) -> Any:
+        """See tandem.summary()."""
+        from ._summary import summary
+
+        return summary(self.net, input_shape, **options)
+
+    def __repr__(self) -> str:
+        loss = getattr(self.loss, "__name__", type(self.loss).__name__)
+        mode = "compiled" if self.compiled else "eager"
+        return (f"Model({type(self.net).__name__}, {type(self.optimizer).__name__}, {loss}, "
+                f"{mode})")

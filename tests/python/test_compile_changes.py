@@ -1,0 +1,513 @@
+"""Compiled functions when something around them changes: what they were given, what they use, and
+what they themselves change. Never an old result in silence."""
+
+import array
+import collections
+import dataclasses
+import enum
+import gc
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+
+import tandem as td
+from tandem import nn
+
+ONE = td.ones(2)
+
+
+# ------------------------------------------------------------------------------ modules change
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(td.full((2,), 2.0))
+        self.register_buffer("buf", td.ones(2))
+        self.act = nn.ReLU()
+        self.scale = 1.0
+
+    def forward(self, x):
+        return self.act(x * self.w) * self.scale + self.buf
+
+
+def change_hook(n):
+    n.register_forward_hook(lambda m, a, r: r * 10)
+
+
+def change_pre_hook(n):
+    n.register_forward_pre_hook(lambda m, a: a[0] * 10)
+
+
+def change_parameter(n):
+    n.old = [n.w]
+    n.w = nn.Parameter(td.full((2,), 5.0))
+
+
+def change_buffer(n):
+    n.old = [n.buf]
+    n.buf = td.full((2,), 7.0)
+
+
+def change_module(n):
+    n.act = nn.Sigmoid()
+
+
+def change_number(n):
+    n.scale = 5.0
+
+
+def change_child_hook(n):
+    n.act.register_forward_hook(lambda m, a, r: r + 3)
+
+
+def change_forward(n):
+    n.forward = lambda x: x - 1
+
+
+@pytest.mark.parametrize("change", [
+    change_hook, change_pre_hook, change_parameter, change_buffer, change_module, change_number,
+    change_child_hook, change_forward])
+def test_a_module_that_changes_is_noticed(change):
+    net = Net()
+    fast = td.compile(net)
+    fast(ONE)
+    change(net)
+    assert fast(ONE).tolist() == net(ONE).tolist()
+    assert len(fast) == 2 and "attributes" in fast.ledger()[-1]["reason"]
+
+
+def test_a_hook_that_is_removed_is_noticed():
+    net = nn.Sequential(nn.Linear(2, 2))
+    fast = td.compile(net)
+    before = fast(ONE).tolist()
+    hook = net.register_forward_hook(lambda m, a, r: r * 10)
+    assert fast(ONE).tolist() != before
+    hook.remove()
+    assert fast(ONE).tolist() == before
+    assert len(fast) == 2  # the first program is right again
+
+
+def test_a_returned_number_that_changes_is_noticed():
+    net = Net()
+    fast = td.compile(lambda x: (x + 1, net.scale))
+    fast(ONE)
+    net.scale = 4.0
+    assert fast(ONE)[1] == 4.0
+
+
+def test_a_note_made_at_each_call_costs_no_capture():
+    class Notes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(2, 2)
+            self.mode = "a"
+
+        def forward(self, x):
+            self.mode = "a"
+            self.last = self.fc(x)
+            return self.last
+
+    net, traces = Notes(), []
+
+    @td.compile
+    def f(x):
+        traces.append(1)
+        return net(x)
+
+    f(ONE)
+    net(ONE)  # `last` has values now, once it did not
+    f(ONE)
+    count = len(traces)
+    for _ in range(20):
+        net(ONE)
+        f(ONE)
+    assert len(traces) - count == 3  # those of calls 4, 8 and 16
+
+
+def test_a_counter_in_forward_is_reported():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x
+
+    with pytest.warns(td.graph.CaptureWarning, match="Counts.calls"):
+        td.compile(Counts())(ONE)
+
+
+# ------------------------------------------------------------------------------- signatures
+
+
+class E(int):
+    def __repr__(self):
+        return "E"
+
+
+class S(str):
+    def __repr__(self):
+        return "S"
+
+
+class F(float):
+    __repr__ = __str__ = lambda self: "F"
+
+
+@pytest.mark.parametrize("a, b, read", [
+    (E(1), E(2), int),
+    (F(1), F(2), float),
+    (S("1"), S("2"), float),
+    ({E(1): 0}, {E(2): 0}, lambda d: list(d)[0]),
+    (np.float32(1), np.float32(2), float),
+    ({1}, {2}, sum),
+    (frozenset({1}), frozenset({2}), sum),
+    (bytearray([1]), bytearray([2]), sum),
+    (slice(0, 1), slice(0, 2), lambda s: s.stop),
+    (1, True, lambda v: 1 + isinstance(v, bool)),
+    (0.0, -0.0, lambda v: 1 if str(v)[0] == "-" else 2),
+])
+def test_values_are_told_apart(a, b, read):
+    f = td.compile(lambda x, v: x * float(read(v)))
+    for v in (a, b, a):
+        assert f(ONE, v).tolist() == [float(read(v))] * 2
+    assert len(f) == 2
+
+
+def test_types_of_one_name_are_told_apart():
+    def make(k):
+        @dataclasses.dataclass
+        class Box:
+            v: td.Tensor
+
+            def get(self):
+                return self.v * k
+
+        return Box(ONE)
+
+    f = td.compile(lambda b: b.get())
+    assert f(make(2.0)).tolist() == [2, 2] and f(make(3.0)).tolist() == [3, 3]
+
+    a, b = collections.namedtuple("P", "a b"), collections.namedtuple("P", "b a")
+    g = td.compile(lambda p: p.a)
+    assert g(a(ONE, ONE * 2)).tolist() == [1, 1] and g(b(ONE, ONE * 2)).tolist() == [2, 2]
+
+
+class Listed(list):
+    extra = 0
+
+    def twice(self):
+        return self[0] * 2 + self.extra
+
+
+class Mapped(dict):
+    def twice(self):
+        return self["x"] * 2
+
+
+class Made(tuple):
+    def __new__(cls, a, b):
+        return super().__new__(cls, (a, b))
+
+    def twice(self):
+        return self[1] * 2
+
+
+def test_derived_containers_stay_what_they_are():
+    f = td.compile(lambda c: (c.twice(), c))
+    for c in (Listed([ONE]), Mapped(x=ONE), Made(3, ONE)):
+        y, back = f(c)
+        assert y.tolist() == [2, 2] and type(back) is type(c) and len(back) == len(c)
+    c = Listed([ONE])
+    f(c)
+    c.extra = 1
+    assert f(c)[0].tolist() == [3, 3]
+    assert type(td.compile(lambda d: d)(collections.OrderedDict(x=ONE))) is collections.OrderedDict
+    d = td.compile(lambda d: d)(collections.defaultdict(list, x=ONE))
+    assert d["missing"] == [] and d["x"].tolist() == [1, 1]
+
+
+def test_dataclasses_with_more_than_fields():
+    from typing import ClassVar
+
+    @dataclasses.dataclass(frozen=True)
+    class D:
+        x: td.Tensor
+        init: dataclasses.InitVar[int] = 3
+        shared: ClassVar[int] = 4
+
+    f = td.compile(lambda d: D(d.x * d.shared))
+    assert f(D(ONE)).x.tolist() == [4, 4]
+
+
+def test_containers_that_hold_themselves_are_refused():
+    f = td.compile(lambda l: l[0])
+    l = [ONE]
+    l.append(l)
+    with pytest.raises(td.Error, match="nest"):
+        f(l)
+    deep = ONE
+    for _ in range(100_000):
+        deep = (deep,)
+    with pytest.raises(td.Error, match="nest"):
+        f(deep)
+    with pytest.raises(td.Error, match="nest"):
+        td.compile(lambda x: l)(ONE)
+    while isinstance(deep, tuple):  # or its destructor recurses
+        deep = deep[0]
+
+
+# ------------------------------------------------------------------- objects that are not tensors
+
+
+class Box:
+    def __init__(self, **kw):
+        self.__dict__.update(kw)
+
+
+class Slotted:
+    __slots__ = ("s", "__weakref__")
+
+
+@pytest.mark.parametrize("make", [Box, Slotted])
+def test_attributes_of_arguments_that_change_are_noticed(make):
+    c = make()
+    c.s = 1.0
+    f = td.compile(lambda x, c: x * c.s)
+    assert f(ONE, c).tolist() == [1, 1]
+    c.s = 7.0
+    assert f(ONE, c).tolist() == [7, 7]
+    c.s = 1.0
+    assert f(ONE, c).tolist() == [1, 1] and len(f) == 2
+
+
+def test_contents_of_attributes_are_noticed():
+    c = Box(items=[1.0], table={"k": 1.0}, t=ONE, queue=collections.deque([1.0]))
+    kept = c.t
+    f = td.compile(lambda x, c, q, a: x * c.items[0] * c.table["k"] * c.t * q[0] * a[0])
+    q, a = collections.deque([1.0]), array.array("d", [1.0])
+    assert f(ONE, c, q, a).tolist() == [1, 1]
+    c.items[0] = 2.0
+    assert f(ONE, c, q, a).tolist() == [2, 2]
+    c.table["k"] = 3.0
+    assert f(ONE, c, q, a).tolist() == [6, 6]
+    c.t = td.full((2,), 5.0)
+    assert f(ONE, c, q, a).tolist() == [30, 30]
+    q[0] = 2.0
+    assert f(ONE, c, q, a).tolist() == [60, 60]
+    a[0] = 2.0
+    assert f(ONE, c, q, a).tolist() == [120, 120]
+    assert kept.tolist() == [1, 1]
+
+
+def test_attributes_nobody_reads_cost_no_program():
+    c = Box(s=2.0, log=[])
+    f = td.compile(lambda x, c: x * c.s)
+    for i in range(30):
+        c.log.append(i)
+        assert f(ONE, c).tolist() == [2, 2]
+    assert len(f) == 1
+
+
+def test_attributes_beside_fields_are_noticed():
+    @dataclasses.dataclass
+    class D:
+        x: td.Tensor
+
+    d = D(ONE)
+    d.k = 1.0
+    f = td.compile(lambda d: d.x * d.k)
+    f(d)
+    d.k = 4.0
+    assert f(d).tolist() == [4, 4]
+
+
+def test_another_object_at_the_same_address_is_another():
+    f = td.compile(lambda x, c: x * c.get(), max_signatures=100)
+    for i in range(50):
+        k = float(i)
+        assert f(ONE, type("K", (), {"get": lambda self: k})()).tolist() == [k, k]
+
+
+def test_enums_and_methods_have_one_program():
+    class Mode(enum.Enum):
+        a = 1.0
+        b = 2.0
+
+    f = td.compile(lambda x, m: x * m.value)
+    for m in (Mode.a, Mode.b, Mode.a):
+        assert f(ONE, m).tolist() == [m.value] * 2
+    assert len(f) == 2
+    net = nn.Linear(2, 2)
+    g = td.compile(lambda x, m: m(x))
+    g(ONE, net.forward), g(ONE, net.forward)
+    assert len(g) == 1
+
+
+# ---------------------------------------------------------------------------------- methods
+
+
+@dataclasses.dataclass
+class Equal:
+    """Equal instances that cannot be hashed."""
+
+    k: float = dataclasses.field(compare=False)
+
+    @td.compile
+    def scale(self, x):
+        return x * self.k
+
+
+class AllEqual:
+    def __init__(self, k):
+        self.k = k
+
+    def __eq__(self, other):
+        return True
+
+    def __hash__(self):
+        return 1
+
+    @td.compile
+    def scale(self, x):
+        return x * self.k
+
+
+class NoWeak:
+    __slots__ = ("k",)
+
+    def __init__(self, k):
+        self.k = k
+
+    @td.compile
+    def scale(self, x):
+        return x * self.k
+
+
+@pytest.mark.parametrize("kind", [Equal, AllEqual, NoWeak])
+def test_methods_of_instances_that_are_equal(kind):
+    a, b = kind(2.0), kind(3.0)
+    assert a.scale(ONE).tolist() == [2, 2] and b.scale(ONE).tolist() == [3, 3]
+    a.k = 5.0
+    assert a.scale(ONE).tolist() == [5, 5] and b.scale(ONE).tolist() == [3, 3]
+    if kind is not NoWeak:
+        ref = weakref.ref(a)
+        del a
+        gc.collect()
+        assert ref() is None
+
+
+def test_a_method_of_an_object_without_a_name():
+    for k in (2.0, 3.0):
+        assert AllEqual(k).scale(ONE).tolist() == [k, k]
+
+
+def test_a_method_that_was_asked_for_before():
+    b = Box(k=2.0)
+    b.__class__ = type("M", (Box,), {"go": lambda self, x: x * self.k})
+    f = td.compile(b.go)
+    f(ONE)
+    b.k = 3.0
+    assert f(ONE).tolist() == [3, 3]
+
+
+# -------------------------------------------------------------------------- what functions change
+
+
+def add_to_list(c, x):
+    c.append(x)
+
+
+def set_key(c, x):
+    c["y"] = x
+
+
+def replace(c, x):
+    c["x"] = x * 2
+
+
+def set_attribute(c, x):
+    c.s = 2.0
+
+
+def add_to_set(c, x):
+    c.add(3)
+
+
+@pytest.mark.parametrize("change, make", [
+    (add_to_list, list), (set_key, dict), (replace, lambda: {"x": ONE}), (set_attribute, Box),
+    (add_to_set, set)])
+def test_arguments_that_the_function_changes(change, make):
+    f = td.compile(lambda c, x: change(c, x))
+    c = make()
+    with pytest.raises(td.CaptureError, match="changes argument 0"):
+        f(c, ONE)
+    if isinstance(c, (list, dict, set)):
+        assert len(c) == len(make())
+
+
+def test_keyword_arguments_that_the_function_changes():
+    f = td.compile(lambda x, *, c: add_to_list(c, x))
+    with pytest.raises(td.CaptureError, match="changes argument 1"):
+        f(ONE, c=[])
+
+
+def test_an_attribute_bound_to_a_new_tensor():
+    class Sums:
+        def __init__(self):
+            self.t = td.zeros(2)
+
+        @td.compile
+        def add(self, x):
+            self.t = self.t + x
+            return self.t
+
+        @td.compile
+        def right(self, x):
+            self.t.copy_(self.t + x)
+            return self.t + 0
+
+    s = Sums()
+    with pytest.raises(td.CaptureError, match=r"Sums.t.*copy_"):
+        s.add(ONE)
+    assert s.t.tolist() == [0, 0]
+    assert s.right(ONE).tolist() == [1, 1] and s.right(ONE).tolist() == [2, 2]
+
+    class Running(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(td.ones(2))
+            self.register_buffer("mean", td.zeros(2))
+
+        def forward(self, x):
+            self.mean = self.mean + x
+            self.w = self.w * 2
+            return x * self.w
+
+    net = Running()
+    with pytest.raises(td.CaptureError, match=r"Running\.\w+, Running\.\w+"):
+        td.compile(net)(ONE)
+    assert net.mean.tolist() == [0, 0] and net.w.tolist() == [1, 1] and net.w.is_leaf
+    assert len(net.parameters()) == 1
+
+    total = td.zeros(2)
+
+    def nonlocal_one(x):
+        nonlocal total
+        total = total + x
+        return total
+
+    with pytest.raises(td.CaptureError, match="total"):
+        td.compile(nonlocal_one)(ONE)
+    assert total.tolist() == [0, 0]
+
+
+def test_no_warnings_where_there_is_nothing_to_tell():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        td.compile(net)(ONE)

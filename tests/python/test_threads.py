@@ -1,0 +1,63 @@
+"""Threads train models of their own at once, in either mode, with the numbers each has alone."""
+
+import threading
+
+import pytest
+
+import tandem as td
+from tandem import nn, optim
+
+
+def train(seed, compiled, steps=40):
+    """The losses of a small net with dropout: everything random is the net's own."""
+    g = td.Generator(seed)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, generator=g), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+        nn.Dropout(0.3, generator=g), nn.Linear(4 * 36, 5, generator=g))
+    opt = optim.Adam(net.parameters(), lr=1e-2)
+    x, y = td.randn((8, 1, 8, 8), generator=g), td.randint(0, 5, (8,), generator=g)
+
+    def step():
+        opt.zero_grad()
+        loss = nn.cross_entropy(net(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    run = td.compile(step) if compiled else step
+    return [run().item() for _ in range(steps)]
+
+
+@pytest.mark.parametrize("modes", [(False,) * 4, (True,) * 4, (False, True, False, True)])
+def test_threads_train_independent_models(modes):
+    alone = [train(i, False) for i in range(len(modes))]
+    together = [None] * len(modes)
+    errors = []
+    start = threading.Barrier(len(modes))
+
+    def work(i):
+        try:
+            start.wait()
+            together[i] = train(i, modes[i])
+        except BaseException as e:  # noqa: BLE001
+            errors.append(e)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(modes))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors
+    assert together == alone
+    assert len({tuple(losses) for losses in alone}) == len(modes)
+
+
+def test_a_context_of_one_thread_is_not_that_of_others():
+    seen = []
+    with td.no_grad(), td.policy(vendor=False):
+        t = threading.Thread(
+            target=lambda: seen.append((td.is_grad_enabled(), td.get_policy().vendor)))
+        t.start()
+        t.join()
+        assert not td.is_grad_enabled() and not td.get_policy().vendor
+    assert seen == [(True, True)]

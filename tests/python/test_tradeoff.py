@@ -1,0 +1,283 @@
+"""The experiment from Python, its report, and the programs python -m tandem.…"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import tandem as td
+from tandem import nn, optim, tradeoff
+
+
+def make():
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+    return td.Model(net, optim.Adam(net.parameters(), lr=0.01))
+
+
+BATCHES = [(np.random.default_rng(i).standard_normal((5, 6)).astype(np.float32),
+            np.arange(5) % 3) for i in range(2)]
+FEW = {"steps": 8, "verify_steps": 2, "instrumented_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def result():
+    said = []
+    r = tradeoff.run(make, BATCHES, name="a <small> net", on_forecast=lambda t: said.append(t),
+                     on_progress=lambda what, part: said.append(part), **FEW)
+    assert any(isinstance(s, str) and "Forecast" in s for s in said)
+    parts = [s for s in said if isinstance(s, float)]
+    assert all(0 <= p <= 1 for p in parts) and parts[-1] == 1
+    return r
+
+
+def test_a_step_of_ones_own(result):
+    kinds = [a["kind"] for a in result.arms]
+    assert kinds[:3] == ["eager", "control", "step"] and "leave_out" in kinds
+    assert [f["name"] for f in result.factors][:2] == ["replay", "memory plan"]
+    passes = td.graph.pass_names()
+    assert set(result.all_on["passes"]) <= set(passes) and result.all_on["memory_plan"]
+    assert result.arms[0]["launches"] > 0 and not result.arms[0]["compiled"]
+    assert all(len(a["samples_ms"]) == result.json["rounds"] for a in result.arms
+               if "same_program_as" not in a)
+    median, low, high = result.ratio
+    assert low <= median <= high and not result.stopped
+    assert "a <small> net" in result.table and "In words" in str(result)
+    assert "times eager" in repr(result)
+    assert result.json["checked"]["parameters_after"] is True
+
+
+def test_steps_and_states_may_be_given_by_themselves():
+    def with_state():
+        w = td.ones(3).requires_grad_()
+        opt = optim.SGD([w], lr=0.1)
+
+        def step(x):
+            opt.zero_grad()
+            loss = (w * x).sum()
+            loss.backward()
+            opt.step()
+            return loss
+
+        return step, {"w": w}
+
+    r = tradeoff.run(with_state, [[np.ones(3, np.float32)]], leave_out=False, **FEW)
+    assert r.json["workload"] == "with_state"
+    assert "leave_out" not in {a["kind"] for a in r.arms}
+    tradeoff.run(lambda: with_state()[0], [[np.ones(3, np.float32)]], leave_out=False, **FEW)
+
+
+def test_arms_that_differ_are_found():
+    made = []
+
+    def different():
+        made.append(1)
+        w = td.full((2,), float(len(made)))
+        return (lambda x: x * w), {"w": w}
+
+    with pytest.raises(td.InternalError, match="bit for bit"):
+        tradeoff.run(different, [[td.ones(2)]], leave_out=False, **FEW)
+
+
+def test_wrong_arguments_and_errors_of_the_step():
+    with pytest.raises(td.RangeError, match="no model"):
+        tradeoff.run("alexnet")
+    with pytest.raises(td.RangeError, match="batches"):
+        tradeoff.run(make)
+    with pytest.raises(td.RangeError, match="batches"):
+        tradeoff.run("lenet", BATCHES)
+    with pytest.raises(td.DTypeError):
+        tradeoff.run(3)
+    with pytest.raises(td.DTypeError, match="make"):
+        tradeoff.run(lambda: 3, BATCHES)
+    with pytest.raises(td.RangeError, match="batch"):
+        tradeoff.run(make, [])
+    with pytest.raises(td.RangeError, match="verify_steps"):
+        tradeoff.run(make, BATCHES, verify_steps=1)
+
+    def fails():
+        def step(x, y):
+            raise KeyError("mine")
+
+        return step
+
+    with pytest.raises(KeyError, match="mine"):
+        tradeoff.run(fails, BATCHES)
+    assert (td.ones(2) + 1).tolist() == [2, 2]
+
+
+def test_stopping_and_interrupting():
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 3
+
+    r = tradeoff.run(make, BATCHES, stop=stop, leave_out=False, verify_steps=2,
+                     instrumented_steps=1, seconds=60)
+    assert r.stopped and r.json["rounds"] == 3 and "stopped early" in r.table
+
+    def progress(what, part):
+        if what.startswith("timing"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        tradeoff.run(make, BATCHES, on_progress=progress, leave_out=False, seconds=60)
+
+
+def test_save_and_load(result, tmp_path):
+    result.save(tmp_path / "r.json")
+    again = tradeoff.Result.load(tmp_path / "r.json")
+    assert again.json == result.json and again.table == result.table
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(td.DataError):
+        tradeoff.Result.load(tmp_path / "other.json")
+
+
+class Page(HTMLParser):
+    """Text, tags and whether they nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.tags, self.open, self.links = "", [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href")]
+        if tag not in ("meta", "line", "circle"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_page(result, tmp_path):
+    text = result.to_html(tmp_path / "r.html")
+    assert (tmp_path / "r.html").read_text() == text
+    page = Page(text)
+    assert page.open == [] and page.links == [] and "http" not in text
+    assert "a <small> net" in page.text and "small" not in page.tags
+    assert page.tags.count("svg") == 2
+    dots = page.tags.count("circle")
+    worth = sum(1 + ("lost_by_leaving_out_ms" in f) for f in result.factors
+                if not f["found_nothing"])
+    assert dots == len(result.arms) + worth
+    for word in [a["name"] for a in result.arms] + [k["op"] for k in result.json["eager_kernels"]]:
+        assert word in page.text
+    data = re.search(r'<script type="application/json" id="result">(.*?)</script>', text, re.S)
+    assert json.loads(data[1]) == result.json
+    first = re.split(r"\n- |\n\n", result.table.partition("\nIn words\n- ")[2])[0]
+    assert " ".join(first.split()) in page.text
+    notebook = Page(result._repr_html_())
+    assert notebook.open == [] and "html" not in notebook.tags and "script" not in notebook.tags
+
+
+def test_ticks():
+    from tandem.tradeoff._html import _ticks
+
+    assert _ticks(0, 8) == list(range(9))
+    assert np.allclose(_ticks(0.12, 0.31), [0.15, 0.2, 0.25, 0.3])
+    assert np.allclose(_ticks(-30, 45), [-30, -20, -10, 0, 10, 20, 30, 40])
+
+
+def test_plot(result):
+    pytest.importorskip("matplotlib")
+    figure = result.plot()
+    left, right = figure.axes
+    assert [t.get_text() for t in left.get_yticklabels()] == [a["name"] for a in result.arms]
+    assert [t.get_text() for t in right.get_yticklabels()] == [f["name"] for f in result.factors]
+    points = [c[0].get_xdata()[0] for c in left.containers]
+    assert points == [a["step_ms"]["median"] for a in result.arms]
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_plot_without_matplotlib(result, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install matplotlib \(or tandem\[plot\]\)"):
+        result.plot()
+
+
+# ------------------------------------------------------------------------------ the programs
+
+
+def program(name, *args, **options):
+    env = {**os.environ, "TANDEM_DATA": "", "PYTHONWARNINGS": "error"}
+    return subprocess.run([sys.executable, "-m", f"tandem.{name}", *args], capture_output=True,
+                          text=True, timeout=600, env=env, **options)
+
+
+def test_train_program(tmp_path):
+    out = program("train", "--quick", "--limit-batches", "3", "--batch-size", "8", "--seed", "4",
+                  "--json", str(tmp_path / "t.json"))
+    assert out.returncode == 0, out.stderr
+    assert "equal bit for bit: all 3 losses" in out.stdout and "GENERATED" in out.stdout
+    j = json.loads((tmp_path / "t.json").read_text())
+    assert j["losses_equal"] and j["states_equal"] and j["synthetic"]
+    assert j["steps"] == 3 and j["losses"]["eager"] == j["losses"]["compiled"]
+    assert j["optimiser"] == {"name": "adam", "lr": 1e-3, "momentum": 0, "weight_decay": 0}
+    assert set(j["epochs"][0]["test_accuracy"]) == {"eager", "compiled"}
+    # One mode alone gives what both gave side by side: dropout draws the same.
+    one = program("train", "--quick", "--limit-batches", "3", "--batch-size", "8", "--seed", "4",
+                  "--mode", "compiled", "--json", str(tmp_path / "o.json"))
+    assert one.returncode == 0, one.stderr
+    assert json.loads((tmp_path / "o.json").read_text())["losses"] == {
+        "compiled": j["losses"]["compiled"]}
+
+
+@pytest.mark.parametrize("args, word", [
+    (["--model", "alexnet"], "invalid choice"),
+    (["--lr", "0"], "not in"),
+    (["--epochs", "x"], "invalid"),
+    (["--data-set", "mnist"], "needs files"),
+    (["--data-set", "mnist", "--data", "/nowhere"], "nowhere"),
+    (["--model", "vgg", "--data-set", "synthetic-digits"], "does not take the images"),
+    (["--device", "toaster"], "toaster"),
+    (["--json", "/nowhere/x.json"], "cannot be written"),
+])
+def test_usage_errors(args, word):
+    out = program("train", *args)
+    assert out.returncode == 2 and word in out.stderr and "Traceback" not in out.stderr
+
+
+def test_tradeoff_program(tmp_path):
+    page, figures = tmp_path / "p.html", tmp_path / "p.json"
+    out = program("tradeoff", "--quick", "--batch-size", "2", "--steps", "2", "--no-leave-outs",
+                  "--html", str(page), "--json", str(figures))
+    assert out.returncode == 0, out.stderr
+    assert "Forecast" in out.stdout and "In words" in out.stdout and out.stderr == ""
+    assert "lenet, batch 2, f32" in page.read_text()
+    j = json.loads(figures.read_text())
+    assert j["command"].startswith("python -m tandem.tradeoff --quick") and len(j["arms"]) > 3
+    assert program("tradeoff", "--model", "no").returncode == 2
+    assert program("tradeoff", "--html", "/nowhere/x").returncode == 2
+
+
+def test_programs_stop_at_ctrl_c(tmp_path):
+    path = tmp_path / "t.json"
+    with subprocess.Popen(
+            [sys.executable, "-m", "tandem.train", "--batch-size", "8", "--json", str(path)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "TANDEM_DATA": ""}) as p:
+        for line in p.stdout:
+            if not line.strip():  # what it says before it begins ends so
+                break
+        time.sleep(0.5)
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=300)
+    assert p.returncode == 130, err
+    assert "Stopped after" in out and "Traceback" not in err
+    assert json.loads(path.read_text())["epochs"] == []
