@@ -27,11 +27,6 @@ else()
   endif()
   if(CMAKE_CUDA_COMPILER)
     set(tandem_cuda_why "")
-    # Must be set before the language is enabled: CMake's default is older than new toolkits accept.
-    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-      # Code for these, and what newer ones can compile for themselves.
-      set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
-    endif()
     if(CCACHE_PROGRAM AND NOT DEFINED CMAKE_CUDA_COMPILER_LAUNCHER)
       set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
     endif()

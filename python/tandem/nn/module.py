@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, TypeVar
 
 from .. import _core
 from .._core import Tensor
@@ -334,7 +334,25 @@ class Module:
         return head + ("\n" + "\n".join(lines) + "\n)" if lines else ")")
 
 
-class Sequential(Module):
+_S = TypeVar("_S", bound="_Modules")
+
+
+class _Modules(Module):
+    """Modules named by their places."""
+
+    def append(self: _S, module: Module) -> _S:
+        """Adds a module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+
+class Sequential(_Modules):
     """One module after the other: Sequential(a, b) or Sequential(OrderedDict(...))."""
 
     def __init__(self, *modules: Any):
@@ -351,40 +369,18 @@ class Sequential(Module):
             x = module(x)
         return x
 
-    def append(self, module: Module) -> "Sequential":
-        """Adds a module at the end."""
-        self.add_module(str(len(self)), module)
-        return self
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
-
     def __getitem__(self, i: Any) -> Any:
         modules = list(self._modules.values())
         return Sequential(*modules[i]) if isinstance(i, slice) else modules[i]
 
 
-class ModuleList(Module):
+class ModuleList(_Modules):
     """Modules in a list."""
 
     def __init__(self, modules: Any = ()):
         super().__init__()
         for module in modules:
             self.append(module)
-
-    def append(self, module: Module) -> "ModuleList":
-        """Adds a module at the end."""
-        self.add_module(str(len(self)), module)
-        return self
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
 
     def __getitem__(self, i: int) -> Module:
         return list(self._modules.values())[i]
