@@ -101,8 +101,14 @@ fi
 
 need "${build_packages[@]}"
 # test.sh uses the same folder: whatever it configured stays as it is.
-configured "$root/build" ||
-  configure "$root/build" -DTANDEM_BUILD_TESTS=OFF -DTANDEM_BUILD_BENCHMARKS=OFF
+if ! configured "$root/build"; then
+  options=(-DTANDEM_BUILD_TESTS=OFF -DTANDEM_BUILD_BENCHMARKS=OFF)
+  if command -v nvcc >/dev/null && [[ ! -e /dev/nvidiactl && ! -e /dev/dxg ]]; then
+    say "There is nvcc but no GPU: building for the CPU alone (./test.sh builds all)"
+    options+=(-DTANDEM_CUDA=OFF)
+  fi
+  configure "$root/build" "${options[@]}"
+fi
 build "$root/build" tandem-train tandem-tradeoff
 
 train=(--model lenet --mode both)

@@ -39,7 +39,7 @@ esac
 need "${build_packages[@]}" "${test_packages[@]}"
 # Named, because run.sh may have made this folder without them.
 if [[ $dir == "$root/build" ]]; then
-  options=(-DTANDEM_BUILD_TESTS=ON -DTANDEM_BUILD_BENCHMARKS=ON)
+  options=(-DTANDEM_BUILD_TESTS=ON -DTANDEM_BUILD_BENCHMARKS=ON -DTANDEM_CUDA=AUTO)
   if python=$(python_environment "$dir"); then
     options+=(-DTANDEM_PYTHON=ON "-DPython_EXECUTABLE=$python")
   else

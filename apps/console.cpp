@@ -8,10 +8,13 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <new>
 
+#include "benchmarks/tradeoff/workload.h"
 #include "core/backend.h"
 #include "core/error.h"
+#include "core/parallel.h"
 #include "core/signal_stack.h"
 
 namespace tandem::apps {
@@ -101,6 +104,8 @@ void write_json(const std::string& path, const nlohmann::json& j) {
   if (error) fail<DataError>("json", "the file cannot be written", path + ": " + error.message());
 }
 
+namespace {
+
 void add_device_option(CLI::App& app) {
   const auto usable = [](const std::string& name) -> std::string {
     try {
@@ -118,6 +123,35 @@ void add_device_option(CLI::App& app) {
          },
          "Where to run: cpu, cuda, cuda:1 [cpu]")
       ->check(CLI::Validator(usable, ""));
+}
+
+}  // namespace
+
+void add_common_options(CLI::App& app, CommonOptions& o, const OptionWords& words) {
+  static const std::map<std::string, MemoryFormat> layouts{
+      {"nchw", MemoryFormat::contiguous}, {"channels_last", MemoryFormat::channels_last}};
+  static const std::map<std::string, DType> dtypes{{"f32", DType::f32}, {"bf16", DType::bf16}};
+  std::vector<std::string> models;
+  for (const auto& r : tradeoff::recipes()) models.emplace_back(r.name);
+  app.add_option("--model", o.model, "The net")
+      ->check(CLI::IsMember(models))
+      ->capture_default_str();
+  app.add_option("--batch-size,--batch", o.batch, "Images per step [" + words.batch + "]")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--layout", o.layout, "Of images and weights: nchw, channels_last [nchw]")
+      ->transform(CLI::CheckedTransformer(layouts).description(""));
+  app.add_option("--dtype", o.dtype, "Of images and weights: f32, bf16 [f32]")
+      ->transform(CLI::CheckedTransformer(dtypes).description(""));
+  app.add_option("--seed", o.seed, words.seed)->capture_default_str();
+  app.add_option("--threads", o.threads, "Of the kernels [all cores]")->check(CLI::Range(1, 1024));
+  add_device_option(app);
+  app.add_flag("--quick", o.quick, words.quick);
+  app.add_option("--json", o.json, "Write all figures to this file");
+}
+
+void apply(const CommonOptions& o) {
+  if (o.threads > 0) set_num_threads(o.threads);
+  check_writable(o.json);
 }
 
 std::string command_line(int argc, char** argv) {

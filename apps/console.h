@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "core/desc.h"
+
 namespace tandem::apps {
 
 /// A line on stderr that is written over again and again; nothing where stderr is no terminal.
@@ -46,8 +48,27 @@ void check_writable(const std::string& path);
 /// Writes the whole file or leaves what was there. DataError when it cannot be written.
 void write_json(const std::string& path, const nlohmann::json& j);
 
-/// `--device NAME`: the device everything is made on. A usage error where there is no such device.
-void add_device_option(CLI::App& app);
+/// What both programs can be told.
+struct CommonOptions {
+  std::string model = "lenet";  // of tradeoff::recipes()
+  std::int64_t batch = 0;       // 0: the recipe's
+  MemoryFormat layout = MemoryFormat::contiguous;
+  DType dtype = DType::f32;
+  std::uint64_t seed = 0;
+  int threads = 0;  // 0: as many as there are cores
+  bool quick = false;
+  std::string json;  // "": none is written
+};
+/// `--model`, `--batch-size`, `--layout`, `--dtype`, `--seed`, `--threads`, `--device` (the device
+/// everything is made on; a usage error where there is no such device), `--quick` and `--json`.
+/// The help's words differ: what batches there are by default, what the seed is of, and what is
+/// different when it is quick.
+struct OptionWords {
+  std::string batch, seed, quick;
+};
+void add_common_options(CLI::App& app, CommonOptions& o, const OptionWords& words);
+/// Sets the threads; DataError if the JSON file could not be written.
+void apply(const CommonOptions& o);
 
 /// The command line as typed.
 std::string command_line(int argc, char** argv);

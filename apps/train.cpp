@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -14,7 +13,8 @@
 #include "benchmarks/tradeoff/stats.h"
 #include "benchmarks/tradeoff/workload.h"
 #include "core/backend.h"
-#include "core/parallel.h"
+#include "core/clock.h"
+#include "core/compare.h"
 #include "data/data.h"
 #include "graph/compile.h"
 #include "ops/ops.h"
@@ -22,24 +22,13 @@
 namespace {
 
 using namespace tandem;
-using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
-double ms_since(Clock::time_point t) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - t).count();
-}
-
-struct Options {
-  std::string model = "lenet", data_set, dir, mode = "both", optimiser;
-  int epochs = 5;
-  std::int64_t batch = 0, limit_batches = 0;
+struct Options : apps::CommonOptions {
+  std::string data_set, dir, mode = "both", optimiser;
+  int epochs = 0;  // 0: as many as are usual
+  std::int64_t limit_batches = 0;
   double lr = 0, momentum = -1, weight_decay = -1;
-  std::uint64_t seed = 0;
-  int threads = 0;
-  MemoryFormat layout = MemoryFormat::contiguous;
-  DType dtype = DType::f32;
-  bool quick = false;
-  std::string json;
   std::string command;
 };
 
@@ -65,10 +54,9 @@ void settle(Options& o) {
     fail<DataError>("data", fmt::format("{} needs files", o.data_set), "no folder",
                     "--data DIR or TANDEM_DATA=DIR");
   }
-  if (o.quick) {
-    o.epochs = 1;
-    if (o.limit_batches == 0) o.limit_batches = 40;
-  }
+  // What is quick unless it was named.
+  if (o.epochs == 0) o.epochs = o.quick ? 1 : 5;
+  if (o.limit_batches == 0 && o.quick) o.limit_batches = 40;
 }
 
 // One net, trained in one mode.
@@ -81,8 +69,7 @@ class Runner {
     mo.layout = o.layout;
     mo.tensor.dtype = o.dtype;
     if (o.model.starts_with("resnet")) mo.classes = classes;
-    model_ = std::make_unique<models::Model>(
-        models::make_model(tradeoff::find_recipe(o.model).model, mo));
+    model_ = std::make_unique<models::Model>(models::make_model(o.model, mo));
     optimiser_ = std::make_unique<optim::Optimizer>(tradeoff::make_optimiser(
         o.optimiser, model_->net.parameters(), o.lr, o.momentum, o.weight_decay));
     draws_.pause();
@@ -164,10 +151,13 @@ bool same_bits(double a, double b) {
   return std::memcmp(&a, &b, sizeof a) == 0;
 }
 
-// The first tensor in which two nets differ, or "".
-std::string first_difference(const StateDict& a, const StateDict& b) {
+// The first tensor in which two nets differ, and how, or "".
+std::string difference(const StateDict& a, const StateDict& b) {
   for (std::size_t i = 0; i < a.size(); ++i) {
-    if (a[i].second.to_bits() != b[i].second.to_bits()) return a[i].first;
+    if (const auto d = first_difference(a[i].second, b[i].second)) {
+      return fmt::format("'{}' DIFFERS at the end (element {}: eager {}, compiled {})", a[i].first,
+                         d->index, d->a, d->b);
+    }
   }
   return "";
 }
@@ -338,7 +328,7 @@ class Training {
     summary_["ratio"] = {{"median", ratio.median}, {"low", ratio.low}, {"high", ratio.high}};
 
     const std::string different =
-        first_bad_ ? "" : first_difference(runners_[0]->state(), runners_[1]->state());
+        first_bad_ ? "" : difference(runners_[0]->state(), runners_[1]->state());
     summary_["losses_equal"] = first_bad_ == 0;
     summary_["states_equal"] = first_bad_ == 0 && different.empty();
     if (first_bad_) {
@@ -350,10 +340,8 @@ class Training {
       return false;
     }
     if (!different.empty()) {
-      fmt::print(
-          "\nAll {} losses were equal bit for bit, but '{}' DIFFERS at the end. This is a "
-          "defect.\n",
-          n, different);
+      fmt::print("\nAll {} losses were equal bit for bit, but {}. This is a defect.\n", n,
+                 different);
       return false;
     }
     fmt::print(
@@ -405,12 +393,12 @@ int main(int argc, char** argv) {
   app.name("tandem-train");
   app.set_version_flag("--version", "tandem-train " TANDEM_VERSION);
 
-  std::vector<std::string> models, sets;
-  for (const auto& r : tradeoff::recipes()) models.emplace_back(r.name);
+  apps::add_common_options(app, o,
+                           {.batch = "the experiment's: 64; resnets 32",
+                            .seed = "Of weights, order of the data and dropout",
+                            .quick = "One epoch of 40 batches, and 2,000 test images"});
+  std::vector<std::string> sets;
   for (const auto& n : data::dataset_names()) sets.emplace_back(n);
-  app.add_option("--model", o.model, "The net")
-      ->check(CLI::IsMember(models))
-      ->capture_default_str();
   app.add_option("--data-set", o.data_set,
                  "What to train on [mnist or cifar10 with --data, else synthetic images]")
       ->check(CLI::IsMember(sets));
@@ -419,9 +407,7 @@ int main(int argc, char** argv) {
   app.add_option("--mode", o.mode)
       ->check(CLI::IsMember({"eager", "compiled", "both"}))
       ->capture_default_str();
-  app.add_option("--epochs", o.epochs)->check(CLI::Range(1, 100000))->capture_default_str();
-  app.add_option("--batch-size,--batch", o.batch, "Images per step [lenet, vgg 64, resnets 32]")
-      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--epochs", o.epochs, "[5; --quick: 1]")->check(CLI::Range(1, 100000));
   app.add_option("--limit-batches", o.limit_batches, "Use only so many batches of each epoch")
       ->check(CLI::Range(1, 1 << 30));
   app.add_option("--optimiser,--optimizer", o.optimiser, "[lenet: adam, others: sgd]")
@@ -431,24 +417,10 @@ int main(int argc, char** argv) {
   app.add_option("--momentum", o.momentum, "Of sgd [0.9]")->check(CLI::Range(0.0, 1.0));
   app.add_option("--weight-decay", o.weight_decay, "[resnets: 1e-4 to 5e-4]")
       ->check(CLI::Range(0.0, 1e6));
-  app.add_option("--seed", o.seed, "Of weights, order of the data and dropout")
-      ->capture_default_str();
-  app.add_option("--threads", o.threads, "Of the kernels [all cores]")->check(CLI::Range(1, 1024));
-  const std::map<std::string, MemoryFormat> layouts{{"nchw", MemoryFormat::contiguous},
-                                                    {"channels_last", MemoryFormat::channels_last}};
-  app.add_option("--layout", o.layout, "Of images and weights: nchw, channels_last [nchw]")
-      ->transform(CLI::CheckedTransformer(layouts).description(""));
-  const std::map<std::string, DType> dtypes{{"f32", DType::f32}, {"bf16", DType::bf16}};
-  app.add_option("--dtype", o.dtype, "Of images and weights: f32, bf16 [f32]")
-      ->transform(CLI::CheckedTransformer(dtypes).description(""));
-  apps::add_device_option(app);
-  app.add_flag("--quick", o.quick, "One epoch of 40 batches, and 2,000 test images");
-  app.add_option("--json", o.json, "Write all figures to this file");
 
   return apps::run_program(app, argc, argv, [&] {
     o.command = apps::command_line(argc, argv);
-    if (o.threads > 0) set_num_threads(o.threads);
-    apps::check_writable(o.json);
+    apps::apply(o);
     settle(o);
     return Training(o).run();
   });

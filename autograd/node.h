@@ -19,7 +19,7 @@ struct Edge {
 
   bool wanted() const { return static_cast<bool>(target); }
   bool is_leaf() const { return index < 0; }
-  Node* node() const;
+  Node* node() const;  // not of a leaf
   TensorImpl* leaf() const { return static_cast<TensorImpl*>(target.get()); }
 };
 
@@ -32,7 +32,7 @@ class Node : public RefCounted {
   Node(std::size_t inputs, std::size_t outputs, const SrcLoc& where);
   ~Node() override;
 
-  virtual const char* name() const = 0;
+  virtual const char* name() const = 0;  // of the op, for errors and dumps
   /// Gradients of the outputs (undefined: zero) -> gradients of the wanted inputs.
   virtual void apply(std::span<Tensor> grads, std::span<const std::uint8_t> needed,
                      std::span<Tensor> result) = 0;
@@ -41,7 +41,7 @@ class Node : public RefCounted {
   /// Shape and dtype a gradient of input i must have, or null where not checked.
   virtual const TensorDesc* input_desc(std::size_t) const { return nullptr; }
 
-  void set_edge(std::size_t i, const Tensor& input);
+  void set_edge(std::size_t i, const Tensor& input);  // to what made input i
   /// Makes `t` output i of this node.
   void adopt(Tensor& t, int i);
 
@@ -84,7 +84,7 @@ class OpNode final : public Node, public Pooled<OpNode> {
              std::span<Tensor> result) override;
   void release_saved() override;
   const TensorDesc* input_desc(std::size_t i) const override { return &call->in[i]; }
-  void save_output(int i, const Tensor& t, std::uint32_t version);
+  void save_output(int i, const Tensor& t, std::uint32_t version);  // for the vjp
 
   RefPtr<const PreparedOp> call;
   InlineArray<Saved, 3> inputs;   // empty, or one per input

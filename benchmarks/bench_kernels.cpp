@@ -1,13 +1,12 @@
-// Throughput of the kernels at the shapes of E1 (batch 64) and E2 (batch 64), all threads.
+// Throughput of the kernels at the shapes of E1 (batch 64) and E2 (batch 64), all threads, and of
+// kernels that only move memory beside a plain copy of 256 MiB.
 // GFLOP/s and GB/s come from the ops' own cost rules: arithmetic, and bytes read and written once.
-#include <benchmark/benchmark.h>
-
 #include <cstdlib>
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "tandem/tandem.h"
+#include "benchmarks/bench_main.h"
 
 namespace {
 
@@ -17,6 +16,7 @@ using namespace tandem;
 struct Case {
   std::string name;
   std::function<std::function<Tensor()>()> make;  // random inputs, then the call to time
+  double copied_gb_s = 0;                         // what to compare with; 0: nothing
 };
 
 class Observer final : public Interceptor {
@@ -43,12 +43,22 @@ void run(benchmark::State& state, const Case& c) {
     const dispatch::InterceptorScope scope(&seen);
     call();
   }
-  for (auto _ : state) benchmark::DoNotOptimize(call());
+  DeviceTimer timer;
+  double seconds = 0;
+  for (auto _ : state) {
+    const double s = timer.seconds([&] { benchmark::DoNotOptimize(call()); });
+    state.SetIterationTime(s);
+    seconds += s;
+  }
   const auto rate = [](double per_iteration) {
     return benchmark::Counter(per_iteration * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
   };
   if (seen.cost.flops > 0) state.counters["GFLOP/s"] = rate(seen.cost.flops);
   state.counters["GB/s"] = rate(seen.cost.bytes);
+  if (c.copied_gb_s > 0 && seconds > 0) {
+    state.counters["of_copy"] =
+        seen.cost.bytes * 1e-9 * static_cast<double>(state.iterations()) / seconds / c.copied_gb_s;
+  }
   state.SetLabel(seen.kernels);
 }
 
@@ -170,12 +180,56 @@ std::vector<Case> all_cases() {
   return cases;
 }
 
+// GB/s, read and written, of the device's own copy of as many bytes.
+double copy_rate(std::int64_t bytes) {
+  const Device d = default_device();
+  Backend& b = backend(d);
+  const Tensor from = zeros({bytes}, {.dtype = DType::u8}), to = zeros_like(from);
+  DeviceTimer timer;
+  double best = 1e30;
+  for (int i = 0; i < 10; ++i) {
+    best = std::min(best, timer.seconds([&] {
+      b.copy_async(to.raw_data(), d, from.raw_data(), d, static_cast<std::size_t>(bytes),
+                   b.stream(d.index));
+    }));
+  }
+  return 2e-9 * static_cast<double>(bytes) / best;
+}
+
+// Kernels that should be as fast as memory is, with one operand of 256 MiB each.
+std::vector<Case> memory_cases() {
+  constexpr std::int64_t bytes = std::int64_t{256} << 20;
+  const double copied = copy_rate(bytes);
+  std::vector<Case> cases;
+  const auto add = [&](const std::string& name, DType t, auto op) {
+    cases.push_back(
+        {"memory/" + name + "/" + std::string(name_of(t)),
+         [=] {
+           const std::int64_t n = bytes / static_cast<std::int64_t>(size_of(t));
+           const Tensor x = rand({n / 4096, 4096}).to(t), y = rand({n / 4096, 4096}).to(t);
+           return [=] { return op(x, y); };
+         },
+         copied});
+  };
+  for (const DType t : {DType::f32, DType::bf16}) {
+    add("clone", t, [](const Tensor& x, const Tensor&) { return x.clone(); });
+    add("relu", t, [](const Tensor& x, const Tensor&) { return relu(x); });
+    add("add", t, [](const Tensor& x, const Tensor& y) { return x + y; });
+    add("sum", t, [](const Tensor& x, const Tensor&) { return x.sum(); });
+    add("sum_rows", t, [](const Tensor& x, const Tensor&) { return sum(x, {-1}); });
+    add("sum_columns", t, [](const Tensor& x, const Tensor&) { return sum(x, {0}); });
+    add("softmax", t, [](const Tensor& x, const Tensor&) { return softmax(x); });
+  }
+  return cases;
+}
+
 // One update of all of E1's parameters.
 void optimiser_step(benchmark::State& state, const char* kind) {
   const models::Model m = models::make_model("lenet");
   for (const Tensor& p : m.net.parameters()) Tensor(p).set_grad(rand(p.shape()));
   const auto run = [&](const optim::Optimizer& o) {
-    for (auto _ : state) o.step();
+    DeviceTimer timer;
+    for (auto _ : state) state.SetIterationTime(timer.seconds([&] { o.step(); }));
   };
   double streams;  // tensors of the parameters' size that are read or written
   if (kind == std::string("adam")) {
@@ -189,22 +243,21 @@ void optimiser_step(benchmark::State& state, const char* kind) {
       benchmark::Counter(streams * 4e-9 * static_cast<double>(m.net.parameter_count()),
                          benchmark::Counter::kIsIterationInvariantRate);
 }
-BENCHMARK_CAPTURE(optimiser_step, adam_e1, "adam")->UseRealTime();
-BENCHMARK_CAPTURE(optimiser_step, sgd_momentum_e1, "sgd")->UseRealTime();
+BENCHMARK_CAPTURE(optimiser_step, adam_e1, "adam")->UseManualTime();
+BENCHMARK_CAPTURE(optimiser_step, sgd_momentum_e1, "sgd")->UseManualTime();
 
 }  // namespace
 
 int main(int argc, char** argv) {
   if (const char* n = std::getenv("TANDEM_THREADS")) tandem::set_num_threads(std::atoi(n));
-  const std::vector<Case> cases = all_cases();
-  for (const Case& c : cases) {
-    benchmark::RegisterBenchmark(c.name.c_str(), [&c](benchmark::State& s) {
-      run(s, c);
-    })->UseRealTime();
-  }
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  std::vector<Case> cases;
+  return tandem::run_benchmarks(argc, argv, [&] {
+    cases = all_cases();
+    for (Case& c : memory_cases()) cases.push_back(std::move(c));
+    for (const Case& c : cases) {
+      benchmark::RegisterBenchmark(c.name.c_str(), [&c](benchmark::State& s) {
+        run(s, c);
+      })->UseManualTime();
+    }
+  });
 }

@@ -1,12 +1,10 @@
-// What an operation costs beside its arithmetic: tensors of a few elements, one thread.
-#include <benchmark/benchmark.h>
-
+// What an operation costs the host beside its arithmetic: tensors of a few elements, one thread.
 #include <vector>
 
+#include "benchmarks/bench_main.h"
 #include "core/allocator.h"
 #include "core/plan_cache.h"
 #include "core/profiler.h"
-#include "tandem/tandem.h"
 
 namespace {
 
@@ -21,10 +19,31 @@ void per_op(benchmark::State& state, double ops_per_iteration) {
 
 void add_without_tape(benchmark::State& state) {
   const Tensor a = rand({state.range(0)}), b = rand({state.range(0)});
-  for (auto _ : state) benchmark::DoNotOptimize(a + b);
+  CatchUp catch_up(state);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(a + b);
+    catch_up();
+  }
   per_op(state, 1);
 }
-BENCHMARK(add_without_tape)->Arg(1)->Arg(4)->Arg(16)->Arg(64);
+BENCHMARK(add_without_tape)->Arg(1)->Arg(4)->Arg(16)->Arg(64)->Arg(1 << 20);
+
+// The kernel alone, as a program without a framework would launch it.
+void add_bare_launch(benchmark::State& state) {
+  const Tensor a = rand({state.range(0)}), b = rand({state.range(0)}), c = zeros({state.range(0)});
+  const TensorDesc* descs[] = {&a.desc(), &b.desc()};
+  const RefPtr<const PreparedOp> op(&dispatch::prepare(op::add, descs, {}));
+  void *in[] = {a.raw_data(), b.raw_data()}, *out[] = {c.raw_data()};
+  Stream& stream = backend(a.device()).stream(a.device().index);
+  CatchUp catch_up(state);
+  for (auto _ : state) {
+    op->plan->launch({in, out, nullptr, &stream});
+    benchmark::ClobberMemory();
+    catch_up();
+  }
+  per_op(state, 1);
+}
+BENCHMARK(add_bare_launch)->Arg(4)->Arg(1 << 20);
 
 void add_scalar_without_tape(benchmark::State& state) {
   const Tensor a = rand({state.range(0)});
@@ -44,10 +63,14 @@ BENCHMARK(add_in_place)->Arg(4);
 void add_with_tape(benchmark::State& state) {
   Tensor a = rand({state.range(0)}), b = rand({state.range(0)});
   a.set_requires_grad();
-  for (auto _ : state) benchmark::DoNotOptimize(a + b);
+  CatchUp catch_up(state);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(a + b);
+    catch_up();
+  }
   per_op(state, 1);
 }
-BENCHMARK(add_with_tape)->Arg(1)->Arg(4)->Arg(16)->Arg(64);
+BENCHMARK(add_with_tape)->Arg(1)->Arg(4)->Arg(16)->Arg(64)->Arg(1 << 20);
 
 // A chain of adds and its backward pass; the time is per add, backward included.
 void chain_forward_backward(benchmark::State& state) {
@@ -158,9 +181,5 @@ BENCHMARK(empty_tensor);
 int main(int argc, char** argv) {
   // Anything else would measure the threads.
   set_num_threads(1);
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  return run_benchmarks(argc, argv);
 }

@@ -1,11 +1,17 @@
 // Whole training steps of the experiments, eager and compiled, and what capturing and compiling one
 // costs. `tandem-tradeoff` compares the modes with interleaved runs; the figures here are absolute.
+//
+// The repetitions of a step are blocks of one training run that goes on, after a second of warm-up:
+// as benchmarks/peers/measure.py times other frameworks (see benchmarks/beside_torch.py).
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
+#include <memory>
 #include <string>
 
+#include "benchmarks/tradeoff/report.h"
 #include "benchmarks/tradeoff/workload.h"
+#include "core/clock.h"
 #include "core/parallel.h"
 #include "graph/compile.h"
 
@@ -24,21 +30,33 @@ std::vector<Tensor> call(graph::CompiledFunction& f, const tradeoff::Subject& s,
   return {r.tensors.begin(), r.tensors.end()};
 }
 
-void step(benchmark::State& state, const tradeoff::WorkloadOptions& o, bool compiled) {
-  const tradeoff::Workload w = tradeoff::make_workload(o);
-  manual_seed(0);
-  const tradeoff::Subject s = w.make();
-  graph::CompiledFunction f;
-  std::size_t k = 0;
-  const auto one = [&] {
-    const auto& batch = w.batches[k++ % w.batches.size()];
-    benchmark::DoNotOptimize(compiled ? call(f, s, batch) : s.step(batch));
-  };
-  for (int i = 0; i < 3; ++i) one();
-  for (auto _ : state) one();
-  state.counters["images/s"] = benchmark::Counter(static_cast<double>(w.batches[0][0].dim(0)),
-                                                  benchmark::Counter::kIsIterationInvariantRate);
-}
+// A net in training.
+class Training {
+ public:
+  Training(std::string name, const tradeoff::WorkloadOptions& o, bool compiled)
+      : name_(std::move(name)), workload_(tradeoff::make_workload(o)), compiled_(compiled) {
+    manual_seed(0);
+    subject_ = workload_.make();
+    const auto t0 = Clock::now();
+    for (int i = 0; i < 3 || ms_since(t0) < 1000; ++i) step();
+  }
+
+  void step() {
+    const auto& batch = workload_.batches[next_++ % workload_.batches.size()];
+    benchmark::DoNotOptimize(compiled_ ? call(f_, subject_, batch) : subject_.step(batch));
+  }
+
+  const std::string& name() const { return name_; }
+  std::int64_t batch_size() const { return workload_.batches[0][0].dim(0); }
+
+ private:
+  std::string name_;
+  tradeoff::Workload workload_;
+  tradeoff::Subject subject_;
+  graph::CompiledFunction f_;
+  bool compiled_;
+  std::size_t next_ = 0;
+};
 
 // What the first call of a compiled step costs beside the step itself. Cold: no kernel has been
 // chosen or made ready before.
@@ -72,7 +90,10 @@ void capture_and_compile(benchmark::State& state, const std::string& recipe, boo
 
 int main(int argc, char** argv) {
   if (const char* n = std::getenv("TANDEM_THREADS")) tandem::set_num_threads(std::atoi(n));
-  for (const char* recipe : {"lenet", "vgg", "resnet18"}) {
+  benchmark::AddCustomContext("tandem", tandem::tradeoff::machine_text());
+  // Of the benchmark that is running; the next one makes its own.
+  std::unique_ptr<Training> training;
+  for (const char* recipe : {"lenet", "vgg-cifar", "resnet18-cifar"}) {
     for (const auto layout : {MemoryFormat::contiguous, MemoryFormat::channels_last}) {
       for (const bool compiled : {false, true}) {
         const tradeoff::WorkloadOptions o{.recipe = recipe, .layout = layout};
@@ -81,7 +102,16 @@ int main(int argc, char** argv) {
             (layout == MemoryFormat::channels_last ? "/channels_last/" : "/nchw/") +
             (compiled ? "compiled" : "eager");
         benchmark::RegisterBenchmark(name.c_str(),
-                                     [=](benchmark::State& s) { step(s, o, compiled); })
+                                     [=, &training](benchmark::State& s) {
+                                       if (!training || training->name() != name) {
+                                         training = nullptr;
+                                         training = std::make_unique<Training>(name, o, compiled);
+                                       }
+                                       for (auto _ : s) training->step();
+                                       s.counters["images/s"] = benchmark::Counter(
+                                           static_cast<double>(training->batch_size()),
+                                           benchmark::Counter::kIsIterationInvariantRate);
+                                     })
             ->UseRealTime()
             ->Unit(benchmark::kMillisecond);
       }

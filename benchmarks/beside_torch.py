@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 """Training steps of Tandem (eager, compiled) and of PyTorch (eager) side by side on the CPU.
 
-Runs A B A B …: in each round tandem-tradeoff and PyTorch's best layouts once, so that what drifts
-meets both. Ratios are taken within rounds.
+Both sides are timed alike: one net alone in its process, a second of warm-up, then --blocks blocks of
+steps, each of 50 ms or more without a pause, over the same number of batches in turn; its time is
+the median over the blocks. Tandem's are the benchmarks of bench_step, PyTorch's peers/torch_step.py.
+The sides run A B C …, then … C B A, and so on: what drifts meets all of them, and ratios are taken
+within rounds.
+
+The file has one entry per net, with the command that made it; those of other nets stay as they are.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,61 +23,97 @@ PEERS = os.path.join(HERE, "peers")
 sys.path.insert(0, PEERS)
 import measure  # noqa: E402
 
+LAYOUTS = {"nchw": "nchw", "channels_last": "nhwc"}  # by Tandem's name, PyTorch's
+BLOCK_SECONDS = 0.05
+BATCHES = 4  # as bench_step's
+
 
 def run(command, path):
-    done = subprocess.run([*command, "--json", path], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout[-3000:]}")
     with open(path, encoding="utf-8") as f:
         return json.load(f)
 
 
-def main():
+def tandem_step(bench, model, layout, mode, blocks, path):
+    """(milliseconds, what was measured) of a benchmark of bench_step."""
+    name = f"{model}/{layout}/{mode}/real_time"
+    r = run([bench, f"--benchmark_filter=^{name}$",
+             f"--benchmark_min_time={BLOCK_SECONDS}", f"--benchmark_repetitions={blocks}",
+             f"--benchmark_out={path}", "--benchmark_out_format=json"], path)
+    ms = [b["real_time"] for b in r["benchmarks"] if b.get("run_type") == "iteration"]
+    if len(ms) != blocks:
+        sys.exit(f"{bench} has measured {len(ms)} blocks of {name}, not {blocks}")
+    return statistics.median(ms), r["context"]["tandem"]
+
+
+def torch_step(model, layout, blocks, path):
+    """(milliseconds, the record) of peers/torch_step.py."""
+    r = run([sys.executable, os.path.join(PEERS, "torch_step.py"), "--model", model, "--layout",
+             LAYOUTS[layout], "--batches", str(BATCHES), "--blocks", str(blocks), "--json", path],
+            path)
+    return r["ms"]["median"], r
+
+
+def entry(model, rounds, measure_one, command):
+    """All rounds of a net. measure_one(side, mode, layout) gives milliseconds and a dictionary of
+    what is to be known of the side."""
+    sides = [(side, mode, layout) for layout in LAYOUTS
+             for side, mode in (("tandem", "eager"), ("tandem", "compiled"), ("torch", "eager"))]
+    ms = {" ".join(s): [] for s in sides}
+    about = {}
+    for r in range(rounds):
+        for s in sides if r % 2 == 0 else sides[::-1]:
+            time, known = measure_one(*s)
+            ms[" ".join(s)].append(time)
+            about.update(known)
+        print(f"{model} round {r + 1}: " + "  ".join(f"{k} {v[-1]:.2f}" for k, v in ms.items()),
+              file=sys.stderr)
+    # PyTorch is compared at its better layout, whichever that is in the median.
+    best = min((k for k in ms if k.startswith("torch")), key=lambda k: statistics.median(ms[k]))
+    return {
+        "command": command, "machine": measure.machine(), **about,
+        "ms": {k: {**measure.interval(v), "rounds": v} for k, v in ms.items()},
+        "torch_best": best,
+        "over_torch": {k: measure.interval([a / b for a, b in zip(v, ms[best])])
+                       for k, v in ms.items()},
+    }
+
+
+def main(argv):
     p = argparse.ArgumentParser(description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--tradeoff", required=True, help="the program tandem-tradeoff")
-    p.add_argument("--models", nargs="+", default=["lenet", "vgg"])
+    p.add_argument("--bench", required=True, help="the program bench_step")
+    p.add_argument("--models", nargs="+", default=["lenet", "vgg-cifar"])
     p.add_argument("--rounds", type=int, default=7)
-    p.add_argument("--seconds", type=float, default=3, help="of timed steps, per side and round")
+    p.add_argument("--blocks", type=int, default=40, help="of steps, per side and round")
     p.add_argument("--json", required=True)
-    args = p.parse_args()
+    args = p.parse_args(argv)
+    options = {k: v for k, v in vars(args).items() if k not in ("models", "bench", "json")}
 
-    record = {"machine": measure.machine(), "command": " ".join(sys.argv), "models": {}}
+    record = {"models": {}}
+    if os.path.exists(args.json):
+        with open(args.json, encoding="utf-8") as f:
+            record = json.load(f)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "result.json")
         for model in args.models:
-            ms = {}
-            for r in range(args.rounds):
-                for layout, torch_layout in (("nchw", "nchw"), ("channels_last", "nhwc")):
-                    t = run([args.tradeoff, "--model", model, "--layout", layout,
-                             "--no-leave-outs", "--seconds", str(args.seconds)], path)
-                    # The ladder's last rung is everything on.
-                    compiled = [a for a in t["arms"] if a["kind"] == "step"][-1]
-                    ms.setdefault(f"tandem eager {layout}", []).append(
-                        t["arms"][0]["step_ms"]["median"])
-                    ms.setdefault(f"tandem compiled {layout}", []).append(
-                        compiled["step_ms"]["median"])
-                    record["tandem_machine"] = t["machine"]
-                    t = run([sys.executable, os.path.join(PEERS, "torch_step.py"), "--model",
-                             model, "--layout", torch_layout, "--seconds", str(args.seconds)], path)
-                    ms.setdefault(f"torch eager {layout}", []).append(t["ms"]["median"])
-                    record["torch"] = t["torch"]
-                    if "warning" in t:
-                        record["warning"] = t["warning"]
-                print(f"{model} round {r + 1}: " +
-                      "  ".join(f"{k} {v[-1]:.2f}" for k, v in ms.items()), file=sys.stderr)
-            # PyTorch is compared at its better layout, whichever that is in the median.
-            best = min((k for k in ms if k.startswith("torch")),
-                       key=lambda k: measure.interval(ms[k])["median"])
-            record["models"][model] = {
-                "ms": {k: {**measure.interval(v), "rounds": v} for k, v in ms.items()},
-                "torch_best": best,
-                "over_torch": {k: measure.interval([a / b for a, b in zip(v, ms[best])])
-                               for k, v in ms.items()},
-            }
+
+            def measure_one(side, mode, layout, model=model):
+                if side == "tandem":
+                    ms, machine = tandem_step(args.bench, model, layout, mode, args.blocks, path)
+                    return ms, {"tandem": machine}
+                ms, r = torch_step(model, layout, args.blocks, path)
+                return ms, {k: r[k] for k in ("torch", "threads", "warning") if k in r}
+
+            # As one would type it for this net alone.
+            command = " ".join(["benchmarks/beside_torch.py", "--models", model,
+                                *(f"--{k} {v}" for k, v in options.items())])
+            record["models"][model] = entry(model, args.rounds, measure_one, command)
             measure.write(args.json, record)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -5,11 +5,13 @@
 #   benchmarks/gpu_check.sh [RESULT_DIR] [DEPENDENCIES]
 #   benchmarks/gpu_check.sh --collect DEPENDENCIES     (with a network, on Debian or Ubuntu)
 #
-# RESULT_DIR    default: $OUT, else benchmarks/results/<gpu>. Gets at most eight files:
+# RESULT_DIR    default: $OUT, else benchmarks/results/<gpu>. Gets at most ten files:
 #               status.json      every stage: verdict, exit status, seconds; every test program:
 #                                tests, failures, names of what failed
 #               gpu_check.log    what the stages printed
 #               tradeoff-*.json  host, device and idle time of each arm
+#               bench_*.json     kernels that move memory beside a plain copy; an operation beside
+#                                its bare launch
 #               train.json       a run of tandem-train in both modes
 #               torch_baseline.json  the same nets in PyTorch
 # DEPENDENCIES  a folder with what the machine lacks. Looked for in it: usr/ (packages unpacked, as
@@ -189,7 +191,7 @@ stage machine 20 - bash -c 'nvidia-smi; nvcc --version; python3 -c "import torch
 stage configure 90 - cmake -S "$root" -B "$build" "${options[@]}"
 # The programs first, so that something can be measured should the tests take too long to build.
 stage build 240 "$build/CMakeCache.txt" cmake --build "$build" -j "$jobs" --target \
-  tandem-tradeoff tandem-train
+  tandem-tradeoff tandem-train bench_kernels bench_overhead
 tests=(cuda ops graph nn autograd benchmarks)
 stage build-tests 150 "$build/CMakeCache.txt" cmake --build "$build" -j "$jobs" --target \
   "${tests[@]/#/test_}"
@@ -215,9 +217,17 @@ tradeoff() { # NAME LIMIT ARGS…
 }
 tradeoff lenet-nchw 25 --model lenet --layout nchw --seconds 6
 tradeoff lenet-channels_last 25 --model lenet --layout channels_last --seconds 6
-tradeoff vgg-channels_last 30 --model vgg --layout channels_last --seconds 8
+tradeoff vgg-cifar-channels_last 30 --model vgg-cifar --layout channels_last --seconds 8
 tradeoff resnet50-channels_last 40 --model resnet50 --batch 64 --dtype bf16 --layout channels_last \
   --seconds 10 --no-leave-outs
+
+bench() { # NAME LIMIT FILTER
+  stage "bench_$1" "$2" "gpu $build/benchmarks/bench_$1" "$build/benchmarks/bench_$1" --device cuda \
+    --benchmark_filter="$3" --benchmark_min_time=0.05 --benchmark_out="$out/bench_$1.json" \
+    --benchmark_out_format=json
+}
+bench kernels 25 'memory/|optimiser_step'
+bench overhead 15 'add_|chain_|replay_'
 tests_on_gpu autograd 25 4 --device cuda
 tests_on_gpu benchmarks 20 1 --device cuda
 stage train 25 "gpu $build/apps/tandem-train" "$build/apps/tandem-train" --device cuda \

@@ -10,6 +10,9 @@ import os
 import re
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers"))
+import measure  # noqa: E402
+
 
 def load(folder, name):
     path = os.path.join(folder, name)
@@ -127,25 +130,32 @@ def torch(folder):
     r = load(folder, "beside-torch.json")
     if not r:
         return None
-    rows = []
+    rows, notes = [], []
     for model, m in r["models"].items():
         for k in m["ms"]:
             rows.append([model, k + (" (best)" if k == m["torch_best"] else ""), spread(m["ms"][k]),
                          spread(m["over_torch"][k], 3)])
-    rounds = len(next(iter(next(iter(r["models"].values()))["ms"].values()))["rounds"])
+        notes.append(f"{model}: PyTorch {m['torch']}, {len(m['ms'][m['torch_best']]['rounds'])} "
+                     f"rounds in turn, `{m['command']}`.")
+        if "warning" in m:
+            notes.append(f"**Warning:** {m['warning']}")
     text = table(["net", "", "step, ms", "times PyTorch's best"], rows)
     e1 = r["models"].get("lenet", {}).get("ms", {})
-    plain = e1.get("torch eager nchw")
-    for mode, target in (("eager", 0.75), ("compiled", 0.55)) if plain else ():
+
+    def fastest(what):
+        return min((e1[f"{what} {layout}"] for layout in ("nchw", "channels_last")),
+                   key=lambda ms: ms["median"])
+
+    for mode, target in (("eager", 0.75), ("compiled", 0.55)) if e1 else ():
         # The layout that people get when they ask for none, and the better of both.
-        same = e1[f"tandem {mode} nchw"]["median"] / plain["median"]
-        best = (min(e1[f"tandem {mode} {l}"]["median"] for l in ("nchw", "channels_last")) /
-                min(e1[f"torch eager {l}"]["median"] for l in ("nchw", "channels_last")))
-        verdict = [f"{'met' if x <= target else 'missed'} ({x:.2f})" for x in (same, best)]
+        pairs = ((e1[f"tandem {mode} nchw"], e1["torch eager nchw"]),
+                 (fastest(f"tandem {mode}"), fastest("torch eager")))
+        ratios = [measure.interval([a / b for a, b in zip(x["rounds"], y["rounds"])])
+                  for x, y in pairs]
+        verdict = [f"{'met' if x['median'] <= target else 'missed'} ({spread(x)})" for x in ratios]
         text += (f"\n\nE1 {mode}, target {target:.2f}: {verdict[0]} against PyTorch in its default "
                  f"layout, {verdict[1]} best layout against best layout.")
-    warning = f"\n\n**Warning:** {r['warning']}" if "warning" in r else ""
-    return f"PyTorch {r['torch']}, {rounds} rounds in turn.\n\n{text}{warning}"
+    return "\n\n".join([*notes, text])
 
 
 SECTIONS = {

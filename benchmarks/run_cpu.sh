@@ -36,7 +36,7 @@ for layout in nchw channels_last; do
 done
 
 if "$python" -c 'import torch' 2>/dev/null; then
-  "$python" "$root/benchmarks/beside_torch.py" --tradeoff "$dir/apps/tandem-tradeoff" \
+  "$python" "$root/benchmarks/beside_torch.py" --bench "$dir/benchmarks/bench_step" \
     --json "$out/beside-torch.json"
 else
   say "$python has no PyTorch: no comparison with it"

@@ -4,6 +4,8 @@
 #   cmake/check_arrows.sh [ROOT]        checks the tree
 #   cmake/check_arrows.sh --self-test   checks that a forbidden include is found
 set -euo pipefail
+# shellcheck source=cmake/check.sh
+source "$(dirname "${BASH_SOURCE[0]}")/check.sh"
 
 check() { # ROOT
   local root=$1 files
@@ -92,18 +94,7 @@ self_test() {
   expect bad cpu/conv.cpp '<oneapi/dnnl/dnnl.hpp>'
   expect bad core/a.h '"b.h"'
   expect bad core/a.h '"../ops/conv.h"'
-  echo "check_arrows: self-test passed"
 }
 
-case ${1:-} in
-  --self-test) self_test ;;
-  *)
-    root=${1:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
-    if check "$root"; then
-      echo "check_arrows: all includes follow the arrows"
-    else
-      echo "check_arrows: the includes above break the arrows (docs/architecture.md)" >&2
-      exit 1
-    fi
-    ;;
-esac
+check_main "all includes follow the arrows" \
+  "the includes above break the arrows (docs/architecture.md)" "$@"

@@ -31,7 +31,7 @@ struct Field {
 class AttrVisitor {
  public:
   virtual ~AttrVisitor() = default;
-  virtual void visit(const char* name, bool& v) = 0;
+  virtual void visit(const char* name, bool& v) = 0;  // `name`: of the field
   virtual void visit(const char* name, std::int64_t& v) = 0;
   virtual void visit(const char* name, double& v) = 0;
   virtual void visit(const char* name, Dims& v) = 0;
@@ -186,7 +186,7 @@ class AttrBox {
   explicit AttrBox(AttrRef r) : type_(r.type), data_(r.data ? r.type->clone(r.data) : nullptr) {}
   AttrRef ref() const { return {type_, data_.get()}; }
   template <class A>
-  const A& as() const {
+  const A& as() const {  // A: what it was made of
     return *static_cast<const A*>(data_.get());
   }
   std::string str() const { return data_ ? type_->print(data_.get()) : std::string(); }

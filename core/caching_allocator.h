@@ -35,7 +35,7 @@ struct SizeClass {
 /// A lock held for a few dozen instructions: an uncontended take costs one atomic exchange.
 class SpinLock {
  public:
-  void lock() {
+  void lock() {  // gives way to others while it waits
     while (flag_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();
   }
   void unlock() { flag_.clear(std::memory_order_release); }

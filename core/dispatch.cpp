@@ -42,8 +42,10 @@ void check_finite(const PreparedOp& op, const Tensor& t, const std::string& whic
   const auto v = t.to_vector<double>();
   for (std::size_t i = 0; i < v.size(); ++i) {
     if (!std::isfinite(v[i])) {
+      const bool hidden = tandem::detail::function_or(op.op->name) != op.op->name;
       fail(op.op->name, "anomaly mode: the result must be finite",
-           fmt::format("{} at element {} of {}", v[i], i, which));
+           fmt::format("{} at element {} of {}{}", v[i], i, which,
+                       hidden ? fmt::format(" of {}", op.op->name) : std::string()));
     }
   }
 }

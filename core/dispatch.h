@@ -9,7 +9,7 @@ namespace tandem {
 /// Up to four outputs inline (no op has more).
 class Outputs {
  public:
-  void push_back(Tensor t) { t_[n_++] = std::move(t); }
+  void push_back(Tensor t) { t_[n_++] = std::move(t); }  // at most four
   int size() const { return n_; }
   Tensor& operator[](int i) { return t_[i]; }
   const Tensor& operator[](int i) const { return t_[i]; }
@@ -30,7 +30,7 @@ using Inputs = std::span<const Tensor* const>;
 class Interceptor {
  public:
   virtual ~Interceptor() = default;
-  virtual Outputs call(const PreparedOp& op, Inputs in, const SrcLoc& loc) = 0;
+  virtual Outputs call(const PreparedOp& op, Inputs in, const SrcLoc& loc) = 0;  // its results
   /// `dst = op(dst, …)`: output 0 is written over input 0.
   virtual void call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) = 0;
   /// It writes programs down rather than running them.

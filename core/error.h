@@ -72,16 +72,20 @@ class InternalError : public Error {
 namespace detail {
 /// " (at train.cpp:41)" while an operation is in progress on this thread, else "".
 std::string where();
+/// The public function in progress on this thread (FunctionSite), else `op`.
+std::string_view function_or(std::string_view op);
 std::string error_message(std::string_view op, std::string_view rule, std::string_view got,
                           std::string_view expected);
 }  // namespace detail
 
 /// Throws `E("[op] rule; got …; expected …")`; empty `got` or `expected` are left out.
-/// While an operation is being dispatched the user's line is added.
+/// While an operation is being dispatched the user's line is added. Within a public function that
+/// calls others `op` gives way to that function's name: an `op` the user never wrote would not
+/// help.
 template <class E = ValueError>
 [[noreturn]] void fail(std::string_view op, std::string_view rule, std::string_view got = {},
                        std::string_view expected = {}) {
-  throw E(detail::error_message(op, rule, got, expected));
+  throw E(detail::error_message(detail::function_or(op), rule, got, expected));
 }
 
 }  // namespace tandem

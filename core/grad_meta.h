@@ -14,7 +14,7 @@ using GradHook = std::function<Tensor(const Tensor&)>;
 /// The hooks of a leaf, or of the outputs of a node, in the order they were registered.
 class GradHooks {
  public:
-  std::shared_ptr<const GradHook> add(int output, GradHook hook) {
+  std::shared_ptr<const GradHook> add(int output, GradHook hook) {  // what remove() takes
     hooks_.push_back({output, std::make_shared<const GradHook>(std::move(hook))});
     return hooks_.back().call;
   }

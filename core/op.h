@@ -68,7 +68,7 @@ struct PlanRequest {
   const void* attr_data;
   Policy policy;
   template <class A>
-  const A& attrs() const {
+  const A& attrs() const {  // A: the op's
     return *static_cast<const A*>(attr_data);
   }
 };
@@ -87,7 +87,7 @@ class InferContext {
   int num_inputs() const { return static_cast<int>(in_.size()); }
   const TensorDesc& input(int i) const { return *in_[i]; }
   template <class A>
-  const A& attrs() const {
+  const A& attrs() const {  // A: the op's
     return *static_cast<const A*>(attrs_);
   }
 
@@ -157,7 +157,7 @@ class VjpContext {
   const void* owner = nullptr;
 
   template <class A>
-  const A& attrs() const {
+  const A& attrs() const {  // A: the op's
     return call.attrs.as<A>();
   }
   int num_inputs() const { return static_cast<int>(call.in.size()); }

@@ -22,7 +22,7 @@ struct Policy {
   /// rule. Both modes use what was chosen, another run of the program may choose otherwise.
   std::uint8_t search = 0;
 
-  std::uint32_t key() const {
+  std::uint32_t key() const {  // another for every policy
     return deterministic | tf32 << 1 | fast_math << 2 | vendor << 3 | search << 8;
   }
   std::string str() const;

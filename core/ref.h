@@ -17,7 +17,7 @@ class RefCounted {
   RefCounted& operator=(const RefCounted&) = delete;
   virtual ~RefCounted() = default;
 
-  void retain() const noexcept {
+  void retain() const noexcept {  // one more owner
     // Nobody else can know an object without references yet: its first one needs no atomic write.
     if (refs_.load(std::memory_order_relaxed) == 0) {
       refs_.store(1, std::memory_order_relaxed);

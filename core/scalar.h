@@ -35,7 +35,7 @@ class Scalar {
   constexpr double to_double() const { return kind_ == Kind::real ? d_ : static_cast<double>(i_); }
   std::int64_t to_int() const { return kind_ == Kind::real ? convert<std::int64_t>(d_) : i_; }
   template <class T>
-  T to() const {
+  T to() const {  // bool: whether it is not 0
     if constexpr (std::is_same_v<T, bool>) {
       return kind_ == Kind::real ? d_ != 0 : i_ != 0;
     } else if constexpr (std::is_integral_v<T>) {

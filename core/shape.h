@@ -32,7 +32,7 @@ class Dims {
   std::int64_t* begin() { return v_; }
   std::int64_t* end() { return v_ + n_; }
 
-  void resize(int n) {
+  void resize(int n) {  // what is new is 0
     if (n < 0 || n > kMaxRank) too_long(n);
     for (int i = n_; i < n; ++i) v_[i] = 0;
     n_ = n;

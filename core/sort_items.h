@@ -47,7 +47,7 @@ struct WideItem {
   std::int64_t i;
   WideItem() = default;
   TANDEM_HD WideItem(std::uint64_t key, std::int64_t at) : k(key), i(at) {}
-  TANDEM_HD static WideItem last() { return WideItem(~std::uint64_t{0}, INT64_MAX); }
+  TANDEM_HD static WideItem last() { return WideItem(~std::uint64_t{0}, INT64_MAX); }  // as above
   TANDEM_HD std::uint64_t key() const { return k; }
   TANDEM_HD std::int64_t index() const { return i; }
   TANDEM_HD bool operator<(const WideItem& o) const { return k != o.k ? k < o.k : i < o.i; }

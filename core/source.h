@@ -9,7 +9,7 @@ namespace tandem {
 class SrcLoc {
  public:
   static constexpr SrcLoc current(const char* file = __builtin_FILE(),
-                                  std::uint32_t line = __builtin_LINE()) {
+                                  std::uint32_t line = __builtin_LINE()) {  // where it is called
     return {file, line};
   }
   /// The line of the caller in another language. Finding it takes longer than a small operation, so
@@ -67,6 +67,23 @@ class ErrorSite {
 
  private:
   const SrcLoc* outer_;
+};
+
+/// A public function that is made of several operations, or of one of another name: what happens in
+/// this scope is attributed to its caller's line, and errors bear its name instead of an
+/// operation's. Of nested ones the outermost counts: that is the one the user wrote.
+class FunctionSite {
+ public:
+  /// Both must outlive the scope.
+  FunctionSite(const char* name, const SrcLoc& loc);
+  ~FunctionSite();
+  FunctionSite(const FunctionSite&) = delete;
+  FunctionSite& operator=(const FunctionSite&) = delete;
+
+ private:
+  CallSite site_;
+  ErrorSite error_;
+  const char* outer_;
 };
 
 }  // namespace tandem

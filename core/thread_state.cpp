@@ -138,6 +138,18 @@ ErrorSite::~ErrorSite() {
   thread_state.loc = outer_;
 }
 
+FunctionSite::FunctionSite(const char* name, const SrcLoc& loc)
+    : site_(loc), error_(loc), outer_(thread_state.function) {
+  if (!outer_) thread_state.function = name;
+}
+FunctionSite::~FunctionSite() {
+  thread_state.function = outer_;
+}
+
+std::string_view detail::function_or(std::string_view op) {
+  return thread_state.function ? thread_state.function : op;
+}
+
 std::string detail::error_message(std::string_view op, std::string_view rule, std::string_view got,
                                   std::string_view expected) {
   std::string m = fmt::format("[{}] {}", op, rule);

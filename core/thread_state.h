@@ -12,6 +12,7 @@ struct ThreadState {
   Interceptor* interceptor = nullptr;
   const SrcLoc* loc = nullptr;          // the call in progress, for error messages
   const CallSite* call_site = nullptr;  // the innermost open one
+  const char* function = nullptr;       // the outermost open FunctionSite's
   std::uint64_t launches = 0;
   Policy policy;
   bool grad_enabled = true;

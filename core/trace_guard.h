@@ -38,7 +38,7 @@ template <class T>
 class Guarded {
  public:
   explicit Guarded(T v, std::string name) : cell_(std::make_shared<T>(v)), name_(std::move(name)) {}
-  T get() const {
+  T get() const {  // in a capture: guarded
     if (TraceGuards* g = trace_guards()) {
       // Weak: when the owner is gone, the program that read it is out of date as well.
       g->guard(name_, [cell = std::weak_ptr<T>(cell_), v = *cell_] {
@@ -48,7 +48,7 @@ class Guarded {
     }
     return *cell_;
   }
-  void set(T v) { *cell_ = v; }
+  void set(T v) { *cell_ = v; }  // outdates what was captured with another
 
  private:
   std::shared_ptr<T> cell_;

@@ -51,7 +51,7 @@ struct AdamFactors {
   }
 
   template <class B>
-  TANDEM_HD AdamFactors<B> as() const {
+  TANDEM_HD AdamFactors<B> as() const {  // rounded to B
     return {static_cast<B>(keep), static_cast<B>(decay), static_cast<B>(m),
             static_cast<B>(v),    static_cast<B>(beta2), static_cast<B>(rate),
             static_cast<B>(root), static_cast<B>(eps),   static_cast<B>(scale)};

@@ -1,5 +1,8 @@
 #include "ops/optimise.h"
 
+#include <optional>
+#include <vector>
+
 #include "core/update_rules.h"
 #include "cpu/operand.h"
 
@@ -31,7 +34,8 @@ class Parameters {
     total_ = at;
   }
 
-  /// Calls f(type_tag<T>, begin, end, {parameter, gradient, slots…}) for stretches of elements.
+  /// Calls f(type_tag<T>, i, begin, end, {parameter, gradient, slots…}) for stretches of elements
+  /// of parameter i.
   template <class F>
   void each(const LaunchArgs& a, const F& f) const {
     const i64 n = static_cast<i64>(params_.size());
@@ -56,7 +60,7 @@ class Parameters {
         for (int k = 0; k < lists_; ++k) {
           tensors[k] = p.tensors[k].template buffer<void>(a.in[k * n + i], a.workspace);
         }
-        visit_floating(p.dtype, [&](auto tag) { f(tag, b, e, tensors); });
+        visit_floating(p.dtype, [&](auto tag) { f(tag, i, b, e, tensors); });
       }
     });
     if (packed_) {
@@ -83,6 +87,29 @@ class Parameters {
 double read_lr(DType t, const void* p) {
   return t == DType::f64 ? *static_cast<const double*>(p) : *static_cast<const float*>(p);
 }
+
+/// The step counts of a call's parameters.
+class StepCounts {
+ public:
+  template <class Attrs>
+  StepCounts(const Attrs& a, const TensorDesc& step)
+      : n_(a.num_params), positions_(a.positions), stride_(step.strides[0]) {}
+
+  /// Calls f(i, count) for each parameter with the steps it has made, then counts one more.
+  template <class F>
+  void advance(void* step, const F& f) const {
+    i64* counts = static_cast<i64*>(step);
+    for (i64 i = 0; i < n_; ++i) {
+      i64& count = counts[(positions_.empty() ? i : positions_[i]) * stride_];
+      f(i, count++);
+    }
+  }
+
+ private:
+  i64 n_;
+  std::vector<i64> positions_;
+  i64 stride_;
+};
 
 /// What the scaling says: gradients count times `factor`, and maybe not at all.
 struct Scaling {
@@ -133,25 +160,32 @@ RefPtr<Plan> plan_sgd_step(const PlanRequest& r) {
   const std::size_t last = r.in.size() - 1;
   std::size_t bytes = 0;
   const Parameters params(r, attrs.num_params, lists, bytes);
+  std::optional<StepCounts> counts;
+  std::size_t shares_at = 0;  // of the gradient in each parameter's momentum
+  if (attrs.counts_steps()) {
+    counts.emplace(attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
+    shares_at = reserve(bytes, static_cast<std::size_t>(attrs.num_params) * sizeof(double));
+  }
   return make_plan(
       "cpu:sgd_step",
       [=](const LaunchArgs& a) {
         const double lr = read_lr(lr_type, a.in[lr_at]);
         const Scaling scaling = read_scaling(attrs.scaled, a.in[last]);
         if (scaling.skip) return;
-        double share = 1 - attrs.dampening;
-        if (attrs.counts_steps()) {
-          i64& step = *static_cast<i64*>(a.in[lr_at + 1]);
-          if (step == 0) share = 1;
-          ++step;
+        double* shares = nullptr;
+        if (counts) {
+          shares = reinterpret_cast<double*>(static_cast<char*>(a.workspace) + shares_at);
+          counts->advance(a.in[lr_at + 1], [&](i64 i, i64 done) {
+            shares[i] = done == 0 ? 1 : 1 - attrs.dampening;
+          });
         }
-        params.each(a, [&](auto tag, i64 b, i64 e, void* const* t) {
+        params.each(a, [&](auto tag, i64 i, i64 b, i64 e, void* const* t) {
           using T = typename decltype(tag)::type;
           using A = compute_t<T>;
           T *p = static_cast<T*>(t[0]) + b, *g = static_cast<T*>(t[1]) + b;
           const SgdFactors<A> f{static_cast<A>(lr), static_cast<A>(attrs.weight_decay),
                                 static_cast<A>(scaling.factor), static_cast<A>(attrs.momentum),
-                                static_cast<A>(share)};
+                                static_cast<A>(shares ? shares[i] : 1)};
           if (!attrs.has_momentum()) return sgd(p, g, e - b, f);
           A* u = static_cast<A*>(t[2]) + b;
           if (attrs.nesterov) {
@@ -171,20 +205,30 @@ RefPtr<Plan> plan_adam_step(const PlanRequest& r) {
   const std::size_t last = r.in.size() - 1;
   std::size_t bytes = 0;
   const Parameters params(r, attrs.num_params, 4, bytes);
+  const StepCounts counts(attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
+  const std::size_t factors_at =
+      reserve(bytes, static_cast<std::size_t>(attrs.num_params) * sizeof(AdamFactors<double>));
   return make_plan(
       "cpu:adam_step",
       [=](const LaunchArgs& a) {
         const double lr = read_lr(lr_type, a.in[lr_at]);
         const Scaling scaling = read_scaling(attrs.scaled, a.in[last]);
         if (scaling.skip) return;
-        i64& step = *static_cast<i64*>(a.in[lr_at + 1]);
-        const AdamFactors<double> f =
-            adam_factors(attrs, lr, static_cast<double>(++step), scaling.factor);
-        params.each(a, [&](auto tag, i64 b, i64 e, void* const* s) {
+        auto* factors =
+            reinterpret_cast<AdamFactors<double>*>(static_cast<char*>(a.workspace) + factors_at);
+        i64 known = -1;  // the count the last factors are of: mostly all are the same
+        counts.advance(a.in[lr_at + 1], [&](i64 i, i64 done) {
+          factors[i] = done == known
+                           ? factors[i - 1]
+                           : adam_factors(attrs, lr, static_cast<double>(done + 1), scaling.factor);
+          known = done;
+        });
+        params.each(a, [&](auto tag, i64 i, i64 b, i64 e, void* const* s) {
           using T = typename decltype(tag)::type;
           using A = compute_t<T>;
           adam(static_cast<T*>(s[0]) + b, static_cast<const T*>(s[1]) + b,
-               static_cast<A*>(s[2]) + b, static_cast<A*>(s[3]) + b, e - b, f.template as<A>());
+               static_cast<A*>(s[2]) + b, static_cast<A*>(s[3]) + b, e - b,
+               factors[i].template as<A>());
         });
       },
       bytes);

@@ -129,7 +129,8 @@ class DeviceAllocator final : public Allocator {
     Block* b = blocks_.find(p)->second;
     stats_.in_use -= b->size;
     Pool& pool = *b->pool;
-    if (pool.stream == &s) [[likely]] {
+    // Where nothing is cached, nothing can go back during a capture.
+    if (pool.stream == &s && (kCaches || !s.capturing)) [[likely]] {
       give(b);
     } else if (pool.captured) {
       pool.held.push_back(b);
@@ -209,7 +210,10 @@ class DeviceAllocator final : public Allocator {
   // ---- taking
 
   Block* take(Pool& pool, std::size_t bytes) {
-    if (!kCaches) return grow(pool, bytes, bytes);
+    if (!kCaches) {
+      if (captures_ == 0) reclaim(pool, true);
+      return grow(pool, bytes, bytes);
+    }
     if (bytes <= kSmall) {
       auto& list = pool.small[SizeClass::of(bytes)];
       if (list.empty()) [[unlikely]]

@@ -74,9 +74,13 @@ struct Ids {
                 : static_cast<const std::int32_t*>(data)[at];
   }
   __device__ bool allows(long long id) const { return 0 <= id && id < limit; }
+  /// Notes one that is not allowed.
+  __device__ void check(long long id) const {
+    if (!allows(id)) note_fault(fault, FaultKind::index_out_of_range, op, id, limit);
+  }
   __device__ long long operator()(long long at) const {
     const long long id = raw(at);
-    if (!allows(id)) note_fault(fault, FaultKind::index_out_of_range, op, id, limit);
+    check(id);
     return id;
   }
 };

@@ -1,5 +1,8 @@
 #include "ops/optimise.h"
 
+#include <optional>
+#include <vector>
+
 #include "core/update_rules.h"
 #include "cuda/kernel.h"
 #include "cuda/operand.h"
@@ -13,7 +16,7 @@ using i64 = long long;
 
 // One launch updates many parameters. Their addresses are known at the launch only, so they travel
 // in the kernel's own arguments: up to 4 KB everywhere, 32 KB where there are more parameters.
-constexpr int kFew = 64, kMany = 680;
+constexpr int kFew = 64, kMany = 672;
 constexpr int kMost = 4;  // tensors of a parameter: itself, its gradient, two slots
 constexpr int kThreads = 256, kWidth = 4;
 constexpr i64 kChunk = i64{kThreads} * kWidth * 4;  // elements a block updates
@@ -22,6 +25,7 @@ template <int Capacity>
 struct Table {
   int count = 0;
   unsigned first[Capacity];  // block of each parameter
+  int index[Capacity];       // among the call's parameters
   i64 size[Capacity];
   void* at[kMost][Capacity];
 };
@@ -51,13 +55,13 @@ struct Sgd {
   using Factors = SgdFactors<A>;
   Inputs in;
   double decay, momentum;
-  const double* share;
+  const double* shares;  // for each parameter; null: 1
 
-  __device__ bool begin(Factors& f) const {
+  __device__ bool begin(int index, Factors& f) const {
     if (in.skips()) return false;
     f = {static_cast<A>(read_lr(in.lr_type, in.lr)), static_cast<A>(decay),
          static_cast<A>(in.scale()), static_cast<A>(momentum),
-         share != nullptr ? static_cast<A>(*share) : A(1)};
+         shares != nullptr ? static_cast<A>(shares[index]) : A(1)};
     return true;
   }
   static __device__ A step(const Factors& f, A p, A g, A& u, A&) {
@@ -71,11 +75,11 @@ struct Adam {
   static constexpr int slots = 2;
   using Factors = AdamFactors<A>;
   Inputs in;
-  const AdamFactors<double>* factors;
+  const AdamFactors<double>* factors;  // for each parameter
 
-  __device__ bool begin(Factors& f) const {
+  __device__ bool begin(int index, Factors& f) const {
     if (in.skips()) return false;
-    f = factors->as<A>();
+    f = factors[index].template as<A>();
     return true;
   }
   static __device__ A step(const Factors& f, A p, A g, A& m, A& v) { return f(p, g, m, v); }
@@ -84,14 +88,14 @@ struct Adam {
 template <class T, class Rule, int Capacity>
 __global__ void __launch_bounds__(kThreads) update(const Table<Capacity> table, const Rule rule) {
   using A = compute_t<T>;
-  typename Rule::Factors f;
-  if (!rule.begin(f)) return;
   // The last parameter whose blocks start here or before.
   int t = 0, end = table.count;
   while (end - t > 1) {
     const int mid = (t + end) / 2;
     (table.first[mid] <= blockIdx.x ? t : end) = mid;
   }
+  typename Rule::Factors f;
+  if (!rule.begin(table.index[t], f)) return;
   const i64 begin = static_cast<i64>(blockIdx.x - table.first[t]) * kChunk;
   const i64 n = min(table.size[t], begin + kChunk);
   T* p = static_cast<T*>(table.at[0][t]);
@@ -114,19 +118,69 @@ __global__ void __launch_bounds__(kThreads) update(const Table<Capacity> table, 
   }
 }
 
-__global__ void begin_sgd(Inputs in, i64* step, double dampening, double* share) {
-  if (in.skips()) return;
-  *share = *step == 0 ? 1 : 1 - dampening;
+/// Step counts that a launch reads and advances, one for each thread.
+struct Counts {
+  static constexpr int kMost = 512;
+  i64* step = nullptr;
+  int first = 0;  // parameter
+  int count = 0;
+  int at[kMost] = {};  // where in `step`
+
+  /// This thread's count; null if it has none.
+  __device__ i64* mine() const {
+    return threadIdx.x < static_cast<unsigned>(count) ? step + at[threadIdx.x] : nullptr;
+  }
+  __device__ int parameter() const { return first + static_cast<int>(threadIdx.x); }
+};
+
+__global__ void begin_sgd(Inputs in, Counts c, double dampening, double* shares) {
+  i64* step = c.mine();
+  if (step == nullptr || in.skips()) return;
+  shares[c.parameter()] = *step == 0 ? 1 : 1 - dampening;
   ++*step;
 }
 
-__global__ void begin_adam(Inputs in, i64* step, AdamAttrs attrs, AdamFactors<double>* factors) {
-  if (in.skips()) return;
-  *factors =
-      adam_factors(attrs, read_lr(in.lr_type, in.lr), static_cast<double>(++*step), in.scale());
+/// Those of AdamAttrs that the factors depend on.
+struct AdamRates {
+  double beta1, beta2, eps, weight_decay;
+  bool decoupled, eps_hat;
+};
+
+__global__ void begin_adam(Inputs in, Counts c, AdamRates rates, AdamFactors<double>* factors) {
+  i64* step = c.mine();
+  if (step == nullptr || in.skips()) return;
+  factors[c.parameter()] =
+      adam_factors(rates, read_lr(in.lr_type, in.lr), static_cast<double>(++*step), in.scale());
 }
 
 // ---------------------------------------------------------------------------------------- plans
+
+/// The step counts of a call's parameters, in batches that one launch can take.
+class StepCounts {
+ public:
+  template <class Attrs>
+  StepCounts(const Attrs& a, const TensorDesc& step) {
+    for (i64 i = 0; i < a.num_params; ++i) {
+      if (i % Counts::kMost == 0) batches_.push_back({.first = static_cast<int>(i)});
+      Counts& c = batches_.back();
+      const i64 position = a.positions.empty() ? i : a.positions[static_cast<std::size_t>(i)];
+      c.at[c.count++] = static_cast<int>(position * step.strides[0]);
+    }
+  }
+
+  /// Launches `kernel(in, counts, args…)` for all.
+  template <class Kernel, class... Args>
+  void run(const LaunchArgs& a, i64 step_at, Kernel kernel, const Inputs& in,
+           const Args&... args) const {
+    for (Counts c : batches_) {
+      c.step = static_cast<i64*>(a.in[step_at]);
+      launch(a, {.blocks = dim3(1), .threads = dim3(Counts::kMost)}, kernel, in, c, args...);
+    }
+  }
+
+ private:
+  std::vector<Counts> batches_;
+};
 
 /// The parameters of a call, in batches that one launch can take. What is not dense, or has slots
 /// of another layout, goes through dense copies.
@@ -169,6 +223,7 @@ class Parameters {
   };
   struct Param {
     unsigned first;
+    int index;
     i64 size;
     Tensor tensors[kMost];
   };
@@ -187,7 +242,7 @@ class Parameters {
     }
     Batch& b = batches_.back();
     const Strides layout = p.is_dense() ? p.strides : contiguous_strides(p.shape);
-    Param e{.first = b.blocks, .size = p.numel(), .tensors = {}};
+    Param e{.first = b.blocks, .index = static_cast<int>(i), .size = p.numel(), .tensors = {}};
     for (int k = 0; k < lists_; ++k) {
       const i64 input = k * n + i;
       e.tensors[k] = {Operand(r.in[static_cast<std::size_t>(input)], layout, bytes), input, k};
@@ -216,6 +271,7 @@ class Parameters {
     for (int i = 0; i < table.count; ++i) {
       const Param& p = b.params[static_cast<std::size_t>(i)];
       table.first[i] = p.first;
+      table.index[i] = p.index;
       table.size[i] = p.size;
       for (int k = 0; k < lists_; ++k) {
         const Tensor& t = p.tensors[k];
@@ -245,22 +301,26 @@ RefPtr<Plan> plan_sgd_step(const PlanRequest& r) {
   const DType lr_type = r.in[static_cast<std::size_t>(lr_at)].dtype;
   const i64 scaling_at = attrs.scaled ? static_cast<i64>(r.in.size()) - 1 : -1;
   std::size_t bytes = 0;
-  const std::size_t share_at = attrs.counts_steps() ? reserve(bytes, sizeof(double)) : 0;
+  std::optional<StepCounts> counts;
+  std::size_t shares_at = 0;  // of the gradient in each parameter's momentum
+  if (attrs.counts_steps()) {
+    counts.emplace(attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
+    shares_at = reserve(bytes, static_cast<std::size_t>(attrs.num_params) * sizeof(double));
+  }
   const Parameters params(r, attrs.num_params, lists, bytes);
   return make_plan(
       "cuda:sgd_step",
       [=](const LaunchArgs& a) {
         const Inputs in = inputs(a, lr_at, lr_type, scaling_at);
-        double* share = nullptr;
-        if (attrs.counts_steps()) {
-          share = workspace<double>(a, share_at);
-          launch(a, kOneThread, begin_sgd, in, static_cast<i64*>(a.in[lr_at + 1]), attrs.dampening,
-                 share);
+        double* shares = nullptr;
+        if (counts) {
+          shares = workspace<double>(a, shares_at);
+          counts->run(a, lr_at + 1, begin_sgd, in, attrs.dampening, shares);
         }
         const auto with = [&]<Momentum M>(std::integral_constant<Momentum, M>) {
           params.run(a, [&](auto tag) {
             using A = compute_t<typename decltype(tag)::type>;
-            return Sgd<A, M>{in, attrs.weight_decay, attrs.momentum, share};
+            return Sgd<A, M>{in, attrs.weight_decay, attrs.momentum, shares};
           });
         };
         if (!attrs.has_momentum()) {
@@ -280,14 +340,18 @@ RefPtr<Plan> plan_adam_step(const PlanRequest& r) {
   const DType lr_type = r.in[static_cast<std::size_t>(lr_at)].dtype;
   const i64 scaling_at = attrs.scaled ? static_cast<i64>(r.in.size()) - 1 : -1;
   std::size_t bytes = 0;
-  const std::size_t factors_at = reserve(bytes, sizeof(AdamFactors<double>));
+  const StepCounts counts(attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
+  const AdamRates rates{attrs.beta1,        attrs.beta2,     attrs.eps,
+                        attrs.weight_decay, attrs.decoupled, attrs.eps_hat};
+  const std::size_t factors_at =
+      reserve(bytes, static_cast<std::size_t>(attrs.num_params) * sizeof(AdamFactors<double>));
   const Parameters params(r, attrs.num_params, 4, bytes);
   return make_plan(
       "cuda:adam_step",
       [=](const LaunchArgs& a) {
         const Inputs in = inputs(a, lr_at, lr_type, scaling_at);
         auto* factors = workspace<AdamFactors<double>>(a, factors_at);
-        launch(a, kOneThread, begin_adam, in, static_cast<i64*>(a.in[lr_at + 1]), attrs, factors);
+        counts.run(a, lr_at + 1, begin_adam, in, rates, factors);
         params.run(a, [&](auto tag) {
           return Adam<compute_t<typename decltype(tag)::type>>{in, factors};
         });

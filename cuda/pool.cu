@@ -10,6 +10,7 @@
 #include "cuda/block.h"
 #include "cuda/divisor.h"
 #include "cuda/elementwise.h"
+#include "cuda/index.h"
 #include "cuda/pack.h"
 
 namespace tandem::cuda {
@@ -227,10 +228,10 @@ __global__ void __launch_bounds__(kBlockThreads)
 /// U: an unsigned integer of the elements' size.
 template <class U, bool Packed>
 __global__ void __launch_bounds__(kBlockThreads)
-    max_pool_gather(const Geometry g, Divisor by_row, const U* in, const int* positions, U* out) {
+    max_pool_gather(const Geometry g, const Ids ids, Divisor by_row, const U* in,
+                    const int* positions, U* out) {
   constexpr int V = kLanes<U>;
   const Steps &from = g.steps[kIn], &to = g.steps[kOut], &from_at = g.steps[kPositions];
-  const unsigned plane = g.y.size * g.x.size;
   for (i64 i = global_index(); i < g.count; i += global_size()) {
     const Place p = g.place(static_cast<unsigned>(i));
     const auto at = load_lanes<Packed, V>(positions + from_at.at(p), from_at.lane, p.lanes);
@@ -238,8 +239,9 @@ __global__ void __launch_bounds__(kBlockThreads)
     for (int v = 0; v < V; ++v) {
       const unsigned position = static_cast<unsigned>(at.v[v]);
       const unsigned r = by_row.quotient(position), c = position - r * by_row.by;
-      result.v[v] = 0;  // An empty plane has windows, too, if padding fills them.
-      if (v < p.lanes && position < plane) {
+      result.v[v] = 0;
+      ids.check(at.v[v]);
+      if (v < p.lanes && ids.allows(at.v[v])) {
         result.v[v] = in[from.plane(p) + v * from.lane + r * from.y + c * from.x];
       }
     }
@@ -510,14 +512,15 @@ RefPtr<Plan> max_pool_grad_plan(const Pooling& pool) {
 }
 
 template <class U>
-RefPtr<Plan> max_pool_gather_plan(const Pooling& pool, Divisor by_row) {
-  return make_plan("cuda:max_pool2d_gather", [pool, by_row](const LaunchArgs& a) {
+RefPtr<Plan> max_pool_gather_plan(const Pooling& pool, const IdsPlan& ids, Divisor by_row) {
+  return make_plan("cuda:max_pool2d_gather", [pool, ids, by_row](const LaunchArgs& a) {
     const U* x = static_cast<const U*>(a.in[0]);
     const int* at = static_cast<const int*>(a.in[1]);
     U* y = static_cast<U*>(a.out[0]);
     pool.each(
         [&]<bool Packed>(const Geometry& g, std::bool_constant<Packed>) {
-          launch(a, grid_for(g.count), max_pool_gather<U, Packed>, g, by_row, x, at, y);
+          launch(a, grid_for(g.count), max_pool_gather<U, Packed>, g, ids.bind(a, 1), by_row, x, at,
+                 y);
         },
         x, at, y);
   });
@@ -594,9 +597,10 @@ RefPtr<Plan> plan_max_pool2d_grad(const PlanRequest& r) {
 RefPtr<Plan> plan_max_pool2d_gather(const PlanRequest& r) {
   const TensorDesc& x = r.in[0];
   const Pooling pool(r.attrs<PoolAttrs>(), x, r.out[0], {&x, &r.out[0], &r.in[1]});
+  const IdsPlan ids(r, r.in[1], x.dim(2) * x.dim(3));
   return visit_size(size_of(x.dtype), [&](auto tag) {
     const auto by_row = divisor(static_cast<unsigned>(std::max<i64>(1, x.dim(3))));
-    return max_pool_gather_plan<typename decltype(tag)::type>(pool, by_row);
+    return max_pool_gather_plan<typename decltype(tag)::type>(pool, ids, by_row);
   });
 }
 

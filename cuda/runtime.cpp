@@ -117,12 +117,13 @@ void raise_fault(int device) {
     return;
   const Fault copy = f;
   kind.store(0, std::memory_order_release);
-  fail<IndexError>(
+  // Not through `fail`: what happens to be running now is not what went wrong.
+  throw IndexError(tandem::detail::error_message(
       copy.op,
       fmt::format("{} must be in [0, {})",
                   found == static_cast<int>(FaultKind::label_out_of_range) ? "label" : "index",
                   copy.limit),
-      fmt::format("{}", copy.value));
+      fmt::format("{}", copy.value), {}));
 }
 
 // ---------------------------------------------------------------------------------- streams

@@ -16,7 +16,7 @@ namespace tandem::data {
 class Dataset {
  public:
   virtual ~Dataset() = default;
-  virtual std::string name() const = 0;
+  virtual std::string name() const = 0;  // for people to read
   /// Number of samples.
   virtual std::int64_t size() const = 0;
   /// [C, H, W] of every image.

@@ -115,6 +115,9 @@ DeviceFeed::Block DeviceFeed::take(Stream& s) {
         free_.push_back(fresh());
       } catch (const OutOfMemoryError&) {
         // It was only to spare.
+      } catch (...) {
+        free_.push_back(b);
+        throw;
       }
     }
     return b;

@@ -17,7 +17,7 @@ class Rng {
   explicit Rng(std::uint64_t seed, std::uint64_t stream = 0, std::uint64_t substream = 0)
       : key_(mix(mix(mix(seed) ^ stream) ^ substream)) {}
 
-  std::uint32_t bits() {
+  std::uint32_t bits() {  // the next 32
     if (used_ == 4) {
       block_ = philox(key_, counter_++);
       used_ = 0;

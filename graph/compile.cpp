@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cmath>
 #include <optional>
 
 #include "core/backend.h"
+#include "core/clock.h"
 #include "core/grad_meta.h"
 #include "core/parallel.h"
 #include "graph/tracer.h"
@@ -14,12 +14,6 @@
 
 namespace tandem::graph {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double ms_since(Clock::time_point t) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - t).count();
-}
 
 // What a program is specialised on, beside the host values it guards.
 struct Signature {
@@ -126,6 +120,8 @@ Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace
       fail<CaptureError>("compile", fmt::format("result {} is an undefined tensor", i));
     }
     c.results_want_grad.push_back(grad_enabled() && out[i].requires_grad());
+    // Its history ends with the capture, and must not seem to be something that outlives it.
+    if (c.results_want_grad.back()) out[i] = out[i].detach();
   }
   for (std::size_t i = 0; i < in.size(); ++i) {
     if (grad_enabled() && in[i].requires_grad() && !in[i].is_leaf()) {
@@ -348,6 +344,9 @@ CompiledFunction::CompiledFunction(CompileOptions options) : options_(std::move(
   if (options_.max_signatures < 1) {
     fail("compile", "max_signatures must be positive", std::to_string(options_.max_signatures));
   }
+  if (options_.check_interval < 1) {
+    fail("compile", "check_interval must be positive", std::to_string(options_.check_interval));
+  }
 }
 CompiledFunction::~CompiledFunction() = default;
 
@@ -416,7 +415,9 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   // A check that failed stays due.
   const auto used = [&](EntryPtr e) {
     const std::uint64_t calls = e->calls + 1;
-    if (options_.check_capture && calls >= 4 && std::has_single_bit(calls)) {
+    const auto interval = static_cast<std::uint64_t>(options_.check_interval);
+    const bool due = calls % interval == 0 || (calls < interval && std::has_single_bit(calls));
+    if (options_.check_capture && calls >= 4 && due) {
       compare_captures(e->program.captured, e->host_text, trace_once(args, trace));
     }
     e->calls = calls;
@@ -454,6 +455,9 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   EntryPtr e = capture(args, statics, trace, reason);
   // Another thread may have given the same parameters gradients meanwhile.
   if (!e->program.out_of_date().empty()) e = capture(args, statics, trace, std::move(reason));
+  // A function that is given new parameters again and again is captured again and again.
+  constexpr std::size_t kMostEntries = 64;
+  if (ledger_.size() == kMostEntries) ledger_.erase(ledger_.begin());
   ledger_.push_back(e->program.ledger);
   entries_.push_back(e);
   current_ = e;

@@ -25,9 +25,13 @@ struct CompileOptions {
   bool memory_plan = true;
   /// On devices that have graphs (CUDA): record the launches and replay them with one call.
   bool device_graph = true;
-  /// Capture twice and compare, and again at calls 4, 8, 16, …: a program that differs read a host
-  /// value that changed, or a tensor that a variable no longer names. That is a CaptureError.
+  /// Capture twice and compare, and again at calls 4, 8, 16, … and every check_interval calls: a
+  /// program that differs read a host value that changed, or a tensor that a variable no longer
+  /// names. That is a CaptureError.
   bool check_capture = true;
+  /// The most calls that such a change can stay unnoticed. A check costs about as much as a
+  /// capture.
+  int check_interval = 128;
   /// At every call run eagerly beside, and throw at the first node that differs. Slow.
   bool verify = false;
   /// Signatures kept. One more is a CaptureError: a program that is compiled anew at every call
@@ -107,7 +111,7 @@ class CompiledFunction {
   void call(std::span<const Tensor* const> args, const Statics& statics, Trace trace,
             Result& result);
 
-  /// Signatures captured so far, newest last.
+  /// The last captures (at most 64), newest last.
   std::vector<LedgerEntry> ledger() const;
   int size() const;
   /// The program of the most recent call, until the function captures again or is cleared. Throws
@@ -155,11 +159,16 @@ class Compiled {
                   "assigned to a reference would be lost at replay");
     using R = std::invoke_result_t<F&, const std::remove_cvref_t<A>&...>;
     auto pack = std::forward_as_tuple(args...);
-    std::vector<const Tensor*> tensors;
+    // Tensors are counted first: replay makes no heap allocation.
+    std::size_t n = 0;
+    visit_tree(
+        pack, [&](const Tensor&) { ++n; }, [](const std::string&) {});
+    InlineArray<const Tensor*, 8> tensors(n);
+    n = 0;
     CompiledFunction::Statics statics{&typeid(std::tuple<std::remove_cvref_t<A>...>)};
     const auto on_static = [&](const std::string& s) { statics.text += s + ";"; };
     visit_tree(
-        pack, [&](const Tensor& t) { tensors.push_back(&t); }, on_static);
+        pack, [&](const Tensor& t) { tensors[n++] = &t; }, on_static);
 
     const auto trace = [&](std::span<const Tensor> in, CompiledFunction::Host& host) {
       std::tuple<std::remove_cvref_t<A>...> mine(args...);

@@ -27,6 +27,7 @@ struct Pass {
 Program fold_constants(const Program& p, PassStats& s);
 Program eliminate_common_subexpressions(const Program& p, PassStats& s);
 Program eliminate_dead_code(const Program& p, PassStats& s);
+Program reorder(const Program& p, PassStats& s);
 Program fuse_epilogues(const Program& p, PassStats& s);
 Program fuse_vendor_epilogues(const Program& p, PassStats& s);
 Program fuse_elementwise(const Program& p, PassStats& s);

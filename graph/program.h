@@ -89,7 +89,7 @@ struct Program {
 
   std::vector<HostGuard> guards;
 
-  ValueId add_value(const TensorDesc& d) {
+  ValueId add_value(const TensorDesc& d) {  // of no node yet
     values.push_back({d, -1, 0});
     return static_cast<ValueId>(values.size() - 1);
   }

@@ -1,11 +1,9 @@
 #include "graph/verify_mode.h"
 
-#include <bit>
-#include <cmath>
-#include <cstring>
 #include <unordered_map>
 
 #include "core/backend.h"
+#include "core/compare.h"
 #include "core/grad_meta.h"
 #include "ops/op_list.h"
 
@@ -86,22 +84,6 @@ class Snapshot {
   std::vector<std::pair<RefPtr<TensorImpl>, Tensor>> grads_;
 };
 
-// Element by element, so that gaps between the elements of a strided tensor do not count.
-std::string first_difference(const Tensor& eager, const Tensor& compiled) {
-  const auto a = eager.to_bits(), b = compiled.to_bits();
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if (a[i] == b[i]) continue;
-    if (!is_floating(eager.dtype())) {
-      return fmt::format("element {}: eager {}, compiled {}", i, static_cast<std::int64_t>(a[i]),
-                         static_cast<std::int64_t>(b[i]));
-    }
-    const auto x = std::bit_cast<double>(a[i]), y = std::bit_cast<double>(b[i]);
-    if (std::isnan(x) && std::isnan(y)) continue;
-    return fmt::format("element {}: eager {:.17g}, compiled {:.17g}", i, x, y);
-  }
-  return {};
-}
-
 }  // namespace
 
 std::vector<Tensor> verify_against_eager(const CompiledProgram& program,
@@ -139,15 +121,15 @@ std::vector<Tensor> verify_against_eager(const CompiledProgram& program,
     for (std::size_t i = 0; i < made.size(); ++i) {
       const auto it = expected.find(n.outputs[i]);
       if (it == expected.end()) continue;
-      const std::string diff = first_difference(*it->second, made[i]);
-      if (diff.empty()) continue;
+      const auto d = first_difference(*it->second, made[i]);
+      if (!d) continue;
       std::string passes;
       for (const char* p : n.passes) passes += std::string(" ") + p;
       fail<CaptureError>(
           "verify",
           fmt::format("compiled differs from eager first at %{} = {} (called at {}, passes:{})",
                       n.outputs[i], n.op().name, str(n.loc), passes.empty() ? " none" : passes),
-          diff);
+          fmt::format("element {}: eager {}, compiled {}", d->index, d->a, d->b));
     }
   });
 }

@@ -54,7 +54,7 @@ class Module {
   Module& operator=(const Module&) = default;
   virtual ~Module() = default;
 
-  virtual Tensor forward(const Tensor& x) const = 0;
+  virtual Tensor forward(const Tensor& x) const = 0;  // what net(x) calls
   /// One line for str(): "Linear(3136, 1024)".
   virtual std::string describe() const { return "Module"; }
 

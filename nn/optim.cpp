@@ -34,6 +34,12 @@ Tensor scalar(DType dtype, Device device, double value) {
   return t;
 }
 
+Tensor zero_counts(std::size_t parameters, Device device) {
+  Tensor t = Tensor::empty(TensorDesc(DType::i64, device, {static_cast<std::int64_t>(parameters)}));
+  fill(t, 0);
+  return t;
+}
+
 }  // namespace
 
 Optimizer::Optimizer(const char* name, std::vector<std::string> slot_names)
@@ -85,11 +91,13 @@ void Optimizer::add_group(std::vector<Tensor> parameters, double lr, int slots, 
       b->slots.resize(static_cast<std::size_t>(slots));
       b->live_slots.resize(static_cast<std::size_t>(slots));
       b->lr = scalar(DType::f64, p.device(), lr);
-      if (counts_steps) b->step = scalar(DType::i64, p.device(), 0);
     }
     b->index.push_back(static_cast<int>(i));
     for (auto& slot : b->slots) slot.push_back(slot_like(p));
     b->parameters.push_back(std::move(p));
+  }
+  if (counts_steps) {
+    for (Bucket& b : g.buckets) b.step = zero_counts(b.parameters.size(), b.lr.device());
   }
   state_->groups.push_back(std::move(g));
 }
@@ -103,6 +111,7 @@ void Optimizer::step(const Tensor& scaling, SrcLoc loc) const {
         b.live.clear();
         b.gradients.clear();
         for (auto& slot : b.live_slots) slot.clear();
+        b.positions.clear();
         b.scaling = {};
       };
       clear();  // an update may have thrown
@@ -111,8 +120,10 @@ void Optimizer::step(const Tensor& scaling, SrcLoc loc) const {
         if (!grad.defined()) continue;
         b.live.push_back(b.parameters[i]);
         b.gradients.push_back(std::move(grad));
+        b.positions.push_back(static_cast<std::int64_t>(i));
         for (std::size_t k = 0; k < b.slots.size(); ++k) b.live_slots[k].push_back(b.slots[k][i]);
       }
+      if (b.live.size() == b.parameters.size()) b.positions.clear();
       b.scaling = scaling;
       if (!b.live.empty()) g.update(b, loc);
       clear();
@@ -169,13 +180,28 @@ void Optimizer::set_lr(double lr) const {
   for (int i = 0; i < groups(); ++i) set_lr(i, lr);
 }
 
+/// i64[n] in the order of the group's n parameters.
+Tensor Optimizer::step_counts(const Group& g) {
+  if (g.buckets.size() == 1) return g.buckets[0].step;
+  std::size_t n = 0;
+  for (const Bucket& b : g.buckets) n += b.index.size();
+  std::vector<std::int64_t> all(n);
+  for (const Bucket& b : g.buckets) {
+    const auto counts = b.step.to_vector<std::int64_t>();
+    for (std::size_t k = 0; k < counts.size(); ++k) {
+      all[static_cast<std::size_t>(b.index[k])] = counts[k];
+    }
+  }
+  return Tensor::from(all, {static_cast<std::int64_t>(n)}, kCPU);
+}
+
 StateDict Optimizer::state_dict() const {
   StateDict d;
   for (int i = 0; i < groups(); ++i) {
     const Group& g = group(i);
-    // All buckets of a group have the same rate and, but for skipped ones, the same step count.
+    // All buckets of a group have the same rate.
     d.emplace_back(fmt::format("{}.lr", i), g.buckets[0].lr);
-    if (g.buckets[0].step.defined()) d.emplace_back(fmt::format("{}.step", i), g.buckets[0].step);
+    if (g.buckets[0].step.defined()) d.emplace_back(fmt::format("{}.step", i), step_counts(g));
     for (const Bucket& b : g.buckets) {
       for (std::size_t k = 0; k < b.slots.size(); ++k) {
         for (std::size_t p = 0; p < b.slots[k].size(); ++p) {
@@ -190,12 +216,29 @@ StateDict Optimizer::state_dict() const {
 
 void Optimizer::load_state_dict(const StateDict& state) const {
   refuse_capture("the state");
-  load_into(state_->name, state_dict(), state);
+  const NoGrad no_grad;
+  const StateDict own = state_dict();
+  StateDict given = state;
+  for (auto& [name, t] : given) {
+    if (!t.defined() || t.rank() != 0 || !name.ends_with(".step")) continue;
+    for (const auto& [own_name, counts] : own) {
+      if (own_name == name) t = t.expand(counts.shape());
+    }
+  }
+  load_into(state_->name, own, given);
   for (int i = 0; i < groups(); ++i) {
     Group& g = group(i);
     set_lr(i, g.buckets[0].lr.item());
-    for (std::size_t k = 1; k < g.buckets.size() && g.buckets[k].step.defined(); ++k) {
-      fill(g.buckets[k].step, g.buckets[0].step.item<std::int64_t>());
+    if (g.buckets.size() == 1 || !g.buckets[0].step.defined()) continue;
+    const auto is_step = [&](const auto& entry) {
+      return entry.first == fmt::format("{}.step", i);
+    };
+    const Tensor counts = std::find_if(own.begin(), own.end(), is_step)->second;
+    for (Bucket& b : g.buckets) {
+      std::vector<std::int64_t> mine;
+      for (const int p : b.index) mine.push_back(counts.select(0, p).item<std::int64_t>());
+      const Tensor here = Tensor::from(mine, b.step.shape(), kCPU);
+      b.step.copy_(here.to(b.step.device()));
     }
   }
 }
@@ -225,8 +268,10 @@ SGD::SGD(std::vector<ParameterGroup<SgdOptions>> groups) : Optimizer("SGD", {"mo
     const int slots = a.has_momentum() ? 1 : 0;
     add_group(std::move(g.parameters), o.lr, slots, a.counts_steps(), [a](Bucket& b, SrcLoc loc) {
       static const std::vector<Tensor> none;
-      sgd_step(b.live, b.gradients, b.live_slots.empty() ? none : b.live_slots[0], b.lr, a, b.step,
-               b.scaling, loc);
+      SgdAttrs now = a;
+      if (a.counts_steps()) now.positions = b.positions;
+      sgd_step(b.live, b.gradients, b.live_slots.empty() ? none : b.live_slots[0], b.lr,
+               std::move(now), b.step, b.scaling, loc);
     });
   }
 }
@@ -247,8 +292,10 @@ Adam::Adam(const char* name, std::vector<ParameterGroup<AdamOptions>> groups, bo
                       .decoupled = decoupled,
                       .eps_hat = o.eps_hat};
     add_group(std::move(g.parameters), o.lr, 2, true, [a](Bucket& b, SrcLoc loc) {
-      adam_step(b.live, b.gradients, b.live_slots[0], b.live_slots[1], b.lr, b.step, a, b.scaling,
-                loc);
+      AdamAttrs now = a;
+      now.positions = b.positions;
+      adam_step(b.live, b.gradients, b.live_slots[0], b.live_slots[1], b.lr, b.step, std::move(now),
+                b.scaling, loc);
     });
   }
 }

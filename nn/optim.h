@@ -36,11 +36,15 @@ class Optimizer {
   void set_lr(double lr) const;
   void set_lr(int group, double lr) const;
 
-  /// Learning rates, step counts and slots: the live tensors, not copies. Names: "0.lr", "0.step",
-  /// "0.momentum.3" for group 0 and the fourth of its parameters.
+  /// Learning rates, step counts and slots: the live tensors, not copies. For group 0 they are
+  ///   "0.lr"          f64[]
+  ///   "0.step"        i64[n], if steps count: those that each of the group's n parameters has made
+  ///                   (a copy, if the group's parameters are on several devices)
+  ///   "0.momentum.3"  the slot of the fourth parameter, in its shape
   StateDict state_dict() const;
-  /// Copies values in. Throws ValueError naming what is missing or unexpected, ShapeError,
-  /// TypeError; nothing is changed then. CaptureError inside a capture.
+  /// Copies values in. A "0.step" that is one number (of files from before parameters had counts of
+  /// their own) counts for every parameter. Throws ValueError naming what is missing or unexpected,
+  /// ShapeError, TypeError; nothing is changed then. CaptureError inside a capture.
   void load_state_dict(const StateDict& state) const;
 
  protected:
@@ -50,11 +54,12 @@ class Optimizer {
     std::vector<Tensor> parameters;
     std::vector<std::vector<Tensor>> slots;  // of each kind one for each parameter
     Tensor lr;                               // f64[]: what is saved and loaded is the exact rate
-    Tensor step;                             // i64[], undefined if not wanted
-    Tensor scaling;                          // of this step, undefined if none
+    Tensor step;     // i64[parameters], the steps each has made; undefined if not wanted
+    Tensor scaling;  // of this step, undefined if none
     // Of this step: those with a gradient. Members only to keep their memory.
     std::vector<Tensor> live, gradients;
     std::vector<std::vector<Tensor>> live_slots;
+    std::vector<std::int64_t> positions;  // of their step counts; empty: all parameters, in order
   };
   using Update = std::function<void(Bucket&, SrcLoc)>;
 
@@ -75,6 +80,7 @@ class Optimizer {
     std::vector<Group> groups;
   };
   Group& group(int i) const;
+  static Tensor step_counts(const Group& g);
   void refuse_capture(const char* what) const;
 
   std::shared_ptr<State> state_;
@@ -123,7 +129,7 @@ struct AdamWOptions {
   double weight_decay = 1e-2;
   bool eps_hat = false;
   AdamOptions adam() const { return {lr, beta1, beta2, eps, weight_decay, eps_hat}; }
-  static AdamWOptions of(const AdamOptions& o) {
+  static AdamWOptions of(const AdamOptions& o) {  // the other way round
     return {o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.eps_hat};
   }
 };

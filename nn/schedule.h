@@ -1,119 +1,122 @@
 // Learning-rate schedules. Each is a function of the number of steps taken, so it can be resumed
 // anywhere, and acts through Optimizer::set_lr between steps (also those of a compiled program).
+// Names and options are those of torch.optim.lr_scheduler, and so are the rates.
 //
-//   auto schedule = optim::CosineAnnealingLR(opt, {.steps = 1000});
+//   auto schedule = optim::CosineAnnealingLR(opt, {.t_max = 1000});
 //   for (auto& [x, y] : loader) { step(x, y); schedule.step(); }
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "nn/optim.h"
 
 namespace tandem::optim {
 
-/// A factor on an optimiser's learning rates that depends on the number of steps taken.
+/// Learning rates by the number of steps taken.
+struct ScheduleRule {
+  /// The rate after t steps of a group whose base rate is `base`.
+  std::function<double(std::int64_t t, double base)> rate;
+  /// The base rates: one for all groups, or one per group. Empty: what the optimiser's are when
+  /// the schedule is made.
+  std::vector<double> base = {};
+};
+
+/// Sets an optimiser's learning rates, step by step.
 class Schedule {
  public:
   /// The rate of every group is `factor(t)` times what it was when the schedule was made, t being
   /// the number of steps taken. Sets the rate for t = 0.
   Schedule(Optimizer optimizer, std::function<double(std::int64_t t)> factor);
+  /// ValueError if the rule has neither one base rate nor one per group.
+  Schedule(Optimizer optimizer, ScheduleRule rule);
   /// Call after each step of the optimiser (or each epoch: the unit is yours).
   void step() const { set_steps(steps() + 1); }
   std::int64_t steps() const { return state_->steps; }
   /// To resume. CaptureError inside a capture.
   void set_steps(std::int64_t t) const;
-  double factor(std::int64_t t) const { return state_->factor(t); }
-  /// The rates of the groups that a factor of 1 stands for.
-  const std::vector<double>& base() const { return state_->base; }
-
- protected:
-  /// With the rates that count as 1.
-  Schedule(Optimizer optimizer, std::function<double(std::int64_t t)> factor,
-           std::vector<double> base);
+  /// The rate of a group after t steps.
+  double lr(std::int64_t t, int group = 0) const;
+  /// With one base rate per group.
+  const ScheduleRule& rule() const { return state_->rule; }
 
  private:
   struct State {
     Optimizer optimizer;
-    std::function<double(std::int64_t)> factor;
-    std::vector<double> base;
+    ScheduleRule rule;
     std::int64_t steps = 0;
   };
   std::shared_ptr<State> state_;
 };
 
-/// Options of StepLR.
-struct StepLROptions {
-  std::int64_t every;
-  double gamma = 0.1;
-};
-/// Times gamma every `every` steps.
-class StepLR final : public Schedule {
+/// The schedule that its options describe.
+template <class Options>
+class ScheduleOf final : public Schedule {
  public:
-  StepLR(Optimizer optimizer, const StepLROptions& o);
+  ScheduleOf(Optimizer optimizer, const Options& o) : Schedule(std::move(optimizer), o.rule()) {}
 };
 
-/// Options of MultiStepLR.
+/// Options of StepLR: times gamma every `step_size` steps.
+struct StepLROptions {
+  std::int64_t step_size;
+  double gamma = 0.1;
+  ScheduleRule rule() const;  // base gamma^(t / step_size), rounded down
+};
+using StepLR = ScheduleOf<StepLROptions>;
+
+/// Options of MultiStepLR: times gamma at each milestone.
 struct MultiStepLROptions {
   std::vector<std::int64_t> milestones;
   double gamma = 0.1;
+  ScheduleRule rule() const;  // base gamma^(milestones <= t)
 };
-/// Times gamma at each milestone.
-class MultiStepLR final : public Schedule {
- public:
-  MultiStepLR(Optimizer optimizer, const MultiStepLROptions& o);
-};
+using MultiStepLR = ScheduleOf<MultiStepLROptions>;
 
-/// Options of CosineAnnealingLR.
+/// Options of CosineAnnealingLR: down to the rate eta_min along half a cosine over `t_max` steps,
+/// and up again over the next: eta_min + (base - eta_min) (1 + cos(pi t / t_max)) / 2. Loshchilov
+/// and Hutter, "SGDR", 2017, without restarts.
 struct CosineAnnealingLROptions {
-  std::int64_t steps;
-  double final_factor = 0;
+  std::int64_t t_max;
+  double eta_min = 0;
+  ScheduleRule rule() const;  // the rate above
 };
-/// Down to final_factor along half a cosine over `steps`, and constant from there. Loshchilov and
-/// Hutter, "SGDR", 2017, without restarts.
-class CosineAnnealingLR final : public Schedule {
- public:
-  CosineAnnealingLR(Optimizer optimizer, const CosineAnnealingLROptions& o);
-};
+using CosineAnnealingLR = ScheduleOf<CosineAnnealingLROptions>;
 
-/// Options of LinearLR.
+/// Options of LinearLR: times a factor that goes from start_factor to end_factor along a straight
+/// line over `total_iters` steps, and is constant from there.
 struct LinearLROptions {
-  std::int64_t steps;
-  double first_factor = 1, final_factor = 0;
+  double start_factor = 1.0 / 3;
+  double end_factor = 1;
+  std::int64_t total_iters = 5;
+  ScheduleRule rule() const;  // base times that factor
 };
-/// From first_factor to final_factor along a straight line over `steps`, and constant from there.
-class LinearLR final : public Schedule {
- public:
-  LinearLR(Optimizer optimizer, const LinearLROptions& o);
-};
+using LinearLR = ScheduleOf<LinearLROptions>;
 
-/// Options of Warmup.
-struct WarmupOptions {
-  std::int64_t steps;
-  double first_factor = 0;
+/// Options of LinearWarmup: times a factor that goes from start_factor to 1 along a straight line
+/// over `total_iters` steps; then `after` (its steps counted from there) or constant.
+struct LinearWarmupOptions {
+  std::int64_t total_iters;
+  double start_factor = 0;
+  /// A schedule of the same optimiser, used for its rule and its base rates: step the warm-up, not
+  /// this one.
+  std::optional<Schedule> after = {};
+  ScheduleRule rule() const;  // that of `after`, later
 };
-/// A straight line from first_factor to 1 over `steps`; then `after` (its steps counted from there)
-/// or constant.
-class LinearWarmup final : public Schedule {
- public:
-  LinearWarmup(Optimizer optimizer, const WarmupOptions& o);
-  /// `after`, a schedule of the same optimiser, is used for its shape and the rate it was made
-  /// with: step this schedule, not that one.
-  LinearWarmup(Optimizer optimizer, const WarmupOptions& o, const Schedule& after);
-};
+using LinearWarmup = ScheduleOf<LinearWarmupOptions>;
 
-/// Options of OneCycleLR.
+/// Options of OneCycleLR: from max_lr / div_factor up to max_lr, reached after pct_start *
+/// total_steps - 1 steps, and down to the first rate / final_div_factor, reached after total_steps
+/// - 1 steps; both along half a cosine. The rate is constant from there, and momentum stays as it
+/// is (PyTorch's cycle_momentum=False). Smith and Topin, "Super-convergence", 2018.
 struct OneCycleLROptions {
-  std::int64_t steps;
-  double warmup = 0.3;         // part of `steps` on the way up
-  double first_divisor = 25;   // it starts at the rate divided by this
-  double final_divisor = 1e4;  // and ends at the first rate divided by this
+  std::vector<double> max_lr;  // one for all groups, or one per group
+  std::int64_t total_steps;
+  double pct_start = 0.3;  // part of the steps on the way up, in [0, 1]
+  double div_factor = 25;
+  double final_div_factor = 1e4;
+  ScheduleRule rule() const;  // both halves
 };
-/// Up to the optimiser's rate and down again, both along half a cosine. Smith and Topin,
-/// "Super-convergence", 2018.
-class OneCycleLR final : public Schedule {
- public:
-  OneCycleLR(Optimizer optimizer, const OneCycleLROptions& o);
-};
+using OneCycleLR = ScheduleOf<OneCycleLROptions>;
 
 }  // namespace tandem::optim

@@ -248,7 +248,7 @@ Tensor conv2d_grad_weight(In x, const Tensor& gy, const Shape& w_shape, const Co
 }
 
 Tensor conv_transpose2d(In x, const Tensor& w, const Tensor& b, const ConvTranspose2dOptions& o) {
-  const ErrorSite at(x.loc);
+  const FunctionSite at("conv_transpose2d", x.loc);
   constexpr const char* name = "conv_transpose2d";
   expect_defined(name, {&x.t, &w}, x.loc);
   ConvAttrs a = attrs_of(

@@ -93,19 +93,24 @@ Tensor full(const Shape& shape, Scalar value, TensorOptions o, SrcLoc loc) {
       dispatch::call(op::full, Inputs{}, FullAttrs{shape, value, o.dtype, o.device}, loc)[0]);
 }
 Tensor zeros(const Shape& shape, TensorOptions o, SrcLoc loc) {
+  const FunctionSite at("zeros", loc);
   return full(shape, 0, o, loc);
 }
 Tensor ones(const Shape& shape, TensorOptions o, SrcLoc loc) {
+  const FunctionSite at("ones", loc);
   return full(shape, 1, o, loc);
 }
 Tensor full_like(In x, Scalar value) {
+  const FunctionSite at("full_like", x.loc);
   expect_defined("full_like", {&x.t}, x.loc);
   return full(x.t.shape(), value, {x.t.dtype(), x.t.device()}, x.loc);
 }
 Tensor zeros_like(In x) {
+  const FunctionSite at("zeros_like", x.loc);
   return full_like(x, 0);
 }
 Tensor ones_like(In x) {
+  const FunctionSite at("ones_like", x.loc);
   return full_like(x, 1);
 }
 
@@ -140,7 +145,7 @@ Tensor arange(Scalar begin, Scalar end, Scalar step, SrcLoc loc) {
 }
 
 Tensor linspace(double begin, double end, std::int64_t n, TensorOptions o, SrcLoc loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at("linspace", loc);
   if (n < 0) {
     fail("linspace", "the number of values must not be negative", std::to_string(n), "0 or more");
   }
@@ -153,7 +158,7 @@ Tensor linspace(double begin, double end, std::int64_t n, TensorOptions o, SrcLo
 }
 
 Tensor eye(std::int64_t n, std::int64_t m, TensorOptions o, SrcLoc loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at("eye", loc);
   if (n < 0 || m < -1) {
     fail<ShapeError>("eye", "sizes must not be negative", fmt::format("{} x {}", n, m));
   }
@@ -170,6 +175,7 @@ void fill(Tensor& t, Scalar value, SrcLoc loc) {
 }
 
 void assign(Tensor& dst, const Tensor& src, SrcLoc loc) {
+  const FunctionSite at("assign", loc);
   expect_defined("assign", {&dst, &src}, loc);
   if (src.same_as(dst)) return;
   // Two views of one memory may overlap: what is read must not have been written before.

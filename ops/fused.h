@@ -31,7 +31,7 @@ struct FusedProgram {
   Shape shape;                   // of every output; the inputs broadcast to it
   std::vector<Strides> strides;  // of each output
 
-  std::vector<std::int64_t> encode() const;
+  std::vector<std::int64_t> encode() const;  // as FusedAttrs holds it
   /// Throws InternalError on anything that encode() cannot have made.
   static FusedProgram decode(const std::vector<std::int64_t>& code);
   /// "%0 = mul(in0, in1) f32; %1 = relu(%0) f32 -> %1".

@@ -319,12 +319,18 @@ constinit const OpDef one_hot = {.id = id_of(OpId::one_hot_),
 }  // namespace op
 
 Tensor concat(std::span<const Tensor> xs, int axis, SrcLoc loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at("concat", loc);
   if (xs.empty()) fail<ValueError>("concat", "at least one tensor is needed", "none");
   expect_defined("concat", xs, loc);
+  DType dtype = xs[0].dtype();
+  for (const Tensor& x : xs) dtype = promote(dtype, x.dtype());
+  std::vector<Tensor> casts;
+  casts.reserve(xs.size());  // as `in` points into it
   std::vector<const Tensor*> in;
   in.reserve(xs.size());
-  for (const Tensor& x : xs) in.push_back(&x);
+  for (const Tensor& x : xs) {
+    in.push_back(x.dtype() == dtype ? &x : &casts.emplace_back(x.to(dtype, loc)));
+  }
   return dispatch::call(op::concat, Inputs(in), axis_attrs("concat", xs[0], axis), loc)[0];
 }
 
@@ -333,7 +339,7 @@ Tensor concat(std::initializer_list<Tensor> xs, int axis, SrcLoc loc) {
 }
 
 Tensor stack(std::span<const Tensor> xs, int axis, SrcLoc loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at("stack", loc);
   if (xs.empty()) fail<ValueError>("stack", "at least one tensor is needed", "none");
   expect_defined("stack", xs, loc);
   const int a = wrap_axis(axis, xs[0].rank() + 1, "stack");
@@ -394,7 +400,7 @@ Tensor index_add(In x, int axis, const Tensor& index, const Tensor& src) {
 }
 
 Tensor embedding(In weight, const Tensor& ids) {
-  const ErrorSite at(weight.loc);
+  const FunctionSite at("embedding", weight.loc);
   expect_defined("embedding", {&weight.t, &ids}, weight.loc);
   if (weight->rank() != 2) {
     fail<ShapeError>("embedding", "the weight must be a matrix", weight->shape().str(), "[V, D]");

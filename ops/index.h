@@ -47,11 +47,11 @@ struct OneHotAttrs {
   }
 };
 
-/// Tensors of one dtype, and one shape but for `axis`, one after the other along it. The result is
-/// channels-last when all are.
+/// Tensors of one shape but for `axis`, one after the other along it, in the type they promote to
+/// (docs/types.md). The result is channels-last when all are.
 Tensor concat(std::span<const Tensor> xs, int axis = 0, SrcLoc loc = SrcLoc::current());
 Tensor concat(std::initializer_list<Tensor> xs, int axis = 0, SrcLoc loc = SrcLoc::current());
-/// Tensors of one shape and dtype along a new axis.
+/// Tensors of one shape along a new axis, in the type they promote to.
 Tensor stack(std::span<const Tensor> xs, int axis = 0, SrcLoc loc = SrcLoc::current());
 Tensor stack(std::initializer_list<Tensor> xs, int axis = 0, SrcLoc loc = SrcLoc::current());
 

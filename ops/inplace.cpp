@@ -26,7 +26,7 @@ void refuse_on_tape(const char* name, const Tensor& self, const Tensor* src) {
 /// self := op(self, other…)
 Tensor& write(Tensor& self, const OpDef& op, const char* name, const Tensor* other,
               const BinaryAttrs& attrs, const SrcLoc& loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at(name, loc);
   expect_defined(name, {&self, other ? other : &self}, loc);
   const TensorDesc* descs[2] = {&self.desc(), other ? &other->desc() : nullptr};
   const std::size_t n = other ? 2 : 1;
@@ -87,20 +87,21 @@ Tensor& Tensor::mul_(Scalar s, SrcLoc loc) {
 }
 
 Tensor& Tensor::copy_(const Tensor& src, SrcLoc loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at("copy_", loc);
   expect_defined("copy_", {this, &src}, loc);
   refuse_on_tape("copy_", *this, &src);
   assign(*this, src, loc);
   return *this;
 }
 Tensor& Tensor::fill_(Scalar value, SrcLoc loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at("fill_", loc);
   expect_defined("fill_", {this}, loc);
   refuse_on_tape("fill_", *this, nullptr);
   fill(*this, value, loc);
   return *this;
 }
 Tensor& Tensor::zero_(SrcLoc loc) {
+  const FunctionSite at("zero_", loc);
   return fill_(0, loc);
 }
 

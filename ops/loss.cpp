@@ -177,7 +177,6 @@ Tensor reduced(const Tensor& t, Reduction r) {
 
 // -sum(target logp) over the classes, the target being probabilities.
 Tensor soft_cross_entropy(In logits, const Tensor& target, const CrossEntropyOptions& o) {
-  const ErrorSite at(logits.loc);
   if (!(target.shape() == logits->shape()) || logits->rank() == 0) {
     fail<ShapeError>("cross_entropy", "target probabilities have the shape of the logits",
                      target.desc().str(), logits->desc().str());
@@ -234,6 +233,7 @@ constinit const OpDef cross_entropy_grad = {.id = id_of(OpId::cross_entropy_grad
 }  // namespace op
 
 Tensor nll_loss(In logp, const Tensor& target, Reduction reduction, std::int64_t ignore_index) {
+  const FunctionSite at("nll_loss", logp.loc);
   const NllAttrs a{.reduction = static_cast<std::int64_t>(reduction),
                    .ignore_index = ignore_index,
                    .input_shape = {}};
@@ -241,6 +241,7 @@ Tensor nll_loss(In logp, const Tensor& target, Reduction reduction, std::int64_t
 }
 
 Tensor cross_entropy(In logits, const Tensor& target, const CrossEntropyOptions& o) {
+  const FunctionSite at("cross_entropy", logits.loc);
   expect_defined("cross_entropy", {&logits.t, &target}, logits.loc);
   if (is_floating(target.dtype())) return soft_cross_entropy(logits, target, o);
   const CrossEntropyAttrs a{.reduction = static_cast<std::int64_t>(o.reduction),
@@ -250,7 +251,7 @@ Tensor cross_entropy(In logits, const Tensor& target, const CrossEntropyOptions&
 }
 
 Tensor mse_loss(In a, const Tensor& b, Reduction reduction) {
-  const ErrorSite at(a.loc);
+  const FunctionSite at("mse_loss", a.loc);
   expect_defined("mse_loss", {&a.t, &b}, a.loc);
   if (!(a->shape() == b.shape())) {
     fail<ShapeError>("mse_loss", "both tensors have one shape",

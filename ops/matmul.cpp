@@ -141,6 +141,7 @@ constinit const OpDef linear = {.id = id_of(OpId::linear_),
 }  // namespace op
 
 Tensor matmul(In a, const Tensor& b) {
+  const FunctionSite at("matmul", a.loc);
   expect_defined("matmul", {&a.t, &b}, a.loc);
   if (a->dtype() != b.dtype()) {
     const DType t = promote(a->dtype(), b.dtype());

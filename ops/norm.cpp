@@ -387,7 +387,7 @@ constinit const OpDef layer_norm_grad = {.id = id_of(OpId::layer_norm_grad_),
 
 Tensor batch_norm(In x, const Tensor& w, const Tensor& b, Tensor& running_mean, Tensor& running_var,
                   bool training, double momentum, double eps) {
-  const ErrorSite at(x.loc);
+  const FunctionSite at("batch_norm", x.loc);
   expect_defined("batch_norm", {&x.t}, x.loc);
   const BatchNormAttrs attrs{.momentum = momentum, .eps = eps};
   if (x->rank() < 2) {
@@ -413,7 +413,7 @@ Tensor batch_norm(In x, const Tensor& w, const Tensor& b, Tensor& running_mean, 
 }
 
 Tensor layer_norm(In x, const Shape& normalized, const Tensor& w, const Tensor& b, double eps) {
-  const ErrorSite at(x.loc);
+  const FunctionSite at("layer_norm", x.loc);
   expect_defined("layer_norm", {&x.t}, x.loc);
   if (normalized.empty() || normalized.size() > x->rank() ||
       !(tail(x->shape(), normalized.size()) == normalized)) {

@@ -47,10 +47,26 @@ void check_lr(const InferContext& c, int i) {
   }
 }
 
-void check_step(InferContext& c, int i) {
-  const TensorDesc& d = c.input(i);
-  if (d.numel() != 1) c.fail("the step count is one number", d.str(), "i64[]");
+// A count for each of the `n` parameters, and maybe for others.
+void check_step(InferContext& c, int i, std::int64_t n, const std::vector<std::int64_t>& at) {
   c.expect_dtype(i, DType::i64);
+  c.expect_rank(i, 1);
+  const TensorDesc& d = c.input(i);
+  if (at.empty() ? d.dim(0) != n : std::ssize(at) != n) {
+    c.fail("one step count for each parameter", at.empty() ? d.str() : detail::print_field(at),
+           fmt::format("{}", n));
+  }
+  std::int64_t last = -1;
+  for (const std::int64_t p : at) {
+    if (p <= last || p >= d.dim(0)) {
+      c.fail<ValueError>("positions of step counts rise and lie in the tensor",
+                         detail::print_field(at), fmt::format("0 to {}", d.dim(0) - 1));
+    }
+    last = p;
+  }
+  if (d.strides[0] == 0 && d.dim(0) > 1) {
+    c.fail("step counts must not share memory", d.str(), "a tensor of its own memory");
+  }
   c.mutates(i);
 }
 
@@ -80,7 +96,7 @@ void infer_sgd_step(InferContext& c) {
   }
   check_lists(c, n, std::span(kSgdLists, lists));
   check_lr(c, lr);
-  if (a.counts_steps()) check_step(c, lr + 1);
+  if (a.counts_steps()) check_step(c, lr + 1, n, a.positions);
   if (a.scaled) check_scaling(c, end);
 }
 
@@ -97,7 +113,7 @@ void infer_adam_step(InferContext& c) {
   }
   check_lists(c, n, kAdamLists);
   check_lr(c, 4 * n);
-  check_step(c, 4 * n + 1);
+  check_step(c, 4 * n + 1, n, a.positions);
   if (a.scaled) check_scaling(c, 4 * n + 2);
 }
 
@@ -165,7 +181,8 @@ void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
   append(in, momenta, attrs.has_momentum() ? n : 0, name, "momentum");
   in.push_back(&lr);
   if (attrs.counts_steps()) {
-    if (!step.defined()) fail<ValueError>(name, "dampening needs a step count", "none", "i64[]");
+    if (!step.defined())
+      fail<ValueError>(name, "dampening needs step counts", "none", fmt::format("i64[{}]", n));
     in.push_back(&step);
   }
   if (attrs.scaled) in.push_back(&scaling);

@@ -288,7 +288,7 @@ Tensor max_pool2d(In x, const Pool2dOptions& o) {
   return dispatch::call(op::max_pool2d, {&x.t}, attrs_of(o), x.loc)[0];
 }
 std::pair<Tensor, Tensor> max_pool2d_with_indices(In x, const Pool2dOptions& o) {
-  const ErrorSite at(x.loc);
+  const FunctionSite at("max_pool2d_with_indices", x.loc);
   Outputs y = dispatch::call(op::max_pool2d, {&x.t}, attrs_of(o), x.loc);
   return {std::move(y[0]), std::move(y[1])};
 }

@@ -57,9 +57,11 @@ Tensor adaptive_avg_pool2d(In x, const Dims& out);
 // Gradients, as functions of their own (they are differentiable too).
 
 /// Adds gy [N, C, OH, OW] into zeros [N, C, H, W] at the positions `indices`. `attrs` are those of
-/// the pooling, with input_size.
+/// the pooling, with input_size. Positions are those that max_pool2d gave: what others stand for is
+/// left out, or an IndexError says so when the operation runs; never is anything outside written.
 Tensor max_pool2d_grad(In gy, const Tensor& indices, const PoolAttrs& attrs);
 /// x [N, C, H, W] read at the positions `indices` [N, C, OH, OW]: the adjoint of max_pool2d_grad.
+/// Positions lie in [0, H W), else IndexError when the operation runs.
 Tensor max_pool2d_gather(In x, const Tensor& indices, const PoolAttrs& attrs);
 /// Spreads gy [N, C, OH, OW] evenly over the windows it came from: [N, C, H, W], with `attrs` those
 /// of the pooling and its input_size.

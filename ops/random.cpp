@@ -136,31 +136,33 @@ constinit const OpDef dropout = {.id = id_of(OpId::dropout_),
 }  // namespace op
 
 Tensor rand(const Shape& shape, TensorOptions o, Generator* g, SrcLoc loc) {
+  const FunctionSite at("rand", loc);
   return uniform(shape, 0, 1, o, g, loc);
 }
 
 Tensor uniform(const Shape& shape, double lo, double hi, TensorOptions o, Generator* g,
                SrcLoc loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at("uniform", loc);
   expect_float_type("uniform", o.dtype);
   const UniformAttrs a{shape, lo, hi, o.dtype};
   return dispatch::call(op::rand_uniform, {&state_on("uniform", g, o.device)}, a, loc)[0];
 }
 
 Tensor randn(const Shape& shape, TensorOptions o, Generator* g, SrcLoc loc) {
+  const FunctionSite at("randn", loc);
   return normal(shape, 0, 1, o, g, loc);
 }
 
 Tensor normal(const Shape& shape, double mean, double std, TensorOptions o, Generator* g,
               SrcLoc loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at("normal", loc);
   const NormalAttrs a{shape, mean, std, o.dtype};
   return dispatch::call(op::rand_normal, {&state_on("normal", g, o.device)}, a, loc)[0];
 }
 
 Tensor randint(std::int64_t lo, std::int64_t hi, const Shape& shape, TensorOptions o, Generator* g,
                SrcLoc loc) {
-  const ErrorSite at(loc);
+  const FunctionSite at("randint", loc);
   if (is_floating(o.dtype)) {
     fail<TypeError>("randint", "the dtype must hold integers", name_of(o.dtype),
                     "i32, i64, u8 or bool");
@@ -170,7 +172,7 @@ Tensor randint(std::int64_t lo, std::int64_t hi, const Shape& shape, TensorOptio
 }
 
 Tensor bernoulli(In p, Generator* g) {
-  const ErrorSite at(p.loc);
+  const FunctionSite at("bernoulli", p.loc);
   expect_defined("bernoulli", {&p.t}, p.loc);
   expect_float_type("bernoulli", p->dtype());
   // A 16-bit float has too few bits to compare a probability with.

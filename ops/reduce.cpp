@@ -350,7 +350,7 @@ Tensor argmin(In x, const Dims& axes, bool keepdim) {
   return position(op::argmin, x, axes, keepdim);
 }
 Tensor cumsum(In x, int axis) {
-  const ErrorSite at(x.loc);
+  const FunctionSite at("cumsum", x.loc);
   expect_defined("cumsum", {&x.t}, x.loc);
   if (x->rank() == 0) return sum(x);  // of one element, so itself; integers become i64 all the same
   const CumsumAttrs a{wrap_axis(axis, x->rank(), "cumsum")};

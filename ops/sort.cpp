@@ -65,7 +65,7 @@ constinit const OpDef topk = {.id = id_of(OpId::topk_),
 }  // namespace op
 
 std::pair<Tensor, Tensor> sort(In x, int axis, bool descending) {
-  const ErrorSite at(x.loc);
+  const FunctionSite at("sort", x.loc);
   expect_defined("sort", {&x.t}, x.loc);
   if (x->rank() == 0) {
     auto [values, indices] = sort(In(x->reshape({1}, x.loc), x.loc), axis, descending);

@@ -265,7 +265,7 @@ constinit const OpDef as_strided = {
 // ----------------------------------------------------------------------------- shape methods
 
 Tensor Tensor::reshape(const Shape& shape, SrcLoc loc) const {
-  const ErrorSite at(loc);
+  const FunctionSite at("reshape", loc);
   expect_defined("reshape", {this}, loc);
   const Shape s = resolve_shape("reshape", desc(), shape);
   if (s == this->shape()) return *this;
@@ -282,7 +282,7 @@ Tensor Tensor::view(const Shape& shape, SrcLoc loc) const {
 }
 
 Tensor Tensor::flatten(int start, int end, SrcLoc loc) const {
-  const ErrorSite at(loc);
+  const FunctionSite at("flatten", loc);
   expect_defined("flatten", {this}, loc);
   if (rank() == 0) return reshape({1}, loc);
   const int a = wrap_axis(start, rank(), "flatten"), b = wrap_axis(end, rank(), "flatten");
@@ -305,7 +305,7 @@ Tensor Tensor::permute(const Dims& axes, SrcLoc loc) const {
 }
 
 Tensor Tensor::transpose(int a, int b, SrcLoc loc) const {
-  const ErrorSite at(loc);
+  const FunctionSite at("transpose", loc);
   expect_defined("transpose", {this}, loc);
   const int i = wrap_axis(a, rank(), "transpose"), j = wrap_axis(b, rank(), "transpose");
   Dims axes(rank(), 0);
@@ -315,14 +315,14 @@ Tensor Tensor::transpose(int a, int b, SrcLoc loc) const {
 }
 
 Tensor Tensor::t(SrcLoc loc) const {
-  const ErrorSite at(loc);
+  const FunctionSite at("t", loc);
   expect_defined("t", {this}, loc);
   if (rank() < 2) fail<ShapeError>("t", "two axes are needed", shape().str());
   return transpose(-2, -1, loc);
 }
 
 Tensor Tensor::squeeze(int axis, SrcLoc loc) const {
-  const ErrorSite at(loc);
+  const FunctionSite at("squeeze", loc);
   expect_defined("squeeze", {this}, loc);
   const int a = wrap_axis(axis, rank(), "squeeze");
   if (shape()[a] != 1) {
@@ -335,7 +335,7 @@ Tensor Tensor::squeeze(int axis, SrcLoc loc) const {
 }
 
 Tensor Tensor::unsqueeze(int axis, SrcLoc loc) const {
-  const ErrorSite at(loc);
+  const FunctionSite at("unsqueeze", loc);
   expect_defined("unsqueeze", {this}, loc);
   Shape s = shape();
   s.insert(wrap_axis(axis, rank() + 1, "unsqueeze"), 1);
@@ -359,7 +359,7 @@ Tensor Tensor::slice(int axis, std::int64_t begin, std::int64_t end, std::int64_
 }
 
 Tensor Tensor::select(int axis, std::int64_t index, SrcLoc loc) const {
-  const ErrorSite at(loc);
+  const FunctionSite at("select", loc);
   expect_defined("select", {this}, loc);
   const int a = wrap_axis(axis, rank(), "select");
   const std::int64_t n = shape()[a], i = index < 0 ? index + n : index;
@@ -373,12 +373,13 @@ Tensor Tensor::select(int axis, std::int64_t index, SrcLoc loc) const {
 // ------------------------------------------------------------------------ conversion methods
 
 Tensor Tensor::to(DType dtype, SrcLoc loc) const {
+  const FunctionSite at("to", loc);
   expect_defined("to", {this}, loc);
   return dtype == this->dtype() ? *this : cast(In(*this, loc), dtype);
 }
 
 Tensor Tensor::to(MemoryFormat format, SrcLoc loc) const {
-  const ErrorSite at(loc);
+  const FunctionSite at("to", loc);
   expect_defined("to", {this}, loc);
   if (format == MemoryFormat::preserve) return *this;
   if (format == MemoryFormat::contiguous) return contiguous(loc);
@@ -389,7 +390,7 @@ Tensor Tensor::to(MemoryFormat format, SrcLoc loc) const {
 }
 
 Tensor Tensor::to(Device device, SrcLoc loc) const {
-  const ErrorSite at(loc);
+  const FunctionSite at("to", loc);
   expect_defined("to", {this}, loc);
   if (device == this->device()) return *this;
   const auto way = [&] { return this->device().str() + " -> " + device.str(); };
@@ -410,18 +411,20 @@ Tensor Tensor::to(Device device, SrcLoc loc) const {
 }
 
 Tensor Tensor::contiguous(SrcLoc loc) const {
+  const FunctionSite at("contiguous", loc);
   expect_defined("contiguous", {this}, loc);
   return is_contiguous() ? *this : copy(In(*this, loc), MemoryFormat::contiguous);
 }
 
 Tensor Tensor::clone(SrcLoc loc) const {
+  const FunctionSite at("clone", loc);
   return copy(In(*this, loc), MemoryFormat::preserve);
 }
 
 // ----------------------------------------------------------------------------- split, chunk
 
 std::vector<Tensor> split(In x, std::int64_t size, int axis) {
-  const ErrorSite at(x.loc);
+  const FunctionSite at("split", x.loc);
   expect_defined("split", {&x.t}, x.loc);
   const int a = wrap_axis(axis, x->rank(), "split");
   if (size < 1) fail<ValueError>("split", "the size must be at least 1", std::to_string(size));
@@ -434,7 +437,7 @@ std::vector<Tensor> split(In x, std::int64_t size, int axis) {
 }
 
 std::vector<Tensor> split(In x, const std::vector<std::int64_t>& sizes, int axis) {
-  const ErrorSite at(x.loc);
+  const FunctionSite at("split", x.loc);
   expect_defined("split", {&x.t}, x.loc);
   const int a = wrap_axis(axis, x->rank(), "split");
   std::int64_t sum = 0;
@@ -456,7 +459,7 @@ std::vector<Tensor> split(In x, const std::vector<std::int64_t>& sizes, int axis
 }
 
 std::vector<Tensor> chunk(In x, std::int64_t count, int axis) {
-  const ErrorSite at(x.loc);
+  const FunctionSite at("chunk", x.loc);
   expect_defined("chunk", {&x.t}, x.loc);
   const int a = wrap_axis(axis, x->rank(), "chunk");
   if (count < 1) fail<ValueError>("chunk", "the count must be at least 1", std::to_string(count));

@@ -1,11 +1,11 @@
 #include "tests/op_cases.h"
 
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
 
 #include "autograd/autograd.h"
+#include "core/compare.h"
 #include "core/dispatch.h"
 
 namespace tandem::cases {
@@ -80,9 +80,9 @@ Array map(const Array& a, const Array& b, const std::function<double(double, dou
   return r;
 }
 
-const std::vector<OpCase>& all_cases() {
-  static const std::vector<OpCase> cases = [] {
-    std::vector<OpCase> c;
+const CaseTable& all_cases() {
+  static const CaseTable cases = [] {
+    CaseTable c;
     elementwise_cases(c);
     view_cases(c);
     reduce_cases(c);
@@ -195,18 +195,8 @@ std::string compare_bits(const Tensor& a, const Tensor& b) {
     return fmt::format("{} {} and {} {}", a.desc().str(), a.strides().str(), b.desc().str(),
                        b.strides().str());
   }
-  const auto x = a.to_bits(), y = b.to_bits();
-  for (std::size_t k = 0; k < x.size(); ++k) {
-    if (x[k] == y[k]) continue;
-    if (!is_floating(a.dtype())) {
-      return fmt::format("element {}: {} and {}", k, static_cast<std::int64_t>(x[k]),
-                         static_cast<std::int64_t>(y[k]));
-    }
-    const auto v = std::bit_cast<double>(x[k]), w = std::bit_cast<double>(y[k]);
-    if (std::isnan(v) && std::isnan(w)) continue;
-    return fmt::format("element {}: {:.17g} and {:.17g}", k, v, w);
-  }
-  return {};
+  const auto d = first_difference(a, b);
+  return d ? fmt::format("element {}: {} and {}", d->index, d->a, d->b) : "";
 }
 
 OpCase with_epilogue(OpCase c, const OpDef& op, AttrRef attrs, bool residual) {

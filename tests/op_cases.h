@@ -3,6 +3,7 @@
 // done with each case (dtypes, gradients, layouts, compilation, …) stands in
 // tests/ops/test_cases_*.cpp, once for all of them.
 #pragma once
+#include <deque>
 #include <functional>
 #include <optional>
 #include <string>
@@ -81,7 +82,10 @@ struct OpCase {
   std::string why = {};  // for more than that
 };
 
-const std::vector<OpCase>& all_cases();
+/// A deque: what is added later moves no case that somebody still refers to.
+using CaseTable = std::deque<OpCase>;
+
+const CaseTable& all_cases();
 
 /// Arguments of the case in that dtype, contiguous. The same for the same seed.
 std::vector<Tensor> make_args(const OpCase& c, DType dtype, const Shapes& shapes,
@@ -104,13 +108,13 @@ inline const std::vector<DType> kFloats = {DType::f64, DType::f32, DType::f16, D
 inline const std::vector<DType> kInts = {DType::i32, DType::i64};
 std::vector<DType> operator+(std::vector<DType> a, const std::vector<DType>& b);
 
-void elementwise_cases(std::vector<OpCase>& out);
-void view_cases(std::vector<OpCase>& out);  // and creation, and writes in place
-void reduce_cases(std::vector<OpCase>& out);
-void linear_cases(std::vector<OpCase>& out);  // matmul, convolution, pooling
-void norm_cases(std::vector<OpCase>& out);    // normalisation, softmax, losses
-void index_cases(std::vector<OpCase>& out);   // and sorting
-void random_cases(std::vector<OpCase>& out);  // and optimisers
+void elementwise_cases(CaseTable& out);
+void view_cases(CaseTable& out);  // and creation, and writes in place
+void reduce_cases(CaseTable& out);
+void linear_cases(CaseTable& out);  // matmul, convolution, pooling
+void norm_cases(CaseTable& out);    // normalisation, softmax, losses
+void index_cases(CaseTable& out);   // and sorting
+void random_cases(CaseTable& out);  // and optimisers
 
 /// `c` as one call of `op`, whose `attrs` say that the first result goes through a ReLU; with
 /// `residual` after the last argument, of the first one's shape, has been added to it.

@@ -70,7 +70,7 @@ OpCase scalar_case(const char* name, std::function<Tensor(const Tensor&)> f, One
 
 }  // namespace
 
-void elementwise_cases(std::vector<OpCase>& out) {
+void elementwise_cases(CaseTable& out) {
   const auto add_case = [&](OpCase c) -> OpCase& {
     out.push_back(std::move(c));
     return out.back();

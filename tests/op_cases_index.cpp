@@ -37,6 +37,18 @@ OpCase exact(const char* name, std::vector<Arg> args, Fn run, Reference ref,
   return c;
 }
 
+/// The same with tensors of one element, into which only index 0 leads.
+OpCase one_element(OpCase c, const Shapes& shapes) {
+  c.name += "_one";
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    c.args[i].shape = shapes[i];
+    if (c.args[i].dtype) c.args[i].hi = 0;
+  }
+  c.more = {};
+  c.big = {};
+  return c;
+}
+
 Arg indices(Shape s, double size, DType t = DType::i64) {
   return {.shape = s, .lo = 0, .hi = size - 1, .dtype = t};
 }
@@ -77,14 +89,16 @@ std::vector<Array> sorted(const Array& x, int axis, bool descending, std::int64_
 
 }  // namespace
 
-void index_cases(std::vector<OpCase>& out) {
+void index_cases(CaseTable& out) {
   for (int axis : {0, 1}) {
     OpCase c = exact(
         axis ? "concat_1" : "concat_0", {{{2, 3, 2, 2}}, {{2, 3, 2, 2}}, {{2, 3, 2, 2}}},
         [axis](const std::vector<Tensor>& in) { return std::vector{concat(in, axis)}; },
         [axis](const std::vector<Array>& in) { return std::vector{concat_of(in, axis)}; });
-    c.more = axis ? std::vector<Shapes>{{{2, 1}, {2, 0}, {2, 4}}, {{0, 1}, {0, 2}, {0, 0}}}
-                  : std::vector<Shapes>{{{1}, {0}, {3}}, {{0, 2}, {3, 2}, {1, 2}}};
+    c.more = axis ? std::vector<Shapes>{{{2, 1}, {2, 0}, {2, 4}},
+                                        {{0, 1}, {0, 2}, {0, 0}},
+                                        {{1, 1}, {1, 1}, {1, 1}}}
+                  : std::vector<Shapes>{{{1}, {0}, {3}}, {{0, 2}, {3, 2}, {1, 2}}, {{1}, {1}, {1}}};
     c.big = {{90, 800}, {90, 800}, {90, 800}};
     c.channels_last = true;
     out.push_back(c);
@@ -176,6 +190,7 @@ void index_cases(std::vector<OpCase>& out) {
     c.more = {{{3, 4}, {0, 5}}, {{2, 4}, {2, 0}}, {{1, 4}, {1, 1}}};
     c.big = {{40, 50, 60}, {40, 50, 60}};
     out.push_back(c);
+    out.push_back(one_element(c, {{1, 1}, {1, 1}}));
 
     c = exact(
         "scatter_add", {{{3, 4, 2}}, indices({2, 5, 2}, 4, t), {{2, 5, 2}}},
@@ -200,6 +215,7 @@ void index_cases(std::vector<OpCase>& out) {
     c.roundings = 5;
     c.why = "sums of up to six numbers";
     out.push_back(c);
+    out.push_back(one_element(c, {{1, 1}, {1, 1}, {1, 1}}));
 
     c = exact(
         "index_select", {{{3, 4, 2}}, indices({5}, 4, t)},
@@ -216,6 +232,7 @@ void index_cases(std::vector<OpCase>& out) {
     c.more = {{{3, 4}, {0}}, {{0, 4}, {2}}, {{1, 4}, {1}}};
     c.big = {{40, 50, 60}, {50}};
     out.push_back(c);
+    out.push_back(one_element(c, {{1, 1}, {1}}));
 
     c = exact(
         "index_add", {{{3, 4, 2}}, indices({5}, 4, t), {{3, 5, 2}}},
@@ -240,6 +257,7 @@ void index_cases(std::vector<OpCase>& out) {
     c.roundings = 5;
     c.why = "sums of up to six numbers";
     out.push_back(c);
+    out.push_back(one_element(c, {{1, 1}, {1}, {1, 1}}));
 
     c = exact(
         "embedding", {{{4, 3}}, indices({2, 3}, 4, t)},
@@ -313,6 +331,19 @@ void index_cases(std::vector<OpCase>& out) {
         };
         c.more = {{{2}}, {{300}}};
         c.more.push_back(axis ? Shapes{{0, 3}} : Shapes{{3, 0}});
+        out.push_back(c);
+        if (ties) continue;
+
+        c.name = fmt::format("topk_one{}{}", axis ? "_last" : "_first", descending ? "_down" : "");
+        c.run = [=](const std::vector<Tensor>& in) {
+          const auto [v, i] = topk(in[0], 1, axis, descending);
+          return std::vector{v, i};
+        };
+        c.reference = [=](const std::vector<Array>& in) {
+          return sorted(in[0], axis, descending, 1);
+        };
+        c.more = {{{1}}, {{1, 1}}};
+        c.big = {};
         out.push_back(c);
       }
     }

@@ -148,7 +148,7 @@ Array avg_pool_of(const Pool& o, const Array& x) {
 
 }  // namespace
 
-void linear_cases(std::vector<OpCase>& out) {
+void linear_cases(CaseTable& out) {
   // --- products
   struct Product {
     const char* name;
@@ -425,7 +425,7 @@ void linear_cases(std::vector<OpCase>& out) {
            {"_padded",
             {1, 2, 5, 4},
             {.kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1, .pw = 1},
-            {},
+            {{{1, 1, 1, 1}}, {{1, 0, 5, 4}}},
             {}},
            {"_ceil",
             {1, 2, 6, 7},
@@ -460,6 +460,7 @@ void linear_cases(std::vector<OpCase>& out) {
     out.push_back(c);
     c.types = {Type::same};
     c.ulps = 64;
+    c.why = "a sum in another order";
     c.roundings = 1;
     for (const bool include : {true, false}) {
       Pool o = v.o;
@@ -501,6 +502,7 @@ void linear_cases(std::vector<OpCase>& out) {
     c.big = {{8, 32, 30, 30}};
     c.channels_last = true;
     c.ulps = 64;
+    c.why = "a sum in another order";
     out.push_back(c);
   }
 }

@@ -79,9 +79,20 @@ Dims with_class(const Dims& sample, std::int64_t c) {
   return i;
 }
 
+/// The same with one class, so that every label is 0, and one of each shape of one element.
+OpCase one_label(OpCase c) {
+  c.name += "_one";
+  c.args[0].shape = {1, 1};
+  c.args[1].shape = {1};
+  c.args[1].hi = 0;
+  c.more = {{{1}, {}}};
+  c.big = {};
+  return c;
+}
+
 }  // namespace
 
-void norm_cases(std::vector<OpCase>& out) {
+void norm_cases(CaseTable& out) {
   // --- batch_norm
   struct Bn {
     const char* name;
@@ -132,7 +143,9 @@ void norm_cases(std::vector<OpCase>& out) {
     c.magnitude = 4;
     c.why = "mean and variance are sums in another order";
     if (v.x.size() == 4 && v.affine) {
-      c.more = {{{2, 1, 1, 1}, {1}, {1}, {1}, {1}}, {{2, 17, 3, 3}, {17}, {17}, {17}, {17}}};
+      c.more = {{{2, 1, 1, 1}, {1}, {1}, {1}, {1}},
+                {{2, 17, 3, 3}, {17}, {17}, {17}, {17}},
+                {{3, 0, 2, 2}, {0}, {0}, {0}, {0}}};
       c.big = {{8, 24, 30, 31}, {24}, {24}, {24}, {24}};
     }
     out.push_back(c);
@@ -240,10 +253,11 @@ void norm_cases(std::vector<OpCase>& out) {
     };
     c.dtypes = kFloats;
     c.types = {Type::same};
-    c.more = {{{3, 1}}, {{0, 3}}, {{2, 300}}};
+    c.more = {{{3, 1}}, {{0, 3}}, {{2, 300}}, {{1, 1}}};
     if (axis == -1) c.more.push_back({{5}});
     c.big = {{90, 80, 70}};
     c.ulps = 64;
+    c.why = "polynomials for the exponential, and a sum in another order";
     out.push_back(c);
     c.name = "log_" + c.name;
     c.run = [axis](const std::vector<Tensor>& in) { return std::vector{log_softmax(in[0], axis)}; };
@@ -282,6 +296,7 @@ void norm_cases(std::vector<OpCase>& out) {
     c.magnitude = 8;
     c.why = "sums in another order";
     out.push_back(c);
+    out.push_back(one_label(c));
     for (const double smoothing : {0.0, 0.3}) {
       c.name = std::string("cross_entropy_") + name_of(r) + (smoothing > 0 ? "_smooth" : "");
       c.run = [=](const std::vector<Tensor>& in) {
@@ -306,6 +321,7 @@ void norm_cases(std::vector<OpCase>& out) {
         return std::vector{reduce_loss(each, r, count)};
       };
       out.push_back(c);
+      out.push_back(one_label(c));
 
       OpCase p = c;
       p.name = std::string("cross_entropy_probabilities_") + name_of(r) +
@@ -332,7 +348,7 @@ void norm_cases(std::vector<OpCase>& out) {
         });
         return std::vector{reduce_loss(each, r, static_cast<double>(each.v.size()))};
       };
-      p.more = {{{2, 3, 4}, {2, 3, 4}}, {{3}, {3}}, {{1, 3}, {1, 3}}};
+      p.more = {{{2, 3, 4}, {2, 3, 4}}, {{3}, {3}}, {{1, 3}, {1, 3}}, {{1, 1}, {1, 1}}};
       p.big = {};
       p.roundings = 8;
       p.why = "a composition of several operations, each rounded";

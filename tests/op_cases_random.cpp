@@ -49,7 +49,7 @@ OpCase drawing(const char* name, std::function<Tensor(DType)> f, Shape s,
 
 }  // namespace
 
-void random_cases(std::vector<OpCase>& out) {
+void random_cases(CaseTable& out) {
   const std::vector<DType> narrow = {DType::f32, DType::f16, DType::bf16};
   out.push_back(drawing(
       "rand",
@@ -109,6 +109,28 @@ void random_cases(std::vector<OpCase>& out) {
       {DType::f32}));
   out.back().ulps = 64;
   out.back().magnitude = 4;
+  out.back().why = "polynomials for logarithm, sine and cosine";
+  out.push_back(drawing(
+      "randn_none",
+      [](DType t) {
+        return randn({0, 4}, {.dtype = t});
+      },
+      {0, 4}, [](std::size_t) { return 0.0; }, kFloats));
+  out.push_back(drawing(
+      "randn_one",
+      [](DType t) {
+        return randn({1, 1}, {.dtype = t});
+      },
+      {1, 1},
+      [](std::size_t) {
+        const double u = std::floor(static_cast<double>(word(0)) / 2) * 0x1p-31 + 0x1p-32;
+        return std::sqrt(-2 * std::log(u)) *
+               std::cos(static_cast<double>(word(1)) * 0x1p-32 * 2 * M_PI);
+      },
+      {DType::f32}));
+  out.back().ulps = 64;
+  out.back().magnitude = 4;
+  out.back().why = "polynomials for logarithm, sine and cosine";
   out.push_back(drawing(
       "randint", [](DType t) { return randint(3, 13, {9}, {.dtype = t}); }, {9},
       [](std::size_t k) { return 3 + static_cast<double>(std::uint64_t{word(k)} * 10 >> 32); },
@@ -173,6 +195,7 @@ void random_cases(std::vector<OpCase>& out) {
   struct Sgd {
     const char* name;
     SgdAttrs a;
+    bool late = false;  // the second parameter gets its first gradient at the second step
   };
   const auto clones = [](const std::vector<Tensor>& in, std::size_t from, std::size_t n) {
     std::vector<Tensor> r;
@@ -186,7 +209,8 @@ void random_cases(std::vector<OpCase>& out) {
            {"sgd_decay", {.weight_decay = 0.1}},
            {"sgd_momentum", {.momentum = 0.9, .weight_decay = 0.1}},
            {"sgd_nesterov", {.momentum = 0.9, .weight_decay = 0.1, .nesterov = true}},
-           {"sgd_dampening", {.momentum = 0.9, .dampening = 0.25}}}) {
+           {"sgd_dampening", {.momentum = 0.9, .dampening = 0.25}},
+           {"sgd_dampening_late", {.momentum = 0.9, .dampening = 0.25}, true}}) {
     OpCase c;
     c.name = v.name;
     c.args = {p1, p2, p1, p2, lr};
@@ -199,8 +223,14 @@ void random_cases(std::vector<OpCase>& out) {
               zeros(t.shape(), {.dtype = is_low_precision(t.dtype()) ? DType::f32 : t.dtype()}));
         }
       }
-      if (v.a.counts_steps()) step = zeros({}, {.dtype = DType::i64});
-      sgd_step(p, g, m, in[4], v.a, step);
+      if (v.a.counts_steps()) step = zeros({2}, {.dtype = DType::i64});
+      if (v.late) {
+        SgdAttrs first = v.a;
+        first.positions = {0};
+        sgd_step({{p[0]}}, {{g[0]}}, {{m[0]}}, in[4], first, step);
+      } else {
+        sgd_step(p, g, m, in[4], v.a, step);
+      }
       sgd_step(p, g, m, in[4], v.a, step);
       p.insert(p.end(), m.begin(), m.end());
       return p;
@@ -211,8 +241,8 @@ void random_cases(std::vector<OpCase>& out) {
         r.emplace_back(in[0].shape);
         r.emplace_back(in[1].shape);
       }
-      for (int step = 0; step < 2; ++step) {
-        for (std::size_t t = 0; t < 2; ++t) {
+      for (std::size_t t = 0; t < 2; ++t) {
+        for (int step = 0; step < (v.late && t == 1 ? 1 : 2); ++step) {
           for (std::size_t k = 0; k < in[t].v.size(); ++k) {
             double& p = r[t].v[k];
             const double g = in[2 + t].v[k] + v.a.weight_decay * p;
@@ -232,7 +262,7 @@ void random_cases(std::vector<OpCase>& out) {
     c.dtypes = kFloats;
     c.types = {Type::same, Type::same, Type::wide};
     c.differentiable = false;
-    c.more = {{{}, {0}, {}, {0}, {1}}};
+    c.more = {{{}, {0}, {}, {0}, {1}}, {{1}, {}, {1}, {}, {}}};
     c.big = {{300, 500}, {7}, {300, 500}, {7}, {}};
     c.ulps = 64;
     c.roundings = 2;
@@ -254,12 +284,14 @@ void random_cases(std::vector<OpCase>& out) {
   struct Adam {
     const char* name;
     AdamAttrs a;
+    bool late = false;
   };
   for (const Adam& v : std::initializer_list<Adam>{
            {"adam", {}},
            {"adam_decay", {.beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3, .weight_decay = 0.1}},
            {"adamw", {.eps = 1e-3, .weight_decay = 0.1, .decoupled = true}},
-           {"adam_eps_hat", {.eps = 1e-3, .eps_hat = true}}}) {
+           {"adam_eps_hat", {.eps = 1e-3, .eps_hat = true}},
+           {"adam_late", {}, true}}) {
     OpCase c;
     c.name = v.name;
     // Gradients well away from 0: there the step is g / |g|, as ill-conditioned as can be.
@@ -273,19 +305,28 @@ void random_cases(std::vector<OpCase>& out) {
         m.push_back(zeros(t.shape(), {.dtype = d}));
         u.push_back(zeros(t.shape(), {.dtype = d}));
       }
-      const Tensor step = zeros({}, {.dtype = DType::i64});
-      adam_step(p, g, m, u, in[4], step, v.a);
-      adam_step(p, g, m, u, in[4], step, v.a);
+      // A count more than there are parameters: of one that has no gradient here.
+      const Tensor step = zeros({3}, {.dtype = DType::i64});
+      AdamAttrs a = v.a;
+      if (v.late) {
+        a.positions = {0};
+        adam_step({{p[0]}}, {{g[0]}}, {{m[0]}}, {{u[0]}}, in[4], step, a);
+        a.positions = {0, 2};
+      } else {
+        a.positions = {0, 2};
+        adam_step(p, g, m, u, in[4], step, a);
+      }
+      adam_step(p, g, m, u, in[4], step, a);
       p.push_back(step);
       return p;
     };
     c.reference = [=](const std::vector<Array>& in) {
-      std::vector<Array> r = {in[0], in[1], Array(Shape{}, 2)};
+      std::vector<Array> r = {in[0], in[1], Array(Shape{3}, {2, 0, v.late ? 1.0 : 2.0})};
       const double rate = in[4].v[0];
       for (std::size_t t = 0; t < 2; ++t) {
         for (std::size_t k = 0; k < in[t].v.size(); ++k) {
           double &p = r[t].v[k], m = 0, u = 0;
-          for (int step = 1; step <= 2; ++step) {
+          for (int step = 1; step <= (v.late && t == 1 ? 1 : 2); ++step) {
             double g = in[2 + t].v[k];
             if (v.a.decoupled)
               p -= rate * v.a.weight_decay * p;
@@ -306,7 +347,7 @@ void random_cases(std::vector<OpCase>& out) {
     c.dtypes = kFloats;
     c.types = {Type::same, Type::same, Type::i64};
     c.differentiable = false;
-    c.more = {{{}, {0}, {}, {0}, {1}}};
+    c.more = {{{}, {0}, {}, {0}, {1}}, {{1}, {}, {1}, {}, {}}};
     c.big = {{300, 500}, {7}, {300, 500}, {7}, {}};
     c.ulps = 256;
     c.roundings = 3;

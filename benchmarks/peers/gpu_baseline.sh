@@ -95,7 +95,7 @@ step() {
   local limit=$1 model=$2 dtype=$3 layout=$4 mode=$5
   shift 5
   local batch=64 suffix=""
-  [[ $model == resnet18 ]] && batch=128
+  [[ $model == resnet18-cifar ]] && batch=128
   [[ $model == resnet50 ]] && batch=256
   [[ $# -gt 0 ]] && suffix=-${*: -1} suffix=${suffix/---/-}
   run "$limit" "$model-$dtype-$layout-$mode$suffix" torch_step.py --model "$model" \
@@ -108,12 +108,12 @@ nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,temperature.gpu 
   >>"$log" 2>&1 || say "# nvidia-smi says nothing"
 
 # The experiments as the issue measures them: bf16 autocast, channels-last.
-for model in lenet vgg resnet50 resnet18; do
+for model in lenet vgg-cifar resnet50 resnet18-cifar; do
   step 45 "$model" bf16 nhwc eager
   step 45 "$model" bf16 nhwc cudagraph
 done
 # The small nets as they were published, in f32 (TF32 products), in both layouts.
-for model in lenet vgg; do
+for model in lenet vgg-cifar; do
   step 30 "$model" tf32 nhwc eager
   step 30 "$model" tf32 nhwc cudagraph
   step 30 "$model" tf32 nchw cudagraph
@@ -121,16 +121,16 @@ done
 run 30 add-overhead-cpu torch_overhead.py --device cpu --seconds 1
 run 30 add-overhead-cuda torch_overhead.py --device "$device" --seconds 1
 # Compiled. The compiled net inside a whole-step graph is usually PyTorch's best.
-for model in lenet vgg; do
+for model in lenet vgg-cifar; do
   step 75 "$model" bf16 nhwc compile
   step 60 "$model" bf16 nhwc compile_cudagraph
 done
 step 120 resnet50 bf16 nhwc compile_cudagraph --compile-mode default
 step 240 resnet50 bf16 nhwc compile_cudagraph
 step 240 resnet50 bf16 nhwc compile
-step 120 resnet18 bf16 nhwc compile_cudagraph
+step 120 resnet18-cifar bf16 nhwc compile_cudagraph
 step 60 lenet tf32 nhwc compile_cudagraph
-step 60 vgg tf32 nhwc compile_cudagraph
+step 60 vgg-cifar tf32 nhwc compile_cudagraph
 step 45 resnet50 bf16 nhwc eager --expandable-segments
 
 say "# done in $((SECONDS - start)) s: $out/torch_baseline.json"

@@ -22,8 +22,8 @@ def interval(samples):
 
 
 def time_step(step, sync, warmup_seconds=1.0, seconds=5.0, sample_seconds=0.05,
-              min_samples=15, max_samples=400, after_first=lambda: None):
-    """Times `step()`.
+              min_samples=15, max_samples=400, blocks=None, after_first=lambda: None):
+    """Times `step()`, for `seconds` or over so many `blocks`.
 
     A sample is a block of steps between two synchronisations, long enough that the
     synchronisation itself does not count; the device may run behind the host inside a block, as it
@@ -53,6 +53,8 @@ def time_step(step, sync, warmup_seconds=1.0, seconds=5.0, sample_seconds=0.05,
     sync()
     inner = max(1, math.ceil(sample_seconds * 3 / (clock() - t0)))
 
+    if blocks:
+        min_samples = max_samples = blocks
     wall, issue = [], []
     end = clock() + seconds
     while len(wall) < max_samples and (clock() < end or len(wall) < min_samples):

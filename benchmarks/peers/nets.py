@@ -68,11 +68,11 @@ def resnet(counts, bottleneck, classes, small):
                          nn.Linear(cin, classes))
 
 
-# name: (channels, image size, classes, batch)
+# name, as Tandem's: (channels, image size, classes, batch)
 SHAPES = {
     "lenet": (1, 28, 10, 64),
-    "vgg": (3, 32, 10, 64),
-    "resnet18": (3, 32, 10, 32),
+    "vgg-cifar": (3, 32, 10, 64),
+    "resnet18-cifar": (3, 32, 10, 32),
     "resnet50": (3, 224, 1000, 256),
 }
 
@@ -80,10 +80,10 @@ SHAPES = {
 def build(name, image):
     if name == "lenet":
         return lenet()
-    if name == "vgg":
+    if name == "vgg-cifar":
         return vgg()
     classes, small = SHAPES[name][2], image <= 64
-    if name == "resnet18":
+    if name == "resnet18-cifar":
         return resnet([2, 2, 2, 2], False, classes, small)
     return resnet([3, 4, 6, 3], True, classes, small)
 
@@ -99,7 +99,7 @@ def optimiser(name, params, kind, capturable):
         if capturable:
             options["capturable"] = True
     else:
-        decay = {"vgg": 0.0, "resnet18": 5e-4, "resnet50": 1e-4}[name]
+        decay = {"vgg-cifar": 0.0, "resnet18-cifar": 5e-4, "resnet50": 1e-4}[name]
         make = torch.optim.SGD
         options = {"lr": 0.01, "momentum": 0.9, "weight_decay": decay}
     kinds = ["fused", "foreach", "loop"] if kind == "auto" else [kind]

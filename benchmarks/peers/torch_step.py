@@ -14,6 +14,7 @@ Modes:
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -24,7 +25,8 @@ import measure
 def parse():
     p = argparse.ArgumentParser(description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", choices=["lenet", "vgg", "resnet18", "resnet50"], default="lenet")
+    p.add_argument("--model", choices=["lenet", "vgg-cifar", "resnet18-cifar", "resnet50"],
+                   default="lenet")
     p.add_argument("--batch", type=int, help="default: the experiment's")
     p.add_argument("--image", type=int, help="side of the input; default: the experiment's")
     p.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32",
@@ -37,7 +39,10 @@ def parse():
                    choices=["default", "reduce-overhead", "max-autotune"])
     p.add_argument("--optimizer", choices=["auto", "fused", "foreach", "loop"], default="auto")
     p.add_argument("--threads", type=int, help="CPU threads; default: all the process may use")
+    p.add_argument("--batches", type=int, default=4,
+                   help="different ones, in turn; of a CUDA graph, whose inputs stand still, one")
     p.add_argument("--seconds", type=float, default=5.0, help="of timed steps")
+    p.add_argument("--blocks", type=int, help="of timed steps, instead of --seconds")
     p.add_argument("--profile", action="store_true", help="count kernels and their device time")
     p.add_argument("--expandable-segments", action="store_true")
     p.add_argument("--json", help="write the result here (default: print it)")
@@ -108,11 +113,14 @@ def make_step(torch, args, record):
         raise ValueError(f"mode {args.mode} needs --device cuda")
 
     model = nets.build(args.model, args.image).to(args.device).train()
-    x = torch.rand(args.batch, channels, args.image, args.image, device=args.device)
-    y = torch.randint(0, classes, (args.batch,), device=args.device)
-    if args.layout == "nhwc":
-        model = model.to(memory_format=torch.channels_last)
-        x = x.contiguous(memory_format=torch.channels_last)
+    memory_format = (torch.channels_last if args.layout == "nhwc" else torch.contiguous_format)
+    model = model.to(memory_format=memory_format)
+    record["batches"] = 1 if graphed else args.batches
+    batches = itertools.cycle([
+        (torch.rand(args.batch, channels, args.image, args.image, device=args.device)
+         .contiguous(memory_format=memory_format),
+         torch.randint(0, classes, (args.batch,), device=args.device))
+        for _ in range(record["batches"])])
     opt, kind = nets.optimiser(args.model, model.parameters(), args.optimizer, graphed)
     record["optimizer"] = f"{type(opt).__name__} {kind}"
     record["parameters"] = sum(p.numel() for p in model.parameters())
@@ -147,7 +155,7 @@ def make_step(torch, args, record):
         if new_step:  # torch.compile's own graphs reuse the buffers of the step before
             new_step()
         opt.zero_grad(set_to_none=True)
-        loss = loss_of(x, y)
+        loss = loss_of(*next(batches))
         loss.backward()
         opt.step()
         return loss
@@ -201,7 +209,7 @@ def body(args, record):
         record[key] = float(last["loss"].detach())
 
     sync = torch.cuda.synchronize if cuda else lambda: None
-    record.update(measure.time_step(timed, sync, seconds=args.seconds,
+    record.update(measure.time_step(timed, sync, seconds=args.seconds, blocks=args.blocks,
                                     after_first=lambda: read_loss("loss_first")))
     read_loss("loss_last")
     if record["loss_last"] != record["loss_last"]:

@@ -1,9 +1,7 @@
 #include "benchmarks/tradeoff/ladder.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <memory>
 
@@ -11,6 +9,8 @@
 #include "benchmarks/tradeoff/live.h"
 #include "benchmarks/tradeoff/stats.h"
 #include "core/backend.h"
+#include "core/clock.h"
+#include "core/compare.h"
 #include "core/profiler.h"
 #include "ops/ops.h"
 
@@ -18,38 +18,13 @@ namespace tandem::tradeoff {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double ms_between(Clock::time_point a, Clock::time_point b) {
-  return std::chrono::duration<double, std::milli>(b - a).count();
-}
-
-std::vector<char> bytes_of(const Tensor& t) {
-  const NoGrad off;
-  const Tensor c = t.detach().contiguous();
-  std::vector<char> out(static_cast<std::size_t>(c.numel()) * size_of(c.dtype()));
-  if (!out.empty()) {
-    backend(c.device()).copy(out.data(), kCPU, c.raw_data(), c.device(), out.size());
-  }
-  return out;
-}
-
-// Where two arms that must agree do not.
-std::string difference(const std::vector<char>& is, const std::vector<char>& want, DType t) {
-  const std::size_t size = size_of(t);
-  std::size_t count = 0, first = 0;
-  for (std::size_t i = 0; i + size <= is.size() && i + size <= want.size(); i += size) {
-    if (std::memcmp(&is[i], &want[i], size) != 0 && count++ == 0) first = i / size;
-  }
-  std::string s =
-      fmt::format("{} of {} elements differ, the first at {}", count, is.size() / size, first);
-  if (t == DType::f32) {
-    float a, b;
-    std::memcpy(&a, &is[first * size], size);
-    std::memcpy(&b, &want[first * size], size);
-    s += fmt::format(": {} instead of {}", a, b);
-  }
-  return s;
+// Where two arms that must agree do not, or "".
+std::string difference(DType t, std::span<const std::uint64_t> is,
+                       std::span<const std::uint64_t> want) {
+  const auto d = first_difference(t, is, want);
+  if (!d) return "";
+  return fmt::format("{} of {} elements differ, the first at {}: {} instead of {}", d->count,
+                     is.size(), d->index, d->a, d->b);
 }
 
 std::size_t available_bytes() {
@@ -140,11 +115,8 @@ class Experiment {
     }
     share_capture_times();
     time();
-    if (!o_.inexact) {
-      for (std::size_t i = 1; i < live_.size(); ++i) {
-        if (live_[i]) compare_states(i, "after the timing");
-      }
-      result_.checked_after = true;
+    for (std::size_t i = 1; i < live_.size(); ++i) {
+      if (live_[i]) compare_states(i, "after the timing");
     }
     if (result_.asynchronous) finish_device_times();
     return std::move(result_);
@@ -175,7 +147,7 @@ class Experiment {
       prints_.push_back(0);
       return;
     }
-    if (!o_.inexact) compare_states(index, "before the timing");
+    compare_states(index, "before the timing");
 
     const graph::CompiledProgram* c = live.program();
     if (!c) {
@@ -349,30 +321,30 @@ class Experiment {
   void check_results(std::size_t index, int step, const std::vector<Tensor>& results) {
     if (index == 0) {
       auto& r = expected_.emplace_back();
-      for (const Tensor& t : results) r.push_back(bytes_of(t));
+      for (const Tensor& t : results) r.push_back(t.to_bits());
       return;
     }
-    if (o_.inexact) return;
+    if (!result_.arms[index].rung.setting.exact()) return;
     for (std::size_t i = 0; i < results.size(); ++i) {
-      const auto is = bytes_of(results[i]);
       const auto& want = expected_.at(static_cast<std::size_t>(step)).at(i);
-      if (is == want) continue;
-      fail<InternalError>(
-          "tradeoff", "every arm must compute the same, bit for bit",
-          fmt::format("result {} of step {} of the arm '{}': {}", i, step + 1,
-                      result_.arms[index].rung.name, difference(is, want, results[i].dtype())));
+      const std::string d = difference(results[i].dtype(), results[i].to_bits(), want);
+      if (d.empty()) continue;
+      fail<InternalError>("tradeoff", "every arm must compute the same, bit for bit",
+                          fmt::format("result {} of step {} of the arm '{}': {}", i, step + 1,
+                                      result_.arms[index].rung.name, d));
     }
   }
 
   void compare_states(std::size_t index, const char* when) {
+    if (!result_.arms[index].rung.setting.exact()) return;
     const StateDict &is = live_[index]->state(), &want = live_[0]->state();
     for (std::size_t i = 0; i < want.size(); ++i) {
-      const auto a = bytes_of(is.at(i).second), b = bytes_of(want[i].second);
-      if (a == b) continue;
-      fail<InternalError>(
-          "tradeoff", "every arm must compute the same, bit for bit",
-          fmt::format("'{}' {} in the arm '{}': {}", want[i].first, when,
-                      result_.arms[index].rung.name, difference(a, b, want[i].second.dtype())));
+      const Tensor& t = is.at(i).second;
+      const std::string d = difference(t.dtype(), t.to_bits(), want[i].second.to_bits());
+      if (d.empty()) continue;
+      fail<InternalError>("tradeoff", "every arm must compute the same, bit for bit",
+                          fmt::format("'{}' {} in the arm '{}': {}", want[i].first, when,
+                                      result_.arms[index].rung.name, d));
     }
   }
 
@@ -437,7 +409,7 @@ class Experiment {
   LadderResult result_;
   std::vector<std::unique_ptr<Live>> live_;  // null: equal to an earlier one
   std::vector<std::uint64_t> prints_;
-  std::vector<std::vector<std::vector<char>>> expected_;  // by step and result
+  std::vector<std::vector<std::vector<std::uint64_t>>> expected_;  // by step and result
 };
 
 }  // namespace

@@ -29,6 +29,8 @@ struct Setting {
   bool device_graph = false;
 
   graph::CompileOptions options() const;
+  /// Whether what is computed must be what eager computes, bit for bit.
+  bool exact() const;
   friend bool operator==(const Setting&, const Setting&) = default;
 };
 
@@ -149,11 +151,10 @@ struct LadderResult {
   } profile;
   // Everything on, with an empty plan cache: kernels are chosen and made ready as well.
   double cold_capture_ms = 0, cold_compile_ms = 0;
-  int checked_steps = 0;       // over which all arms agreed before any was timed
-  int rounds = 0;              // timed
-  int steps_per_sample = 0;    // timed steps in a sample
-  bool checked_after = false;  // parameters agreed after the timing, too
-  bool stopped = false;        // before the rounds wanted were done
+  int checked_steps = 0;     // over which all arms agreed before any was timed
+  int rounds = 0;            // timed
+  int steps_per_sample = 0;  // timed steps in a sample
+  bool stopped = false;      // before the rounds wanted were done
 
   const Arm& eager() const { return arms.at(0); }
   /// The samples that stand for an arm.

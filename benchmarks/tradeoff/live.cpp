@@ -1,20 +1,9 @@
 #include "benchmarks/tradeoff/live.h"
 
-#include <chrono>
-
 #include "benchmarks/tradeoff/device_clock.h"
+#include "core/clock.h"
 
 namespace tandem::tradeoff {
-
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double ms_since(Clock::time_point t) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - t).count();
-}
-
-}  // namespace
 
 void synchronise(Device d) {
   backend(d).stream(d.index).synchronize();

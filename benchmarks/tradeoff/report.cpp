@@ -85,10 +85,10 @@ std::string forecast_and_result(const LadderResult& r, const Summary& s) {
       "Forecast against result: {:.1f} % of the eager step ({} ms) passed outside of kernels, so "
       "running the same kernels from a list could save at most that. Capture & replay: {} ms saved",
       f.host_part * 100, digits(f.host_ms), signed_interval(s.arms[bare].saved_ms));
-  if (s.arms[bare].saved_ms.excludes(0) && replay > 0 && f.host_ms > 0) {
-    line += fmt::format(" ({:.0f} % of it)", replay / f.host_ms * 100);
-  } else {
+  if (!s.beyond_noise(s.arms[bare].saved_ms)) {
     line += ", which the noise does not let us tell from nothing";
+  } else if (replay > 0 && f.host_ms > 0) {
+    line += fmt::format(" ({:.0f} % of it)", replay / f.host_ms * 100);
   }
   line += fmt::format(". Its host time went from {:.0f} to {:.0f} us.", r.eager().host_ms * 1e3,
                       r.arms[bare].host_ms * 1e3);
@@ -107,7 +107,7 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
   out += "\nIn words\n";
 
   const double change = (1 - best.ratio.median) * 100;
-  if (!best.ratio.excludes(1)) {
+  if (!s.beyond_noise(best.saved_ms)) {
     say(fmt::format(
         "Compiled and eager take the same time as far as this can tell: {} times eager.",
         ratio_text(best.ratio)));
@@ -122,14 +122,9 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
     const Interval& c = s.arms[i].ratio;
     std::string line = fmt::format("Noise: eager timed a second time came out at {} times itself. ",
                                    ratio_text(c));
-    if (c.excludes(1)) {
-      line +=
-          "It should be 1: something on this machine favours an arm, so take no smaller "
-          "difference for real.";
-    } else {
-      line += fmt::format("Differences below about {:.1f} % mean nothing here.",
-                          std::max(c.high - 1, 1 - c.low) * 100);
-    }
+    if (c.excludes(1)) line += "It should be 1: something on this machine favours an arm. ";
+    line += fmt::format("Differences below {:.2f} % of the eager step ({} ms) mean nothing here.",
+                        s.noise_part * 100, digits(s.noise_ms));
     if (c.relative() > 0.1) {
       line +=
           " That much noise means that other programs use this machine: run this again when it "
@@ -153,7 +148,7 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
   });
   std::string real, rest;
   for (const FactorSummary* x : order) {
-    if (x->added_ms.excludes(0)) {
+    if (s.beyond_noise(x->added_ms)) {
       real += fmt::format("{}{} {} {} ms", real.empty() ? "" : ", ", x->name,
                           x->added_ms.median > 0 ? "saves" : "costs",
                           digits(std::abs(x->added_ms.median)));
@@ -164,7 +159,7 @@ void add_words(std::string& out, const LadderResult& r, const Summary& s) {
   if (!real.empty()) say("What can be told from noise when added: " + real + ".");
   if (!rest.empty()) say("No effect that can be told from noise: " + rest + ".");
 
-  if (s.interaction_ms && s.interaction_ms->excludes(0)) {
+  if (s.interaction_ms && s.beyond_noise(*s.interaction_ms)) {
     say(s.interaction_ms->median > 0
             ? fmt::format(
                   "The factors overlap: {} ms of what they save together is not missed when "
@@ -274,14 +269,10 @@ std::string text(const LadderResult& r, const Summary& s) {
         "on\n(its own cost of {:.0f} ns a launch is taken off). ",
         r.profiler_ns);
   }
-  if (r.checked_after) {
-    out += fmt::format(
-        "Before the timing all arms gave equal losses\nover {} steps and equal parameters, bit for "
-        "bit; after it the parameters were equal still.\n\n",
-        r.checked_steps);
-  } else {
-    out += "Inexact passes were on, so bits were not compared.\n\n";
-  }
+  out += fmt::format(
+      "Before the timing all arms{} gave equal losses\nover {} steps and equal parameters, bit for "
+      "bit; after it the parameters were equal still.\n\n",
+      r.options.inexact ? " without inexact passes" : "", r.checked_steps);
   add_table(out, r, s);
   add_factors(out, s);
   add_words(out, r, s);

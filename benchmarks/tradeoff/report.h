@@ -1,5 +1,6 @@
 // What the samples of a ladder say: in numbers, as JSON, and in words.
 #pragma once
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -36,8 +37,9 @@ struct BreakEven {
   double steps = 0;        // of `after`
   std::string str() const;
 };
-/// `saved`: ms per step. Unclear when its interval includes 0, never when it lies below.
-BreakEven break_even(double cost_ms, const Interval& saved);
+/// `saved`: ms per step. Unclear when its interval includes 0, its median is within the noise, or
+/// its samples are too few.
+BreakEven break_even(double cost_ms, const Interval& saved, double noise_ms = 0);
 
 struct ArmSummary {
   Interval step_ms;
@@ -57,6 +59,8 @@ struct FactorSummary {
 
 struct Summary {
   std::vector<ArmSummary> arms;  // as LadderResult::arms
+  /// What the control differs from eager by at most: as a part of the eager step, and in ms.
+  double noise_part = 0, noise_ms = 0;
   Forecast forecast;
   std::vector<FactorSummary> factors;  // replay first
   /// Bare replay minus all on: what all the factors but replay save together …
@@ -66,6 +70,13 @@ struct Summary {
   std::optional<Interval> interaction_ms;
   /// All on as a multiple of the arm by hand, by rounds.
   std::optional<Interval> compiled_to_by_hand;
+
+  /// Whether a difference (ms a step) may be told from noise: its interval leaves out 0, its median
+  /// is more than what eager differs from itself by, and there are samples enough for an interval.
+  bool beyond_noise(const Interval& difference_ms) const {
+    return difference_ms.samples >= kFewestSamples && difference_ms.excludes(0) &&
+           std::abs(difference_ms.median) > noise_ms;
+  }
 };
 
 Summary summarise(const LadderResult& r);

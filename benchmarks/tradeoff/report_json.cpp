@@ -93,12 +93,14 @@ json to_json(const LadderResult& r, const Summary& s) {
   json out;
   out["workload"] = r.workload;
   out["seed"] = r.options.seed;
+  out["seconds"] = r.options.seconds;
   out["rounds"] = r.rounds;
   out["steps_per_sample"] = r.steps_per_sample;
   out["stopped_early"] = r.stopped;
-  out["checked"] = {{"steps_before", r.checked_steps}, {"parameters_after", r.checked_after}};
+  out["checked_steps"] = r.checked_steps;
   out["profiler_ns_per_launch"] = r.profiler_ns;
   out["cold_ms"] = {{"capture", r.cold_capture_ms}, {"compile", r.cold_compile_ms}};
+  out["noise"] = {{"part", s.noise_part}, {"ms", s.noise_ms}};
   const Forecast& f = s.forecast;
   out["forecast"] = {{"bound", name_of(f.bound, r.asynchronous)},
                      {"kernel_ms", f.kernel_ms},
@@ -118,9 +120,11 @@ json to_json(const LadderResult& r, const Summary& s) {
               {"compiled", a.rung.setting.compiled},
               {"memory_plan", a.rung.setting.memory_plan},
               {"passes", a.rung.setting.passes},
+              {"compared", a.rung.setting.exact()},
               {"step_ms", to_json(x.step_ms)},
               {"ratio_to_eager", to_json(x.ratio)},
               {"saved_ms", to_json(x.saved_ms)},
+              {"beyond_noise", s.beyond_noise(x.saved_ms)},
               {"kernel_ms", a.kernel_ms},
               {"host_ms", a.host_ms},
               {"launches", a.launches},
@@ -155,7 +159,8 @@ json to_json(const LadderResult& r, const Summary& s) {
     json j = {{"name", x.name},
               {"meaning", x.meaning},
               {"found_nothing", x.found_nothing},
-              {"saved_by_adding_ms", to_json(x.added_ms)}};
+              {"saved_by_adding_ms", to_json(x.added_ms)},
+              {"beyond_noise", s.beyond_noise(x.added_ms)}};
     if (x.lost_ms) j["lost_by_leaving_out_ms"] = to_json(*x.lost_ms);
     out["factors"].push_back(std::move(j));
   }

@@ -18,6 +18,13 @@ graph::CompileOptions Setting::options() const {
   return o;
 }
 
+bool Setting::exact() const {
+  return std::all_of(graph::all_passes().begin(), graph::all_passes().end(), [&](const auto& p) {
+    return p.exactness == Exactness::exact ||
+           std::find(passes.begin(), passes.end(), p.name) == passes.end();
+  });
+}
+
 std::vector<Rung> make_rungs(std::span<const graph::Pass> passes, bool inexact, bool leave_out,
                              bool device_graphs) {
   using Kind = Rung::Kind;

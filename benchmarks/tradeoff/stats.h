@@ -21,6 +21,9 @@ struct Interval {
 /// Median; the mean of the middle two for an even number. ValueError when empty.
 double median(std::span<const double> samples);
 
+/// Fewer samples have no interval of 95 % confidence: it is their whole range then, and too narrow.
+inline constexpr std::size_t kFewestSamples = 6;
+
 /// Which order statistics (from 0) bound the median of n samples with at least 95 % confidence:
 /// the narrowest pair (k, n - 1 - k) with P(k < Binomial(n, 1/2) <= n - 1 - k) >= 0.95. Below six
 /// samples no pair reaches that, and the result is (0, n - 1).

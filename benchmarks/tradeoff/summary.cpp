@@ -44,7 +44,9 @@ std::string BreakEven::str() const {
   return "";
 }
 
-BreakEven break_even(double cost_ms, const Interval& saved) {
+BreakEven break_even(double cost_ms, const Interval& saved, double noise_ms) {
+  const bool within = noise_ms > 0 && std::abs(saved.median) <= noise_ms;
+  if (within || saved.samples < kFewestSamples) return {BreakEven::Kind::unclear, 0};
   if (saved.high <= 0) return {BreakEven::Kind::never, 0};
   if (saved.low <= 0) return {BreakEven::Kind::unclear, 0};
   return {BreakEven::Kind::after, std::max(1.0, std::ceil(cost_ms / saved.median))};
@@ -55,13 +57,19 @@ Summary summarise(const LadderResult& r) {
   s.forecast = forecast(r);
   const std::vector<double>& eager = r.samples(0);
   for (std::size_t i = 0; i < r.arms.size(); ++i) {
+    if (r.arms[i].rung.kind != Rung::Kind::control) continue;
+    const Interval again = paired_ratio(r.samples(i), eager);
+    s.noise_part = std::max(std::abs(again.high - 1), std::abs(again.low - 1));
+    s.noise_ms = s.noise_part * median(eager);
+  }
+  for (std::size_t i = 0; i < r.arms.size(); ++i) {
     const Arm& a = r.arms[i];
     const std::vector<double>& ms = r.samples(i);
     ArmSummary& out = s.arms.emplace_back();
     out.step_ms = median_interval(ms);
     out.ratio = paired_ratio(ms, eager);
     out.saved_ms = paired_difference(eager, ms);
-    if (a.compiles()) out.break_even = break_even(a.cost_ms(), out.saved_ms);
+    if (a.compiles()) out.break_even = break_even(a.cost_ms(), out.saved_ms, s.noise_ms);
     if (r.asynchronous) {
       out.idle_ms = std::max(0.0, out.step_ms.median - a.busy_ms);
       out.idle_part = out.step_ms.median > 0 ? out.idle_ms / out.step_ms.median : 0;

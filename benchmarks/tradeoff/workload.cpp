@@ -7,10 +7,10 @@ namespace tandem::tradeoff {
 namespace {
 
 constexpr Recipe kRecipes[] = {
-    {"lenet", "lenet", 64, "adam", 1e-3, 0, 0},
-    {"vgg", "vgg-cifar", 64, "sgd", 1e-2, 0.9, 0},
-    {"resnet18", "resnet18-cifar", 32, "sgd", 1e-2, 0.9, 5e-4},
-    {"resnet50", "resnet50", 4, "sgd", 1e-2, 0.9, 1e-4},
+    {"lenet", 64, "adam", 1e-3, 0, 0},
+    {"vgg-cifar", 64, "sgd", 1e-2, 0.9, 0},
+    {"resnet18-cifar", 32, "sgd", 1e-2, 0.9, 5e-4},
+    {"resnet50", 4, "sgd", 1e-2, 0.9, 1e-4},
 };
 
 }  // namespace
@@ -67,7 +67,7 @@ Workload make_workload(const WorkloadOptions& o) {
   w.name = fmt::format("{}, batch {}, {}{}", recipe.name, n, name_of(o.dtype),
                        o.layout == MemoryFormat::channels_last ? ", channels-last" : "");
   w.make = [&recipe, mo] {
-    const models::Model m = models::make_model(recipe.model, mo);
+    const models::Model m = models::make_model(recipe.name, mo);
     const optim::Optimizer opt = make_optimiser(recipe.optimiser, m.net.parameters(), recipe.lr,
                                                 recipe.momentum, recipe.weight_decay);
     Subject s;
@@ -84,7 +84,7 @@ Workload make_workload(const WorkloadOptions& o) {
 
   // Only for what its images look like; dropped at once.
   Generator draws(o.seed + 1, default_device());
-  const models::Model m = models::make_model(recipe.model, mo);
+  const models::Model m = models::make_model(recipe.name, mo);
   Shape images = {n};
   for (const std::int64_t d : m.input) images.push_back(d);
   for (int i = 0; i < o.batches; ++i) {

@@ -11,14 +11,13 @@ namespace tandem::tradeoff {
 
 /// How a net of the experiments is trained.
 struct Recipe {
-  std::string_view name;   // as on the command line: "resnet18"
-  std::string_view model;  // of models::make_model: "resnet18-cifar"
-  std::int64_t batch;      // of the experiment; resnet50's is smaller here, for a CPU
+  std::string_view name;  // of models::make_model, and on the command line
+  std::int64_t batch;     // of the experiment; resnet50's is smaller here, for a CPU
   std::string_view optimiser;
   double lr, momentum, weight_decay;
 };
 
-/// "lenet" (E1), "vgg" (E2), "resnet18" (32x32), "resnet50" (224x224).
+/// "lenet" (E1), "vgg-cifar" (E2), "resnet18-cifar" (32x32), "resnet50" (224x224).
 std::span<const Recipe> recipes();
 /// Throws ValueError naming those there are.
 const Recipe& find_recipe(std::string_view name);

@@ -1,4 +1,4 @@
-// The device that emulation/runtime.cpp pretends is there, and how tests reach into it.
+// The device that emulation/ pretends is there, and how tests reach into it.
 //
 // Work put into a stream is not run before something waits for it, so a missing wait shows: as
 // results from before the work, in tests that need no luck. Device memory is filled with 0xCB when

@@ -8,6 +8,8 @@ constexpr Pass kPasses[] = {
      fold_constants},
     {"cse", Exactness::exact, "compute equal expressions once", eliminate_common_subexpressions},
     {"dce", Exactness::exact, "drop what no result and no state depends on", eliminate_dead_code},
+    {"reorder", Exactness::exact,
+     "take the maximum of a window before its ReLU, which then has fewer elements", reorder},
     {"epilogue", Exactness::exact,
      "apply a ReLU, and after batch norm a sum, to a result before it is stored", fuse_epilogues},
     {"vendor_epilogue", Exactness::approximate,

@@ -159,12 +159,13 @@ void collect_garbage(PyHeapTypeObject* heap_type) {
 
 graph::CompileOptions options_of(const std::vector<std::string>& without, bool fast,
                                  bool memory_plan, bool device_graph, bool check, bool verify,
-                                 int max_signatures) {
+                                 int max_signatures, int check_interval) {
   return {.without = without,
           .fast = fast,
           .memory_plan = memory_plan,
           .device_graph = device_graph,
           .check_capture = check,
+          .check_interval = check_interval,
           .verify = verify,
           .max_signatures = max_signatures};
 }
@@ -190,14 +191,16 @@ void bind_graph(py::module_& m) {
   const auto check = "check_capture"_a = true;
   const auto verify = "verify"_a = false;
   const auto most = "max_signatures"_a = 16;
+  const auto interval = "check_interval"_a = 128;
   using Core = graph::CompiledFunction;
   py::class_<Compiled>(m, "_Compiled", py::custom_type_setup(collect_garbage))
       .def(py::init([](py::object f, py::object owner, const std::vector<std::string>& w, bool fa,
-                       bool mp, bool dg, bool c, bool v, int ms) {
+                       bool mp, bool dg, bool c, bool v, int ms, int ci) {
              return std::make_unique<Compiled>(std::move(f), std::move(owner),
-                                               options_of(w, fa, mp, dg, c, v, ms));
+                                               options_of(w, fa, mp, dg, c, v, ms, ci));
            }),
-           "function"_a, "owner"_a, without, fast, memory_plan, device_graph, check, verify, most)
+           "function"_a, "owner"_a, without, fast, memory_plan, device_graph, check, verify, most,
+           interval)
       .def("__call__", &Compiled::call)
       .def("ledger",
            [](const Compiled& c) {
@@ -233,7 +236,7 @@ void bind_graph(py::module_& m) {
            })
       .def("compile", [](graph::Graph& g, const std::vector<Tensor>& results,
                          const std::vector<std::string>& w, bool fa, bool mp, bool dg) {
-        return g.compile(results, options_of(w, fa, mp, dg, true, false, 16));
+        return g.compile(results, options_of(w, fa, mp, dg, true, false, 16, 128));
       });
   m.def(
       "pass_names",

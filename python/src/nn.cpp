@@ -4,6 +4,7 @@
 #include <pybind11/functional.h>
 
 #include <map>
+#include <variant>
 
 #include "nn/grad_scaler.h"
 #include "nn/init.h"
@@ -384,14 +385,14 @@ void bind_optim(py::module_& m) {
            "eps_hat"_a = false);
 
   py::class_<Schedule>(m, "Schedule",
-                       "The learning rate is factor(t) times the optimiser's, t steps later.")
+                       "The learning rate is factor(t) times what the optimiser's was, t steps "
+                       "later.")
       .def(py::init<Optimizer, std::function<double(std::int64_t)>>(), "optimizer"_a,
            "factor"_a.none(false))
       .def("step", &Schedule::step, "Call after each step of the optimiser, or each epoch.")
       .def_property("steps", &Schedule::steps, &Schedule::set_steps,
                     "How often step() was called; assigning continues from there.")
-      .def("factor", &Schedule::factor, "t"_a,
-           "By what the learning rate is multiplied at step t.");
+      .def("lr", &Schedule::lr, "t"_a, "group"_a = 0, "The learning rate after t steps.");
   py::class_<StepLR, Schedule>(m, "StepLR", "Times gamma every `step_size` steps.")
       .def(py::init([](const Optimizer& o, std::int64_t n, double g) {
              return StepLR(o, {n, g});
@@ -403,29 +404,42 @@ void bind_optim(py::module_& m) {
            }),
            "optimizer"_a, "milestones"_a, "gamma"_a = 0.1);
   py::class_<CosineAnnealingLR, Schedule>(
-      m, "CosineAnnealingLR", "Down along half a cosine (Loshchilov and Hutter, \"SGDR\", 2017).")
-      .def(py::init([](const Optimizer& o, std::int64_t n, double f) {
-             return CosineAnnealingLR(o, {n, f});
+      m, "CosineAnnealingLR",
+      "Down to the rate `eta_min` along half a cosine over `t_max` steps, and up again over the "
+      "next "
+      "(Loshchilov and Hutter, \"SGDR\", 2017, without restarts).")
+      .def(py::init([](const Optimizer& o, std::int64_t n, double least) {
+             return CosineAnnealingLR(o, {n, least});
            }),
-           "optimizer"_a, "steps"_a, "final_factor"_a = 0.0);
-  py::class_<LinearLR, Schedule>(m, "LinearLR", "A straight line between two factors.")
-      .def(py::init([](const Optimizer& o, std::int64_t n, double a, double b) {
-             return LinearLR(o, {n, a, b});
+           "optimizer"_a, "t_max"_a, "eta_min"_a = 0.0);
+  py::class_<LinearLR, Schedule>(
+      m, "LinearLR",
+      "Times a factor that goes from `start_factor` to `end_factor` over "
+      "`total_iters` steps, and is constant from there.")
+      .def(py::init([](const Optimizer& o, double first, double last, std::int64_t n) {
+             return LinearLR(o, {first, last, n});
            }),
-           "optimizer"_a, "steps"_a, "first_factor"_a = 1.0, "final_factor"_a = 0.0);
+           "optimizer"_a, "start_factor"_a = 1.0 / 3, "end_factor"_a = 1.0, "total_iters"_a = 5);
   py::class_<LinearWarmup, Schedule>(m, "LinearWarmup",
-                                     "A straight line up to 1, then `after` or constant.")
-      .def(py::init([](const Optimizer& o, std::int64_t n, double first, const Schedule* after) {
-             return after ? LinearWarmup(o, {n, first}, *after) : LinearWarmup(o, {n, first});
-           }),
-           "optimizer"_a, "steps"_a, "first_factor"_a = 0.0, "after"_a = py::none());
+                                     "Times a factor that goes from `start_factor` to 1 over "
+                                     "`total_iters` steps; then `after` or constant.")
+      .def(py::init(
+               [](const Optimizer& o, std::int64_t n, double first, std::optional<Schedule> after) {
+                 return LinearWarmup(o, {n, first, std::move(after)});
+               }),
+           "optimizer"_a, "total_iters"_a, "start_factor"_a = 0.0, "after"_a = py::none());
   py::class_<OneCycleLR, Schedule>(
-      m, "OneCycleLR", "Up and down along cosines (Smith and Topin, \"Super-convergence\", 2018).")
-      .def(py::init([](const Optimizer& o, std::int64_t n, double w, double a, double b) {
-             return OneCycleLR(o, {n, w, a, b});
+      m, "OneCycleLR",
+      "From `max_lr` (one, or one per group) / `div_factor` up to `max_lr` and down to the first "
+      "rate / `final_div_factor`, along cosines; `pct_start` is the part of the steps on the way "
+      "up. Momentum stays as it is (Smith and Topin, \"Super-convergence\", 2018).")
+      .def(py::init([](const Optimizer& o, const std::variant<double, std::vector<double>>& top,
+                       std::int64_t n, double up, double first, double last) {
+             const double* one = std::get_if<double>(&top);
+             return OneCycleLR(o, {one ? std::vector{*one} : std::get<1>(top), n, up, first, last});
            }),
-           "optimizer"_a, "steps"_a, "warmup"_a = 0.3, "first_divisor"_a = 25.0,
-           "final_divisor"_a = 1e4);
+           "optimizer"_a, "max_lr"_a, "total_steps"_a, "pct_start"_a = 0.3, "div_factor"_a = 25.0,
+           "final_div_factor"_a = 1e4);
 
   py::class_<GradScaler>(m, "GradScaler",
                          "Dynamic loss scaling (Micikevicius et al. 2018, arXiv:1710.03740).")

@@ -175,13 +175,10 @@ const std::map<std::string_view, Sections>& table() {
       {"broadcast_to", {"x broadcasts to `shape`.", "ShapeError unless x broadcasts to `shape`."}},
       {"concat",
        {"Tensors of equal sizes but for the axis, where the result has their sum.",
-        "RangeError for no tensors; ShapeError unless the other axes agree; DTypeError unless of "
-        "one "
-        "dtype."}},
+        "RangeError for no tensors; ShapeError unless the other axes agree."}},
       {"stack",
        {"n tensors of one shape; the result has n at `axis`.",
-        "RangeError for no tensors; ShapeError unless of one shape; DTypeError unless of one "
-        "dtype."}},
+        "RangeError for no tensors; ShapeError unless of one shape."}},
       {"split",
        {"Each part has x's sizes but for the axis.",
         "RangeError for a size below 1; ShapeError unless the sizes add up to the axis."}},

@@ -81,8 +81,8 @@ void bind_tradeoff(py::module_& m) {
   t.def("recipes", [] {
     py::list list;
     for (const tradeoff::Recipe& r : tradeoff::recipes()) {
-      list.append(py::dict("name"_a = r.name, "model"_a = r.model, "batch_size"_a = r.batch,
-                           "optimizer"_a = r.optimiser, "lr"_a = r.lr, "momentum"_a = r.momentum,
+      list.append(py::dict("name"_a = r.name, "batch_size"_a = r.batch, "optimizer"_a = r.optimiser,
+                           "lr"_a = r.lr, "momentum"_a = r.momentum,
                            "weight_decay"_a = r.weight_decay));
     }
     return list;

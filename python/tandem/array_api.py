@@ -425,15 +425,9 @@ def take(x: Tensor, indices: Tensor, /, *, axis: int | None = None) -> Tensor:
 # ------------------------------------------------------------------------------------------ shapes
 
 
-def _promoted(arrays: Sequence[Tensor]) -> list[Tensor]:
-    t = result_type(*arrays)
-    return [a.astype(t) for a in arrays]
-
-
 def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
     """One after the other along an axis, in the dtype they promote to; None: of all as one line.
     ShapeError unless the other axes agree."""
-    arrays = _promoted(arrays)
     if axis is None:
         return _core.concat([a.reshape(-1) for a in arrays], 0)
     return _core.concat(arrays, axis)
@@ -441,7 +435,7 @@ def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
 
 def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
     """Along a new axis, in the dtype they promote to. ShapeError unless of one shape."""
-    return _core.stack(_promoted(arrays), axis)
+    return _core.stack(arrays, axis)
 
 
 def moveaxis(x: Tensor, source: Any, destination: Any, /) -> Tensor:

@@ -294,15 +294,16 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     part of the signature. Of other objects, and of the object whose method is compiled, the
     attributes are looked at: when one changed, the function is recorded again and compared. So it
     is when something of a Module changed. A value that changes without being an argument is a
-    CaptureError, at the latest when calls 4, 8, 16, … look: so are attributes of attributes,
+    CaptureError, at the latest when
+    calls 4, 8, 16, … and every check_interval-th (128) look: so are attributes of attributes,
     containers of more than 64 elements in attributes, and the values of NumPy arrays there.
 
     A function may write into tensors and return values. Other things that it does (changing a list
     it was given, binding self.x to a new tensor) replay would not do: they are CaptureErrors too.
 
     Options: without (passes to leave out, see pass_names()), fast (also passes that round
-    differently), memory_plan, device_graph, check_capture, verify (run eagerly beside, and raise
-    at the first difference), max_signatures.
+    differently), memory_plan, device_graph, check_capture, check_interval, verify (run eagerly
+    beside, and raise at the first difference), max_signatures.
     """
     if function is None:
         return lambda f: compile(f, **options)

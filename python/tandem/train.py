@@ -36,9 +36,9 @@ def _parser() -> argparse.ArgumentParser:
                    help="folder of the data set's files [the environment's TANDEM_DATA]")
     p.add_argument("--mode", choices=["eager", "compiled", "both"], default="both",
                    help="[%(default)s]")
-    p.add_argument("--epochs", type=number(int, 1, 100000), default=5, help="[%(default)s]")
+    p.add_argument("--epochs", type=number(int, 1, 100000), help="[5; --quick: 1]")
     p.add_argument("--batch-size", "--batch", type=number(int, 1, 1 << 20), default=0,
-                   help="images per step [lenet, vgg 64, resnets 32]")
+                   help="images per step [the experiment's: 64; resnets 32]")
     p.add_argument("--limit-batches", type=number(int, 1, 1 << 30), default=0,
                    help="use only so many batches of each epoch")
     p.add_argument("--optimizer", "--optimiser", choices=["adam", "adamw", "sgd"],
@@ -56,7 +56,6 @@ def _parser() -> argparse.ArgumentParser:
 def _settle(o: argparse.Namespace) -> None:
     # Fills in what was not given.
     recipe = next(r for r in tradeoff.recipes() if r["name"] == o.model)
-    o.net = recipe["model"]
     o.batch_size = o.batch_size or (32 if o.model == "resnet50" else recipe["batch_size"])
     o.optimizer = o.optimizer or recipe["optimizer"]
     own, sgd = o.optimizer == recipe["optimizer"], o.optimizer == "sgd"
@@ -78,8 +77,9 @@ def _settle(o: argparse.Namespace) -> None:
             f"[data] {o.data_set} needs files; got no folder; expected --data DIR or "
             "TANDEM_DATA=DIR"
         )
+    # What is quick unless it was named.
+    o.epochs = o.epochs or (1 if o.quick else 5)
     if o.quick:
-        o.epochs = 1
         o.limit_batches = o.limit_batches or 40
 
 
@@ -92,7 +92,7 @@ class _Runner:
         self.step_ms: list[float] = []
         self.losses: list[float] = []
         _core.manual_seed(o.seed)
-        self.net = nn.make_model(o.net, layout=o.layout, dtype=o.dtype,
+        self.net = nn.make_model(o.model, layout=o.layout, dtype=o.dtype,
                                  classes=classes if o.model.startswith("resnet") else None)
         kinds: dict[str, Any] = {"sgd": _core.SGD, "adam": _core.Adam, "adamw": _core.AdamW}
         options = {"lr": o.lr, "weight_decay": o.weight_decay}

@@ -97,6 +97,30 @@ TEST_F(Programs, TradeoffWritesWhatItSays) {
   for (const Json& a : j.at("arms")) EXPECT_GT(a.at("step_ms").at("median").get<double>(), 0);
 }
 
+// --quick changes defaults only: what is named is done.
+TEST_F(Programs, QuickDoesNotOverrideWhatIsNamed) {
+  const Json three =
+      run_for_json("tandem-train --quick --epochs 3 --limit-batches 2 --batch-size 4 --mode eager");
+  EXPECT_EQ(three.at("epochs").size(), 3u);
+  EXPECT_EQ(three.at("losses").at("eager").size(), 6u);
+  const Json one = run_for_json("tandem-train --quick --limit-batches 2 --batch-size 4");
+  EXPECT_EQ(one.at("epochs").size(), 1u);
+  const std::string ladder = "tandem-tradeoff --no-leave-outs --batch-size 4 --steps 2 ";
+  EXPECT_EQ(run_for_json(ladder + "--quick --seconds 9").at("seconds"), 9);
+  EXPECT_EQ(run_for_json(ladder + "--quick").at("seconds"), 4);
+}
+
+// One registry: what trains is what nn::make_model makes, by the same name.
+TEST_F(Programs, TakeTheModelsNames) {
+  for (const char* program : {"tandem-train", "tandem-tradeoff"}) {
+    const Outcome o = run(std::string(program) + " --help");
+    for (const char* name : {"lenet", "vgg-cifar", "resnet18-cifar", "resnet50"}) {
+      EXPECT_NE(o.text.find(name), std::string::npos) << program << "\n" << o.text;
+    }
+    EXPECT_NE(run(std::string(program) + " --model vgg").status, 0);
+  }
+}
+
 // E1 on MNIST: 99.0 % of the test images within 5 epochs, the same losses step by step.
 TEST_F(Programs, LenetLearnsMnistInBothModes) {
   const char* data = std::getenv("TANDEM_DATA");

@@ -74,7 +74,6 @@ TEST_F(DeviceLadder, TellsHostBusyAndIdleTimeApart) {
   EXPECT_TRUE(forecast_made);
   EXPECT_TRUE(r.asynchronous);
   EXPECT_NE(r.busy_from, BusyFrom::none);
-  EXPECT_TRUE(r.checked_after);
   const Summary s = summarise(r);
   for (std::size_t i = 0; i < r.arms.size(); ++i) {
     const Arm& a = r.arms[i];

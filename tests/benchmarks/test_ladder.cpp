@@ -82,7 +82,6 @@ TEST(Ladder, MeasuresEveryArm) {
   const bool graphs = backend(default_device()).has_graphs();
   EXPECT_EQ(r.arms.size(), make_rungs(graph::all_passes(), false, true, graphs).size());
   EXPECT_EQ(r.checked_steps, 5);
-  EXPECT_TRUE(r.checked_after);
   EXPECT_FALSE(r.stopped);
   EXPECT_GE(r.rounds, o.least_rounds);
   for (std::size_t i = 0; i < r.arms.size(); ++i) {
@@ -145,12 +144,16 @@ TEST(Ladder, RefusesArmsThatComputeSomethingElse) {
     factor += 1;
     return make();
   };
-  try {
-    run_ladder(w, brief());
-    FAIL() << "no error";
-  } catch (const InternalError& e) {
-    EXPECT_NE(std::string(e.what()).find("bit for bit"), std::string::npos) << e.what();
-    EXPECT_NE(std::string(e.what()).find("step 1"), std::string::npos) << e.what();
+  for (const bool inexact : {false, true}) {  // of which only some arms are
+    LadderOptions o = brief();
+    o.inexact = inexact;
+    try {
+      run_ladder(w, o);
+      FAIL() << "no error";
+    } catch (const InternalError& e) {
+      EXPECT_NE(std::string(e.what()).find("bit for bit"), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find("step 1"), std::string::npos) << e.what();
+    }
   }
 }
 
@@ -163,6 +166,14 @@ TEST(Ladder, RefusesBadOptions) {
   EXPECT_THROW(run_ladder(w, brief()), ValueError);
   EXPECT_THROW(make_workload({.recipe = "alexnet"}), ValueError);
   EXPECT_THROW(make_optimiser("lion", {}, 1, 0, 0), ValueError);
+}
+
+TEST(Workload, RecipesAreNamedAsTheModels) {
+  const auto names = models::model_names();
+  for (const Recipe& r : recipes()) {
+    EXPECT_NE(std::find(names.begin(), names.end(), r.name), names.end()) << r.name;
+  }
+  EXPECT_THROW(find_recipe("vgg"), ValueError);
 }
 
 // ----------------------------------------------------------------------------------- summary
@@ -225,6 +236,63 @@ TEST(Summary, RatiosFactorsAndInteraction) {
   EXPECT_EQ(s.arms[2].break_even.steps, 7);  // 7 ms at 1.05 ms a step
 }
 
+// p saves 0.04 ms of 10 in every round, so that its interval leaves out 0; but eager differs from
+// itself by up to 0.5 %.
+TEST(Summary, WhatIsSmallerThanTheControlsBoundIsNoise) {
+  LadderResult r = made_up();
+  for (int k = 0; k < 11; ++k) {
+    const auto i = static_cast<std::size_t>(k);
+    r.arms[1].step_ms[i] = r.arms[0].step_ms[i] * (1 + 0.001 * (k - 5));
+    r.arms[4].step_ms[i] = r.arms[3].step_ms[i] - 0.04;
+    r.arms[7].step_ms[i] = r.arms[4].step_ms[i] + 0.04;
+  }
+  Summary s = summarise(r);
+  const Interval control = s.arms[1].ratio;
+  EXPECT_DOUBLE_EQ(s.noise_part, std::max(control.high - 1, 1 - control.low));
+  EXPECT_NEAR(s.noise_part, 0.004, 1e-9);  // of 11 rounds the outermost do not count
+  EXPECT_DOUBLE_EQ(s.noise_ms, s.noise_part * s.arms[0].step_ms.median);
+  ASSERT_EQ(s.factors[2].name, "p");
+  ASSERT_TRUE(s.factors[2].added_ms.excludes(0));
+  EXPECT_FALSE(s.beyond_noise(s.factors[2].added_ms));
+  EXPECT_TRUE(s.beyond_noise(s.factors[1].added_ms));
+  const auto one_line = [](std::string t) {
+    for (std::size_t at; (at = t.find("\n  ")) != std::string::npos;) t.replace(at, 3, " ");
+    return t;
+  };
+  std::string words = one_line(text(r, s));
+  EXPECT_NE(words.find("Differences below 0.40 %"), std::string::npos) << words;
+  EXPECT_NE(words.find("told from noise when added: memory plan saves 1.050 ms."),
+            std::string::npos)
+      << words;
+  EXPECT_NE(words.find("No effect that can be told from noise: p."), std::string::npos) << words;
+  nlohmann::json j = to_json(r, s);
+  EXPECT_EQ(j["factors"][2]["beyond_noise"], false);
+  EXPECT_EQ(j["factors"][1]["beyond_noise"], true);
+  EXPECT_EQ(j["noise"]["ms"], s.noise_ms);
+
+  // Too few rounds for an interval.
+  EXPECT_FALSE(s.beyond_noise({1, 1, 1, 5}));
+  EXPECT_TRUE(s.beyond_noise({1, 1, 1, 6}));
+
+  // The same of all on against eager, what pays off, and the interaction.
+  for (Arm& a : r.arms) {
+    if (a.same_as) continue;
+    for (std::size_t k = 0; k < 11 && &a != &r.arms[1]; ++k) {
+      a.step_ms[k] = r.arms[0].step_ms[k] - (&a == &r.arms[0] ? 0 : 0.01);
+    }
+  }
+  s = summarise(r);
+  const std::size_t all = r.all_on();
+  ASSERT_TRUE(s.arms[all].ratio.excludes(1));
+  words = one_line(text(r, s));
+  EXPECT_NE(words.find("take the same time as far as this can tell"), std::string::npos) << words;
+  EXPECT_NE(words.find("noise does not let us tell from nothing"), std::string::npos) << words;
+  EXPECT_NE(words.find("within the noise"), std::string::npos) << words;
+  EXPECT_EQ(s.arms[all].break_even.str(), "unclear");
+  j = to_json(r, s);
+  EXPECT_EQ(j["arms"][all]["beyond_noise"], false);
+}
+
 TEST(Summary, BreakEven) {
   EXPECT_EQ(break_even(10, {2, 1, 3, 20}).str(), "5 steps");
   EXPECT_EQ(break_even(1, {2, 1, 3, 20}).str(), "1 step");
@@ -232,6 +300,10 @@ TEST(Summary, BreakEven) {
   EXPECT_EQ(break_even(10, {-2, -3, 1, 20}).str(), "unclear");
   EXPECT_EQ(break_even(10, {-2, -3, -1, 20}).str(), "never");
   EXPECT_EQ(break_even(10, {0, 0, 0, 20}).str(), "never");
+  EXPECT_EQ(break_even(10, {2, 1, 3, 5}).str(), "unclear");
+  EXPECT_EQ(break_even(10, {2, 1, 3, 20}, 2.5).str(), "unclear");
+  EXPECT_EQ(break_even(10, {-2, -3, -1, 20}, 2.5).str(), "unclear");
+  EXPECT_EQ(break_even(10, {2, 1, 3, 20}, 1.5).str(), "5 steps");
 }
 
 TEST(Summary, Forecast) {

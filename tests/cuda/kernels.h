@@ -5,12 +5,14 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "tests/message_of.h"
 #include "tests/on_gpu.h"
 
 namespace tandem::cuda::testing {
 
 using tandem::testing::GpuByDefault;
 using tandem::testing::OnGpu;
+using test::message_of;
 
 // Each puts one kernel into the stream. `rounds` makes it slow: the work is done that often.
 void fill(Stream& s, int* p, int value, int n, int rounds = 1);
@@ -50,14 +52,5 @@ class Ints {
   int n_, device_;
   int* p_;
 };
-
-inline std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const std::exception& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
 
 }  // namespace tandem::cuda::testing

@@ -80,6 +80,30 @@ TEST_F(Pooling, MaximaAndTheirGradients) {
   }
 }
 
+// A gradient only compares positions, so one outside of the plane is left out.
+TEST_F(Pooling, PositionsOutsideThePlane) {
+  const DefaultDevice scope({DeviceType::cuda, 0});
+  const PolicyScope own({.vendor = false});
+  const NoGrad no_grad;
+  const Pool2dOptions o{.kernel = {3}, .stride = {1}};
+  for (const Tensor& x : layouts(ones({2, 8, 5, 5}))) {
+    const PoolAttrs a = attrs_of(o, x);
+    const auto [y, at] = max_pool2d_with_indices(x, o);
+    for (const int bad : {-1, 25, 2000000000}) {
+      SCOPED_TRACE(x.desc().str() + " position " + std::to_string(bad));
+      at.select(0, 1).select(0, 5).select(0, 0).select(0, 2).fill_(bad);
+      const Tensor gx = max_pool2d_grad(ones_like(y), at, a).to(kCPU);
+      EXPECT_EQ(sum(gx).item(), static_cast<double>(y.numel() - 1));
+      try {
+        max_pool2d_gather(x, at, a).to(kCPU);
+        ADD_FAILURE() << "no error";
+      } catch (const IndexError& e) {
+        EXPECT_NE(std::string(e.what()).find(std::to_string(bad)), std::string::npos) << e.what();
+      }
+    }
+  }
+}
+
 TEST_F(Pooling, MaximaOfNaNsAndInfinities) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float inf = std::numeric_limits<float>::infinity();

@@ -72,15 +72,4 @@ inline Bytes counting(std::size_t n) {
   return b;
 }
 
-/// The message of the error `f` throws; fails the test if it throws none of this type.
-template <class E, class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  throw std::logic_error("nothing was thrown");
-}
-
 }  // namespace tandem::test

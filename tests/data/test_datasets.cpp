@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "data/synthetic.h"
 #include "tests/data/files.h"
+#include "tests/message_of.h"
 
 namespace tandem {
 namespace {

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "data/idx.h"
 #include "tests/data/files.h"
+#include "tests/message_of.h"
 
 namespace tandem {
 namespace {

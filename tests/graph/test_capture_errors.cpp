@@ -133,9 +133,10 @@ TEST(CaptureErrors, CapturesThatDiffer) {
 // What changes after the first call and tells nobody.
 TEST(CaptureErrors, ChangesAreFoundAtALaterCheck) {
   const Tensor x = ones({3});
-  const auto first_error = [&](auto f, const auto& change, const char* expected) {
-    for (int call = 1; call <= 40; ++call) {
-      if (call == 6) change();
+  const auto first_error = [&](auto f, const auto& change, const char* expected,
+                               int change_at = 6) {
+    for (int call = 1; call <= 300; ++call) {
+      if (call == change_at) change();
       try {
         f(x);
       } catch (const CaptureError& e) {
@@ -163,6 +164,16 @@ TEST(CaptureErrors, ChangesAreFoundAtALaterCheck) {
   EXPECT_EQ(first_error(
                 compile(with_w), [] {}, ""),
             0);
+  // However late: within check_interval calls.
+  EXPECT_EQ(first_error(
+                compile(returns_host), [&] { host = 3; }, "host values", 150),
+            256);
+  bool flag = false;
+  const auto branches = [&](const Tensor& t) { return flag ? t * 2 : t + 2; };
+  EXPECT_EQ(first_error(
+                compile(branches, {.check_interval = 24}), [&] { flag = true; }, "add", 50),
+            72);
+  EXPECT_THROW(compile(branches, {.check_interval = 0}), ValueError);
   EXPECT_EQ(first_error(
                 compile(returns_host, {.check_capture = false}), [&] { host = 3; }, ""),
             0);

@@ -9,7 +9,7 @@
 #include "core/backend.h"
 #include "core/profiler.h"
 #include "core/trace_guard.h"
-#include "nn/optim.h"
+#include "nn/nn.h"
 #include "tests/op_cases.h"
 
 namespace tandem {
@@ -440,6 +440,28 @@ TEST(Compile, AnomalyModeLooksIntoPrograms) {
     EXPECT_NE(std::string(e.what()).find("anomaly"), std::string::npos) << e.what();
   }
   dispatch::set_anomaly_mode(false);
+}
+
+// The tape of a result ends with the capture. It must not keep alive a leaf that the function made,
+// or the leaf's gradient would seem to be something to assign.
+TEST(Compile, AResultMayKeepItsHistoryAfterBackward) {
+  manual_seed(4);
+  const nn::Linear layer(8, 1);
+  const auto penalty = [&](const Tensor& input) {
+    layer.zero_grad();
+    const Tensor x = input.detach().set_requires_grad();
+    const Tensor g = autograd::grad(tanh(layer(x)).sum(), {x}, {.create_graph = true})[0];
+    Tensor p = (g * g).sum();
+    p.backward();
+    return p;
+  };
+  auto fast = compile(penalty);
+  const Tensor x = randn({4, 8}), got = fast(x);
+  const Tensor compiled_grad = layer.parameters()[0].grad().clone();
+  EXPECT_EQ(got.to_bits(), penalty(x).to_bits());
+  EXPECT_EQ(compiled_grad.to_bits(), layer.parameters()[0].grad().to_bits());
+  EXPECT_TRUE(got.requires_grad());
+  EXPECT_THROW(got.backward(), AutogradError) << "there is no tape behind it";
 }
 
 }  // namespace

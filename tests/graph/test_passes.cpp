@@ -248,7 +248,8 @@ TEST(Passes, AreListedInOrder) {
     EXPECT_EQ(&find_pass(p.name), &p);
     EXPECT_STRNE(p.summary, "");
   }
-  const std::vector<std::string> first = {"fold", "cse", "dce", "epilogue", "fuse", "inplace"};
+  const std::vector<std::string> first = {"fold",     "cse",  "dce",    "reorder",
+                                          "epilogue", "fuse", "inplace"};
   for (const auto& n : first) EXPECT_NE(std::find(names.begin(), names.end(), n), names.end()) << n;
 }
 

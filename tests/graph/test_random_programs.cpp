@@ -167,7 +167,11 @@ class Writer {
       }
       if (pick(4) == 0) pool_.push_back(y);
       if (pick(2)) y = pick(2) ? y + partner(y) : partner(y) + y;
-      pool_.push_back(bounded(pick(5) ? relu(y) : tanh(y)));
+      y = pick(5) ? relu(y) : tanh(y);
+      if (y.rank() == 4 && y.dim(2) > 1 && y.dim(3) > 1 && pick(2)) {
+        y = max_pool2d(y, {.kernel = {2}, .stride = {1 + pick(2)}});
+      }
+      pool_.push_back(bounded(y));
       return;
     }
   }

@@ -45,20 +45,16 @@ TEST(Replay, MakesNoHeapAllocation) {
                            nn::Linear(4 * 4 * 4, 10));
   const optim::Adam opt(net.parameters(), {.lr = 1e-3});
   const Tensor x = rand({8, 1, 8, 8}), y = randint(0, 10, {8}, {.dtype = DType::i64});
-  graph::CompiledFunction f({.check_capture = false});
-  const std::vector<const Tensor*> args{&x, &y};
-  graph::CompiledFunction::Result result;
-  const auto trace = [&](std::span<const Tensor> in, graph::CompiledFunction::Host&) {
+  auto step = compile([&](const Tensor& images, const Tensor& labels) {
     opt.zero_grad();
-    Tensor loss = nn::cross_entropy(net(in[0]), in[1]);
+    Tensor loss = nn::cross_entropy(net(images), labels);
     loss.backward();
     opt.step();
-    return std::vector{loss};
-  };
-  const auto step = [&] { f.call(args, {}, trace, result); };
-  for (int i = 0; i < 4; ++i) step();
+    return loss;
+  });
+  for (int i = 0; i < 32; ++i) step(x, y);  // the 32nd call is the last that is checked for a while
   const long before = allocations.load();
-  for (int i = 0; i < 20; ++i) step();
+  for (int i = 0; i < 20; ++i) step(x, y);
   EXPECT_EQ(allocations.load() - before, 0) << "in 20 steps";
 }
 

@@ -5,23 +5,14 @@
 #include "core/error.h"
 #include "nn/nn.h"
 #include "ops/ops.h"
+#include "tests/message_of.h"
 
 namespace tandem {
 namespace {
 
+using test::message_of;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-template <class E, class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
 
 std::vector<std::string> names(const StateDict& d) {
   std::vector<std::string> v;

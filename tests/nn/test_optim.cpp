@@ -323,7 +323,7 @@ class Capturing {
 
 TEST(Optim, HostSideChangesInsideACaptureAreRefused) {
   const optim::SGD opt(leaves(), {.lr = 0.1});
-  const optim::StepLR schedule(opt, {.every = 1});
+  const optim::StepLR schedule(opt, {.step_size = 1});
   const nn::Dropout drop(0.5);
   Capturing capture;
   EXPECT_THROW(opt.set_lr(0.2), CaptureError);
@@ -368,31 +368,53 @@ void expect_rates(const std::vector<double>& got, const std::vector<double>& exp
 TEST(Schedules, Values) {
   const auto make = [] { return optim::SGD(leaves(), {.lr = 0.8}); };
   auto opt = make();
-  expect_rates(rates(opt, optim::StepLR(opt, {.every = 2, .gamma = 0.5}), 5),
+  expect_rates(rates(opt, optim::StepLR(opt, {.step_size = 2, .gamma = 0.5}), 5),
                {0.8, 0.8, 0.4, 0.4, 0.2});
   opt = make();
   expect_rates(rates(opt, optim::MultiStepLR(opt, {.milestones = {1, 3}, .gamma = 0.1}), 5),
                {0.8, 0.08, 0.08, 0.008, 0.008});
   opt = make();
-  expect_rates(rates(opt, optim::CosineAnnealingLR(opt, {.steps = 4, .final_factor = 0.5}), 6),
-               {0.8, 0.6 + 0.2 * std::sqrt(0.5), 0.6, 0.6 - 0.2 * std::sqrt(0.5), 0.4, 0.4});
+  // eta_min is a rate, not a factor; after t_max it goes up again.
+  const double r = 0.35 * std::sqrt(0.5);
+  expect_rates(rates(opt, optim::CosineAnnealingLR(opt, {.t_max = 4, .eta_min = 0.1}), 7),
+               {0.8, 0.45 + r, 0.45, 0.45 - r, 0.1, 0.45 - r, 0.45});
   opt = make();
-  expect_rates(rates(opt, optim::LinearLR(opt, {.steps = 4}), 6), {0.8, 0.6, 0.4, 0.2, 0, 0});
+  const optim::LinearLROptions down{.start_factor = 1, .end_factor = 0, .total_iters = 4};
+  expect_rates(rates(opt, optim::LinearLR(opt, down), 6), {0.8, 0.6, 0.4, 0.2, 0, 0});
   opt = make();
-  expect_rates(rates(opt, optim::LinearWarmup(opt, {.steps = 4}), 6), {0, 0.2, 0.4, 0.6, 0.8, 0.8});
+  expect_rates(rates(opt, optim::LinearLR(opt, {}), 7),
+               {4.0 / 15, 28.0 / 75, 36.0 / 75, 44.0 / 75, 52.0 / 75, 0.8, 0.8});
   opt = make();
-  const optim::OneCycleLR cycle(opt, {.steps = 10, .warmup = 0.4, .first_divisor = 4});
-  const auto r = rates(opt, cycle, 11);
-  EXPECT_NEAR(r[0], 0.2, 1e-12);
-  EXPECT_NEAR(r[2], 0.5, 1e-12);
-  EXPECT_NEAR(r[4], 0.8, 1e-12);
-  EXPECT_NEAR(r[10], 0.2 / 1e4, 1e-12);
+  expect_rates(rates(opt, optim::LinearWarmup(opt, {.total_iters = 4}), 6),
+               {0, 0.2, 0.4, 0.6, 0.8, 0.8});
+  // The rate it was made with does not count; 3 steps up, 6 down.
+  opt = optim::SGD(leaves(), {.lr = 7});
+  const optim::OneCycleLR cycle(
+      opt, {.max_lr = {0.8}, .total_steps = 10, .pct_start = 0.4, .div_factor = 4});
+  const double least = 0.2 / 1e4;
+  expect_rates(rates(opt, cycle, 12),
+               {0.2, 0.35, 0.65, 0.8, least + (0.8 - least) * (2 + std::sqrt(3)) / 4,
+                least + (0.8 - least) * 0.75, (0.8 + least) / 2, least + (0.8 - least) * 0.25,
+                least + (0.8 - least) * (2 - std::sqrt(3)) / 4, least, least, least});
+}
+
+TEST(Schedules, WrongOptions) {
+  const optim::SGD opt(leaves(), {.lr = 0.8});
+  EXPECT_THROW(optim::StepLR(opt, {.step_size = 0}), ValueError);
+  EXPECT_THROW(optim::CosineAnnealingLR(opt, {.t_max = 0}), ValueError);
+  EXPECT_THROW(optim::LinearLR(opt, {.total_iters = 0}), ValueError);
+  EXPECT_THROW(optim::LinearWarmup(opt, {.total_iters = -1}), ValueError);
+  EXPECT_THROW(optim::OneCycleLR(opt, {.max_lr = {1}, .total_steps = 0}), ValueError);
+  EXPECT_THROW(optim::OneCycleLR(opt, {.max_lr = {}, .total_steps = 9}), ValueError);
+  EXPECT_THROW(optim::OneCycleLR(opt, {.max_lr = {1, 2}, .total_steps = 9}), ValueError);
+  EXPECT_EQ(opt.lr(), 0.8);
 }
 
 TEST(Schedules, WarmupIntoAnotherFromTheRateThatOneWasMadeWith) {
   const optim::SGD opt(leaves(), {.lr = 0.8});
-  const optim::OneCycleLR after(opt, {.steps = 10, .warmup = 0.5, .first_divisor = 2});
-  const optim::LinearWarmup s(opt, {.steps = 2}, after);
+  const optim::OneCycleLR after(
+      opt, {.max_lr = {0.8}, .total_steps = 12, .pct_start = 0.5, .div_factor = 2});
+  const optim::LinearWarmup s(opt, {.total_iters = 2, .after = after});
   const auto r = rates(opt, s, 8);
   EXPECT_NEAR(r[1], 0.4, 1e-12);
   EXPECT_NEAR(r[2], 0.4, 1e-12);  // the cycle's start
@@ -403,13 +425,23 @@ TEST(Schedules, EachGroupInProportionAndResumable) {
   auto p = leaves();
   const optim::SGD opt(std::vector<optim::ParameterGroup<optim::SgdOptions>>{{{p[0]}, {.lr = 1}},
                                                                              {{p[1]}, {.lr = 2}}});
-  const optim::LinearLR s(opt, {.steps = 10});
+  const optim::LinearLR s(opt, {.start_factor = 1, .end_factor = 0, .total_iters = 10});
   s.set_steps(4);
   EXPECT_NEAR(opt.lr(0), 0.6, 1e-12);
   EXPECT_NEAR(opt.lr(1), 1.2, 1e-12);
   s.step();
   EXPECT_EQ(s.steps(), 5);
   EXPECT_NEAR(opt.lr(0), 0.5, 1e-12);
+  EXPECT_NEAR(s.lr(0, 1), 2, 1e-12);
+  // A smallest rate is the same for all groups, a top one may differ.
+  const optim::CosineAnnealingLR down(opt, {.t_max = 1, .eta_min = 0.1});
+  down.step();
+  EXPECT_NEAR(opt.lr(0), 0.1, 1e-12);
+  EXPECT_NEAR(opt.lr(1), 0.1, 1e-12);
+  const optim::OneCycleLR cycle(opt, {.max_lr = {3, 4}, .total_steps = 4, .pct_start = 0.5});
+  cycle.step();
+  EXPECT_NEAR(opt.lr(0), 3, 1e-12);
+  EXPECT_NEAR(opt.lr(1), 4, 1e-12);
 }
 
 TEST(Schedules, TheUpdateUsesTheNewRate) {

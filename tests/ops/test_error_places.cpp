@@ -6,24 +6,18 @@
 
 #include "autograd/autograd.h"
 #include "ops/ops.h"
+#include "tests/message_of.h"
 
 namespace tandem {
 namespace {
+
+using test::message_of;
 
 Tensor f(const Shape& s) {
   return ones(s);
 }
 Tensor leaf(const Shape& s) {
   return f(s).set_requires_grad();
-}
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const std::exception& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 
 TEST(Errors, NameTheLineOfTheUser) {

@@ -63,16 +63,16 @@ std::vector<Call> calls() {
   row("argmax", [] { argmax(_, {0}); });
   row("cumsum", [] { cumsum(_, 0); });
   row("topk", [] { topk(_, 1); });
-  row("full_like", [] { zeros_like(_); });
-  row("full_like", [] { ones_like(_); });
+  row("zeros_like", [] { zeros_like(_); });
+  row("ones_like", [] { ones_like(_); });
   row("fill", [] { fill(none, 1); });
   row("assign", [] { assign(none, x); });
   row("assign", [] {
     Tensor to = x.clone();
     assign(to, _);
   });
-  row("nll", [] { nll_loss(_, i); });
-  row("nll", [] { nll_loss(x, _); });
+  row("nll_loss", [] { nll_loss(_, i); });
+  row("nll_loss", [] { nll_loss(x, _); });
 
   row("concat", [] { concat({_, x}); });
   row("concat", [] { concat({x, _}); });
@@ -105,7 +105,7 @@ std::vector<Call> calls() {
   row("conv2d_grad_input", [] { conv2d_grad_input(_, weight, {1, 2, 4, 4}); });
   row("conv2d_grad_weight", [] { conv2d_grad_weight(image, _, {2, 2, 3, 3}); });
   row("max_pool2d", [] { max_pool2d(_, {.kernel = {2}}); });
-  row("max_pool2d", [] { max_pool2d_with_indices(_, {.kernel = {2}}); });
+  row("max_pool2d_with_indices", [] { max_pool2d_with_indices(_, {.kernel = {2}}); });
   row("avg_pool2d", [] { avg_pool2d(_, {.kernel = {2}}); });
   row("adaptive_avg_pool2d", [] { adaptive_avg_pool2d(_, {1, 1}); });
   row("batch_norm", [] { batch_norm(_, {}, {}, none, none, true); });
@@ -132,7 +132,7 @@ std::vector<Call> calls() {
   row("to", [] { _.to(MemoryFormat::channels_last); });
   row("to", [] { _.to(kCPU); });
   row("contiguous", [] { _.contiguous(); });
-  row("copy", [] { _.clone(); });
+  row("clone", [] { _.clone(); });
   row("sum", [] { _.sum(); });
   row("mean", [] { _.mean({0}); });
   row("add_", [] { Tensor().add_(x); });
@@ -144,7 +144,7 @@ std::vector<Call> calls() {
   row("copy_", [] { Tensor().copy_(x); });
   row("copy_", [] { x.clone().copy_(_); });
   row("fill_", [] { Tensor().fill_(1); });
-  row("fill_", [] { Tensor().zero_(); });
+  row("zero_", [] { Tensor().zero_(); });
   row("set_requires_grad", [] { Tensor().set_requires_grad(); });
   row("set_grad", [] { Tensor().set_grad(x); });
   row("register_hook", [] { autograd::register_hook(_, [](const Tensor& g) { return g; }); });

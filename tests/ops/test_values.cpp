@@ -237,6 +237,44 @@ TEST(Promotion, OfMixedOperands) {
   EXPECT_EQ(where(gt(d, 0), i, h).dtype(), DType::f16);
 }
 
+TEST(Promotion, OfJoinedTensors) {
+  const auto of = [](DType t) { return ones({2}, {.dtype = t}); };
+  constexpr DType all[] = {DType::boolean, DType::u8,  DType::i32,  DType::i64,
+                           DType::f16,     DType::f32, DType::bf16, DType::f64};
+  for (const DType a : all) {
+    for (const DType b : all) {
+      for (const Tensor& joined : {concat({of(a), of(b)}), stack({of(a), of(b)})}) {
+        EXPECT_EQ(joined.dtype(), promote(a, b)) << name_of(a) << " and " << name_of(b);
+        EXPECT_EQ(joined.to_vector<int>(), std::vector<int>(4, 1));
+      }
+    }
+  }
+  // The types of all of them count, in any order.
+  EXPECT_EQ(concat({of(DType::bf16), of(DType::i32), of(DType::f16)}).dtype(), DType::f32);
+  const std::vector<double> want = {1, 0, 200, 0.5};
+  const Tensor mixed = concat({gt(Tensor::from<float>({1, 0}, {2}), 0),
+                               full({1}, 200, {.dtype = DType::u8}), full({1}, 0.5)});
+  EXPECT_EQ(mixed.dtype(), DType::f32);
+  EXPECT_EQ(mixed.to_vector<double>(), want);
+}
+
+TEST(Promotion, OfJoinedTensorsIsDifferentiable) {
+  Tensor h = full({2}, 0.5, {.dtype = DType::f16}), d = full({2}, 2, {.dtype = DType::f64});
+  h.set_requires_grad();
+  d.set_requires_grad();
+  const Tensor ids = full({2}, 3, {.dtype = DType::i64});
+  for (const bool stacked : {false, true}) {
+    h.set_grad({});
+    d.set_grad({});
+    const Tensor all = stacked ? stack({h, ids, d}) : concat({h, ids, d});
+    sum(square(all)).backward();
+    EXPECT_EQ(h.grad().dtype(), DType::f16);
+    EXPECT_EQ(h.grad().to_vector<double>(), std::vector<double>(2, 1));
+    EXPECT_EQ(d.grad().dtype(), DType::f64);
+    EXPECT_EQ(d.grad().to_vector<double>(), std::vector<double>(2, 4));
+  }
+}
+
 TEST(Reductions, AreAccurate) {
   // A million tenths: naive summation in f32 is off by more than 900.
   const Tensor x = full({1000, 1000}, 0.1);

@@ -252,4 +252,36 @@ def test_a_schedule_of_ones_own():
         rates.append(opt.lr)
         schedule.step()
     assert rates == pytest.approx([2.0, 1.0, 0.5])
-    assert schedule.factor(4) == 0.0625 and schedule.steps == 3
+    assert schedule.lr(4) == 0.125 and schedule.steps == 3
+
+
+# As torch.optim.lr_scheduler's classes give, from a rate of 0.8.
+@pytest.mark.parametrize("make, rates", [
+    (lambda o: optim.StepLR(o, step_size=2, gamma=0.5), [0.8, 0.8, 0.4, 0.4, 0.2]),
+    (lambda o: optim.MultiStepLR(o, milestones=[1, 3], gamma=0.5), [0.8, 0.4, 0.4, 0.2, 0.2]),
+    (lambda o: optim.CosineAnnealingLR(o, t_max=2, eta_min=0.2), [0.8, 0.5, 0.2, 0.5, 0.8]),
+    (lambda o: optim.LinearLR(o), [0.8 * f for f in (5 / 15, 7 / 15, 9 / 15, 11 / 15, 13 / 15)]),
+    (lambda o: optim.LinearLR(o, start_factor=0.5, end_factor=0.25, total_iters=2),
+     [0.4, 0.3, 0.2, 0.2, 0.2]),
+    (lambda o: optim.OneCycleLR(o, max_lr=1.0, total_steps=5, pct_start=0.6, div_factor=10,
+                                final_div_factor=2), [0.1, 0.55, 1.0, 0.525, 0.05]),
+    (lambda o: optim.LinearWarmup(o, total_iters=2, start_factor=0.5,
+                                  after=optim.StepLR(o, step_size=2)), [0.4, 0.6, 0.8, 0.8, 0.08]),
+])
+def test_schedules(make, rates):
+    opt = optim.SGD(nn.Linear(2, 2).parameters(), lr=0.8)
+    schedule, found = make(opt), []
+    for t in range(len(rates)):
+        found.append(opt.lr)
+        assert schedule.lr(t) == opt.lr
+        schedule.step()
+    assert found == pytest.approx(rates, rel=1e-12)
+
+
+def test_a_top_rate_per_group():
+    layers = [nn.Linear(2, 2), nn.Linear(2, 2)]
+    opt = optim.SGD([{"params": layer.parameters()} for layer in layers], lr=0.1)
+    schedule = optim.OneCycleLR(opt, [3.0, 4.0], 4, pct_start=0.5)
+    assert [schedule.lr(1, group) for group in (0, 1)] == pytest.approx([3, 4])
+    with pytest.raises(td.RangeError, match="per group"):
+        optim.OneCycleLR(opt, [1.0, 2.0, 3.0], 4)

@@ -278,6 +278,22 @@ def test_reductions_and_creation_are_numpys():
     assert td.argsort(td.tensor([3, 1, 2])).tolist() == [1, 2, 0]
 
 
+@pytest.mark.parametrize("join", ["concat", "stack"])
+def test_joined_arrays_promote(join):
+    a, b = np.array([True, False]), np.array([200, 3], np.uint8)
+    c, d = np.array([-7, 2**40]), np.array([0.5, 1e300])
+    of_numpy = {"concat": np.concatenate, "stack": np.stack}[join]
+    for parts in ([a, b], [b, a], [b, c], [c, d], [a, d, b]):
+        got = getattr(td, join)([td.tensor(p) for p in parts])
+        want = of_numpy(parts)
+        assert got.numpy().dtype == want.dtype and (got.numpy() == want).all()
+    # Floats keep their precision beside integers, as in all operations here (docs/types.md).
+    assert getattr(td, join)([td.tensor(c), td.ones(2)]).dtype is td.float32
+    x = td.tensor([1.0, 2.0], requires_grad=True)
+    getattr(td, join)([x, td.tensor(d)]).sum().backward()
+    assert x.grad.dtype is td.float32 and x.grad.tolist() == [1, 1]
+
+
 def test_random_numbers_repeat():
     td.manual_seed(3)
     a = td.randn((4,)).tolist()

@@ -50,7 +50,7 @@ def test_a_step_of_ones_own(result):
     assert low <= median <= high and not result.stopped
     assert "a <small> net" in result.table and "In words" in str(result)
     assert "times eager" in repr(result)
-    assert result.json["checked"]["parameters_after"] is True
+    assert result.json["checked_steps"] > 0 and all(a["compared"] for a in result.arms)
 
 
 def test_steps_and_states_may_be_given_by_themselves():
@@ -186,6 +186,22 @@ def test_page(result, tmp_path):
     assert notebook.open == [] and "html" not in notebook.tags and "script" not in notebook.tags
 
 
+def test_page_says_what_noise_hides(result):
+    def cells(beyond):
+        j = json.loads(json.dumps(result.json))
+        j["factors"] = [{**f, "found_nothing": False, "beyond_noise": beyond}
+                        for f in j["factors"]]
+        page = tradeoff.Result(j, result.table).to_html()
+        return [row.split("</td><td>")[2] for row in page.split("<tr>")
+                if "<td class=text>" in row]
+
+    assert set(cells(True)) == {"yes"} and set(cells(False)) == {"no"}
+    for f in result.factors:
+        i = f["saved_by_adding_ms"]
+        assert f["beyond_noise"] == (i["samples"] >= 6 and (i["low"] > 0 or i["high"] < 0)
+                                     and abs(i["median"]) > result.json["noise"]["ms"])
+
+
 def test_ticks():
     from tandem.tradeoff._html import _ticks
 
@@ -244,7 +260,7 @@ def test_train_program(tmp_path):
     (["--epochs", "x"], "invalid"),
     (["--data-set", "mnist"], "needs files"),
     (["--data-set", "mnist", "--data", "/nowhere"], "nowhere"),
-    (["--model", "vgg", "--data-set", "synthetic-digits"], "does not take the images"),
+    (["--model", "vgg-cifar", "--data-set", "synthetic-digits"], "does not take the images"),
     (["--device", "toaster"], "toaster"),
     (["--json", "/nowhere/x.json"], "cannot be written"),
 ])
@@ -264,6 +280,26 @@ def test_tradeoff_program(tmp_path):
     assert j["command"].startswith("python -m tandem.tradeoff --quick") and len(j["arms"]) > 3
     assert program("tradeoff", "--model", "no").returncode == 2
     assert program("tradeoff", "--html", "/nowhere/x").returncode == 2
+
+
+def test_quick_does_not_override_what_is_named(tmp_path):
+    def run(name, *args):
+        out = program(name, "--quick", "--batch-size", "2", *args, "--json",
+                      str(tmp_path / "q.json"))
+        assert out.returncode == 0, out.stderr
+        return json.loads((tmp_path / "q.json").read_text())
+
+    few = ["--mode", "eager", "--limit-batches", "2"]
+    assert len(run("train", *few, "--epochs", "3")["epochs"]) == 3
+    assert len(run("train", *few)["epochs"]) == 1
+    short = ["--no-leave-outs", "--steps", "2"]
+    assert run("tradeoff", *short, "--seconds", "9")["seconds"] == 9
+    assert run("tradeoff", *short)["seconds"] == 4
+
+
+def test_recipes_are_models():
+    names = [r["name"] for r in tradeoff.recipes()]
+    assert "vgg-cifar" in names and set(names) <= set(nn.model_names())
 
 
 def test_programs_stop_at_ctrl_c(tmp_path):

@@ -23,8 +23,8 @@ __all__ = ["Result", "recipes", "run"]
 
 
 def recipes() -> list[dict]:
-    """The nets of the experiments by name, each with how it is trained: model, batch_size,
-    optimizer, lr, momentum, weight_decay."""
+    """The nets of the experiments by name (of nn.model_names()), each with how it is trained:
+    batch_size, optimizer, lr, momentum, weight_decay."""
     return _core._tradeoff.recipes()
 
 

@@ -24,8 +24,8 @@ def _parser() -> argparse.ArgumentParser:
                    help="images per step [the experiment's]")
     p.add_argument("--steps", type=number(int, 1, 1 << 20), default=0,
                    help="timed steps per arm [as many as fit into --seconds]")
-    p.add_argument("--seconds", type=number(float, 0.1, 86400), default=40,
-                   help="time to spend on timing [%(default)s]")
+    p.add_argument("--seconds", type=number(float, 0.1, 86400),
+                   help="time to spend on timing [40; --quick: 4]")
     add_common_options(p)
     p.add_argument("--no-leave-outs", action="store_true",
                    help="only the ladder: faster, less memory")
@@ -54,7 +54,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
         print(_core._tradeoff.machine_text() + "\n", flush=True)
         result = run(o.model, batch_size=o.batch_size, layout=o.layout, dtype=o.dtype,
-                     seconds=min(o.seconds, 4.0) if o.quick else o.seconds, steps=o.steps,
+                     seconds=o.seconds or (4 if o.quick else 40), steps=o.steps,
                      seed=o.seed, leave_out=not o.no_leave_outs, inexact=o.inexact,
                      on_forecast=on_forecast, stop=interrupted,
                      on_progress=lambda what, part: progress.show("measuring", part, what),

@@ -198,13 +198,15 @@ def body(result: Any) -> str:
         "<h2>What each factor is worth</h2><p class=soft>Blue: saved by adding it to the arm "
         "before. Orange: missed when it alone is left out. Right of the line is faster.</p>",
         _chart(worth, 0.0, "ms a step saved"),
-        _table(["factor", "saved by adding, ms", "lost by leaving out, ms", "what it does"],
+        _table(["factor", "saved by adding, ms", "told from noise", "lost by leaving out, ms",
+                "what it does"],
                [[f["name"],
                  "nothing to do here" if f["found_nothing"]
                  else _interval(f["saved_by_adding_ms"], "+"),
+                 "" if f["found_nothing"] else "yes" if f["beyond_noise"] else "no",
                  _interval(f["lost_by_leaving_out_ms"], "+")
                  if "lost_by_leaving_out_ms" in f and not f["found_nothing"] else "",
-                 f["meaning"]] for f in factors], text=[3]),
+                 f["meaning"]] for f in factors], text=[4]),
         "<h2>All arms</h2>",
         _table(["", "step, ms", "times eager", "host, µs", "launches", "allocations", "peak, MB",
                 "capture and compile, ms", "pays off after"], map(_arm_row, arms)),
@@ -218,9 +220,10 @@ def body(result: Any) -> str:
         *(f"<p>{escape(note)}</p>" for note in j.get("notes", [])),
         f"<p>{j['rounds']} rounds{stopped}; each times every arm once, "
         f"{j['steps_per_sample']} steps a time, in random order, so that what drifts meets all of "
-        f"them. Before the timing all arms ran {j['checked']['steps_before']} steps with "
-        + ("losses and parameters equal bit for bit, and after it the parameters were equal still."
-           if j["checked"]["parameters_after"] else "inexact passes on: bits were not compared.")
+        f"them. Before the timing all arms ran {j['checked_steps']} steps with losses and "
+        "parameters equal bit for bit, and after it the parameters were equal still"
+        + ("." if all(a["compared"] for a in arms) else
+           "; arms with inexact passes were not compared.")
         + "</p></div>",
     ])
 

@@ -1,0 +1,123 @@
+// Creation of tensors, bound to Python.
+#include "python/src/bind_op.h"
+
+namespace tandem::python {
+
+namespace {
+
+TensorOptions options(std::optional<DType> t, std::optional<Device> d) {
+  return {.dtype = t.value_or(DType::f32), .device = d.value_or(default_device())};
+}
+
+}  // namespace
+
+void bind_creation() {
+  const auto dtype = "dtype"_a = py::none();
+  const auto device = "device"_a = py::none();
+  using T = std::optional<DType>;
+  using D = std::optional<Device>;
+  function(
+      "full",
+      [](const Dims& shape, Scalar v, T t, D d) {
+        const DType natural = v.kind() == Scalar::Kind::boolean   ? DType::boolean
+                              : v.kind() == Scalar::Kind::integer ? DType::i64
+                                                                  : DType::f32;
+        return full(shape, v, options(t.value_or(natural), d), here());
+      },
+      "shape"_a, "fill_value"_a, dtype, device,
+      "Every element `fill_value`; without a dtype int64, float32 or bool, as the value is.");
+  function(
+      "zeros", [](const Dims& s, T t, D d) { return zeros(s, options(t, d), here()); }, "shape"_a,
+      dtype, device, "Zeros of that shape, float32 by default.");
+  function(
+      "ones", [](const Dims& s, T t, D d) { return ones(s, options(t, d), here()); }, "shape"_a,
+      dtype, device, "Ones of that shape, float32 by default.");
+  function(
+      "empty", [](const Dims& s, T t, D d) { return zeros(s, options(t, d), here()); }, "shape"_a,
+      dtype, device, "Some values of that shape (zeros, in fact).");
+  const auto like = [&](const char* name, Scalar v, const char* doc) {
+    function(
+        name,
+        [v](const Tensor& x, T t, D d) {
+          return full(at(x)->shape(), v,
+                      {.dtype = t.value_or(x.dtype()), .device = d.value_or(x.device())}, here());
+        },
+        "x"_a, dtype, device, doc);
+  };
+  like("zeros_like", 0, "Zeros with x's shape, dtype and device; row-major.");
+  like("ones_like", 1, "Ones with x's shape, dtype and device; row-major.");
+  function(
+      "full_like",
+      [](const Tensor& x, Scalar v, T t, D d) {
+        return full(at(x)->shape(), v,
+                    {.dtype = t.value_or(x.dtype()), .device = d.value_or(x.device())}, here());
+      },
+      "x"_a, "fill_value"_a, dtype, device, "`fill_value` with x's shape, dtype and device.");
+  function(
+      "arange",
+      [](Scalar start, std::optional<Scalar> end, Scalar step, T t, D d) {
+        const Scalar stop = end.value_or(start);
+        if (!end) start = 0;
+        if (!t && !d) return arange(start, stop, step, here());
+        const bool whole = start.kind() != Scalar::Kind::real &&
+                           stop.kind() != Scalar::Kind::real && step.kind() != Scalar::Kind::real;
+        return arange(start, stop, step, options(t.value_or(whole ? DType::i64 : DType::f32), d),
+                      here());
+      },
+      "start"_a, "stop"_a = py::none(), "step"_a = 1, dtype, device,
+      "start, start + step, … before stop; arange(n) starts from 0. int64 when all are integers.");
+  function(
+      "linspace",
+      [](double a, double b, std::int64_t n, T t, D d) {
+        return linspace(a, b, n, options(t, d), here());
+      },
+      "start"_a, "stop"_a, "num"_a, dtype, device, "`num` even steps from start to stop, both in.");
+  function(
+      "eye",
+      [](std::int64_t n, std::optional<std::int64_t> m, T t, D d) {
+        return eye(n, m.value_or(-1), options(t, d), here());
+      },
+      "n_rows"_a, "n_cols"_a = py::none(), dtype, device, "Ones on the diagonal, zeros elsewhere.");
+
+  const auto generator = "generator"_a = py::none();
+  function(
+      "rand",
+      [](const Dims& s, T t, D d, Generator* g) { return rand(s, options(t, d), g, here()); },
+      "shape"_a, dtype, device, generator, "Uniform in [0, 1).");
+  function(
+      "uniform",
+      [](const Dims& s, double lo, double hi, T t, D d, Generator* g) {
+        return uniform(s, lo, hi, options(t, d), g, here());
+      },
+      "shape"_a, "low"_a = 0.0, "high"_a = 1.0, dtype, device, generator,
+      "Uniform in [low, high).");
+  function(
+      "randn",
+      [](const Dims& s, T t, D d, Generator* g) { return randn(s, options(t, d), g, here()); },
+      "shape"_a, dtype, device, generator, "Normal with mean 0 and standard deviation 1.");
+  function(
+      "normal",
+      [](const Dims& s, double mean, double std, T t, D d, Generator* g) {
+        return normal(s, mean, std, options(t, d), g, here());
+      },
+      "shape"_a, "mean"_a = 0.0, "std"_a = 1.0, dtype, device, generator,
+      "Normal with that mean and standard deviation.");
+  function(
+      "randint",
+      [](std::int64_t lo, std::int64_t hi, const Dims& s, T t, D d, Generator* g) {
+        return randint(lo, hi, s, options(t.value_or(DType::i64), d), g, here());
+      },
+      "low"_a, "high"_a, "shape"_a, dtype, device, generator, "Integers in [low, high).");
+  function(
+      "bernoulli", [](const Tensor& p, Generator* g) { return bernoulli(at(p), g); }, "p"_a,
+      generator, "1 with probability p, else 0, element by element; in p's dtype.");
+  function(
+      "dropout",
+      [](const Tensor& x, double p, bool training, Generator* g) {
+        return dropout(at(x), p, training, g);
+      },
+      "x"_a, "p"_a = 0.5, "training"_a = true, generator,
+      "0 with probability p, else x / (1 - p) (Srivastava et al., \"Dropout\", 2014).");
+}
+
+}  // namespace tandem::python

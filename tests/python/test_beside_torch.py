@@ -1,0 +1,82 @@
+"""benchmarks/beside_torch.py and what is rendered from its figures, with the sides made up."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def program(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import beside_torch
+
+    return beside_torch
+
+
+class Sides:
+    """Answers for bench_step and torch_step.py, and what they were asked."""
+
+    def __init__(self, program, monkeypatch):
+        self.asked, self.blocks = [], 5
+        monkeypatch.setattr(program, "run", self.run)
+
+    def run(self, command, path):
+        self.asked.append(command)
+        if command[0] == sys.executable:
+            return {"torch": "2.0", "threads": 2, "ms": {"median": 10.0}}
+        ms = 4.0 if "compiled" in command[1] else 5.0
+        rows = [{"run_type": "iteration", "real_time": ms + k - 2} for k in range(self.blocks)]
+        rows.append({"run_type": "aggregate", "real_time": 1e9})
+        return {"context": {"tandem": "a machine"}, "benchmarks": rows}
+
+
+def test_both_sides_are_timed_alike_and_in_turn(program, monkeypatch, tmp_path):
+    sides = Sides(program, monkeypatch)
+    out = tmp_path / "r.json"
+    program.main(["--bench", "b", "--models", "lenet", "--rounds", "2", "--blocks", "5", "--json",
+                  str(out)])
+    assert len(sides.asked) == 12 and sides.asked[:6] == sides.asked[6:][::-1]
+    tandem, torch = sides.asked[0], sides.asked[2]
+    assert {"--benchmark_repetitions=5", "--benchmark_min_time=0.05"} <= set(tandem)
+    assert torch[torch.index("--blocks") + 1] == "5"
+    assert torch[torch.index("--batches") + 1] == "4"  # of tradeoff::WorkloadOptions
+    m = json.loads(out.read_text())["models"]["lenet"]
+    assert m["ms"]["tandem compiled nchw"]["rounds"] == [4.0, 4.0]
+    assert m["over_torch"]["tandem eager nchw"]["median"] == 0.5
+    assert m["command"] == "benchmarks/beside_torch.py --models lenet --rounds 2 --blocks 5"
+    assert m["tandem"] == "a machine" and m["torch"] == "2.0"
+
+
+def test_each_net_keeps_the_command_that_measured_it(program, monkeypatch, tmp_path):
+    Sides(program, monkeypatch)
+    out = tmp_path / "r.json"
+    common = ["--bench", "b", "--blocks", "5", "--json", str(out)]
+    program.main([*common, "--models", "lenet", "vgg-cifar", "--rounds", "3"])
+    program.main([*common, "--models", "vgg-cifar", "--rounds", "2"])
+    models = json.loads(out.read_text())["models"]
+    for name, rounds in (("lenet", 3), ("vgg-cifar", 2)):
+        assert models[name]["command"].endswith(f"--models {name} --rounds {rounds} --blocks 5")
+        assert len(models[name]["ms"]["torch eager nchw"]["rounds"]) == rounds
+
+
+def test_missing_blocks_are_an_error(program, monkeypatch, tmp_path):
+    Sides(program, monkeypatch).blocks = 4
+    with pytest.raises(SystemExit, match="4 blocks"):
+        program.main(["--bench", "b", "--models", "lenet", "--rounds", "1", "--blocks", "5",
+                      "--json", str(tmp_path / "r.json")])
+
+
+def test_rendered(program, monkeypatch, tmp_path):
+    Sides(program, monkeypatch)
+    import render_results
+
+    program.main(["--bench", "b", "--models", "lenet", "--rounds", "2", "--blocks", "5", "--json",
+                  str(tmp_path / "beside-torch.json")])
+    text = render_results.torch(str(tmp_path))
+    assert "lenet: PyTorch 2.0, 2 rounds in turn, `benchmarks/beside_torch.py --models len" in text
+    assert "| lenet | tandem compiled nchw | 4.00 [4.00, 4.00] | 0.400 [0.400, 0.400] |" in text
+    assert "E1 compiled, target 0.55: met (0.40 [0.40, 0.40])" in text
