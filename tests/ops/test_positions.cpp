@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "core/backend.h"
 #include "graph/compile.h"
 #include "ops/ops.h"
 
@@ -36,11 +37,13 @@ template <class F>
 void expect_refused(const char* op, std::int64_t bad, const F& f) {
   try {
     f();
+    // What is wrong with values a device can report only now.
+    backend(default_device()).stream(default_device().index).synchronize();
     ADD_FAILURE() << op << " takes position " << bad;
   } catch (const IndexError& e) {
     const std::string m = e.what();
-    EXPECT_NE(m.find(std::string("[") + op + "] index out of range"), std::string::npos) << m;
-    EXPECT_NE(m.find("got " + std::to_string(bad) + " at element"), std::string::npos) << m;
+    EXPECT_NE(m.find(std::string("[") + op + "] index "), std::string::npos) << m;
+    EXPECT_NE(m.find("got " + std::to_string(bad)), std::string::npos) << m;
   }
 }
 
@@ -63,7 +66,8 @@ TEST(Positions, OutsideThePlaneAreNotFollowed) {
               .select(0, 1)
               .select(0, 1)
               .fill_(static_cast<double>(bad));
-          const bool followed = format == MemoryFormat::contiguous && g.attrs.kernel[0] == 3;
+          const bool followed = format == MemoryFormat::contiguous && g.attrs.kernel[0] == 3 &&
+                                default_device().is_cpu();
           if (followed) {
             expect_refused("max_pool2d_grad", bad, [&] { max_pool2d_grad(gy, at, g.attrs); });
           } else {
@@ -91,6 +95,7 @@ TEST(Positions, TheLastOfThePlaneIsTaken) {
 }
 
 TEST(Positions, AreCheckedInProgramsToo) {
+  if (!default_device().is_cpu()) GTEST_SKIP() << "there no gradient follows positions";
   const Geometry& g = geometries()[1];
   auto fast =
       compile([&](const Tensor& gy, const Tensor& at) { return max_pool2d_grad(gy, at, g.attrs); });
