@@ -382,7 +382,8 @@ class Experiment {
         std::clamp(static_cast<int>(o_.seconds * 1e3 / round_ms), o_.least_rounds, o_.most_rounds);
     if (o_.steps > 0) {
       per_sample = std::min(per_sample, o_.steps);
-      rounds = (o_.steps + per_sample - 1) / per_sample;
+      while (o_.steps % per_sample != 0) --per_sample;  // as many steps as were asked for
+      rounds = o_.steps / per_sample;
     }
     result_.steps_per_sample = per_sample;
     for (int r = 0; r < rounds; ++r) {
