@@ -188,6 +188,31 @@ void compare_captures(const Program& a, const std::string& a_host, const Capture
                      got, "the value as a tensor argument, a static argument, or Guarded<T>");
 }
 
+// In a program every argument is a leaf of its own. One that is another argument too, or a tensor
+// the function uses, would get a gradient that lacks the other's part.
+void check_tied(const CompiledProgram& p, std::span<const Tensor* const> args) {
+  if (!grad_enabled()) return;
+  const auto refuse = [&](std::size_t i, const std::string& what) {
+    fail<CaptureError>("compile",
+                       fmt::format("argument {} wants a gradient and is {}, too: gradients of the "
+                                   "program would take them for different tensors",
+                                   i, what),
+                       args[i]->desc().str(), "each tensor once, or detach()");
+  };
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    if (!args[i]->requires_grad()) continue;
+    for (std::size_t j = 0; j < args.size(); ++j) {
+      if (j != i && args[j]->requires_grad() &&
+          args[j]->impl()->storage.get() == args[i]->impl()->storage.get()) {
+        refuse(i, fmt::format("argument {}", j));
+      }
+    }
+    for (const Storage* s : p.states) {
+      if (s == args[i]->impl()->storage.get()) refuse(i, "a tensor the function uses");
+    }
+  }
+}
+
 // No kernel of a compiled program reports a non-finite value by itself.
 void check_finite(const Node& node, std::span<const Tensor> made) {
   for (std::size_t k = 0; k < made.size(); ++k) {
@@ -416,8 +441,9 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   const auto used = [&](EntryPtr e) {
     const std::uint64_t calls = e->calls + 1;
     const auto interval = static_cast<std::uint64_t>(options_.check_interval);
-    const bool due = calls % interval == 0 || (calls < interval && std::has_single_bit(calls));
-    if (options_.check_capture && calls >= 4 && due) {
+    const bool due =
+        calls % interval == 0 || (calls >= 4 && calls < interval && std::has_single_bit(calls));
+    if (options_.check_capture && due) {
       compare_captures(e->program.captured, e->host_text, trace_once(args, trace));
     }
     e->calls = calls;
@@ -487,6 +513,7 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
   const EntryPtr entry = find_or_capture(args, statics, trace);
   Entry& e = *entry;
   e.program.check_aliases(args);
+  check_tied(e.program, args);
   if (options_.verify) [[unlikely]] {
     give(verify_against_eager(e.program, args, [&](std::span<const Tensor> in) {
       Host ignored;

@@ -173,6 +173,12 @@ TEST(CaptureErrors, ChangesAreFoundAtALaterCheck) {
   EXPECT_EQ(first_error(
                 compile(branches, {.check_interval = 24}), [&] { flag = true; }, "add", 50),
             72);
+  for (int interval : {1, 2, 3}) {
+    flag = false;
+    EXPECT_EQ(first_error(
+                  compile(branches, {.check_interval = interval}), [&] { flag = true; }, "add", 2),
+              interval == 1 ? 2 : interval);
+  }
   EXPECT_THROW(compile(branches, {.check_interval = 0}), ValueError);
   EXPECT_EQ(first_error(
                 compile(returns_host, {.check_capture = false}), [&] { host = 3; }, ""),
@@ -207,6 +213,28 @@ TEST(CaptureErrors, AliasedArguments) {
   // Harmless as long as nobody writes.
   auto reader = compile([](const Tensor& x, const Tensor& y) { return x + y; });
   EXPECT_EQ(sum(reader(both, both)).item(), 16);
+}
+
+// Arguments are leaves of their own: a gradient would lack a part, and nobody would notice.
+TEST(CaptureErrors, ArgumentsThatAreTheSameTensorOnTheTape) {
+  const auto both = [](const Tensor& a, const Tensor& b) {
+    return autograd::grad((a * a + 3 * b * b).sum(), {a})[0];
+  };
+  const Tensor x = ones({2}).set_requires_grad(), w = ones({2}).set_requires_grad();
+  EXPECT_EQ(both(x, x).to_vector<float>()[0], 8);
+  auto fast = compile(both);
+  expect_error<CaptureError>([&] { fast(x, x); }, {"[compile]", "is argument", "detach()"});
+  expect_error<CaptureError>([&] { fast(x, x.reshape({2})); }, {"is argument"});
+  EXPECT_EQ(fast(x, x.detach()).to_vector<float>()[0], 2);
+  EXPECT_EQ(fast(x, w).to_vector<float>()[0], 2);
+
+  auto uses = compile([&](const Tensor& a) { return autograd::grad((a * a * w).sum(), {w})[0]; });
+  EXPECT_EQ(uses(x).to_vector<float>()[0], 1);
+  expect_error<CaptureError>([&] { uses(w); }, {"a tensor the function uses"});
+  EXPECT_EQ(uses(w.detach()).to_vector<float>()[0], 1);
+  const NoGrad off;
+  auto forward = compile([&](const Tensor& a) { return a * w; });
+  EXPECT_EQ(forward(w).to_vector<float>()[0], 1) << "harmless without a tape";
 }
 
 // Memory of somebody else that came in twice.
