@@ -26,12 +26,43 @@ struct BySeq {
   bool operator()(const RefPtr<Node>& a, const RefPtr<Node>& b) const { return a->seq < b->seq; }
 };
 
+Tensor hooked(const GradHooks& hooks, int output, Tensor g) {
+  const Shape shape = g.shape();
+  const DType dtype = g.dtype();
+  const Device device = g.device();
+  Tensor r = hooks.apply(output, std::move(g));
+  if (!(r.shape() == shape) || r.dtype() != dtype || !(r.device() == device)) {
+    fail<AutogradError>("register_hook",
+                        "what a hook returns has the gradient's shape, dtype and device",
+                        r.desc().str(), TensorDesc(dtype, device, shape).str());
+  }
+  return r;
+}
+
 thread_local bool accumulating = false;  // backward() rather than grad() is running
+
+// Adds `g` to the leaf's `.grad` (or makes it that).
+void accumulate_grad(const Tensor& leaf, Tensor g, const SrcLoc& loc) {
+  refuse_unguarded(leaf, g);
+  TraceGuards* guards = trace_guards();
+  Tensor& slot = grad_meta(leaf)->grad;
+  if (const Tensor now = guards ? guards->read_grad(leaf) : slot; now.defined()) {
+    g = add({now, loc}, g);
+  } else if (!(g.strides() == leaf.strides()) || g.impl_ref()->use_count() > 1 ||
+             g.impl()->storage->use_count() > 1) {
+    // Somebody else holds it too (or it is a broadcast view): a later write to this gradient must
+    // not be seen there.
+    g = copy({g, loc}, leaf.desc().format(MemoryFormat::contiguous));
+  }
+  if (guards) return guards->write_grad(leaf, g);
+  slot = std::move(g);
+}
 
 class BackwardPass {
  public:
-  BackwardPass(std::span<const Tensor> targets, bool accumulate, const GradOptions& o)
-      : accumulate_(accumulate), options_(o), results_(targets.size()) {
+  BackwardPass(std::span<const Tensor> targets, bool accumulate, const GradOptions& o,
+               const SrcLoc& loc)
+      : accumulate_(accumulate), options_(o), loc_(loc), results_(targets.size()) {
     for (std::size_t i = 0; i < targets.size(); ++i) {
       if (!targets[i].defined()) {
         fail<AutogradError>("grad", fmt::format("input {} must be defined", i),
@@ -83,7 +114,7 @@ class BackwardPass {
       const Tensor t(leaf);
       // A hook may drop the list while it runs.
       const std::shared_ptr<GradHooks> hooks = grad_meta(t)->hooks;
-      deliver(t, hooks->apply(0, std::move(g)));
+      deliver(t, hooked(*hooks, 0, std::move(g)));
     }
   }
 
@@ -116,7 +147,8 @@ class BackwardPass {
     n.pending.resize(0);
     if (n.hooks) {
       for (std::size_t i = 0; i < n.num_outputs; ++i) {
-        if (grads[i].defined()) grads[i] = n.hooks->apply(static_cast<int>(i), std::move(grads[i]));
+        if (grads[i].defined())
+          grads[i] = hooked(*n.hooks, static_cast<int>(i), std::move(grads[i]));
       }
     }
     if (auto t = node_targets_.find(&n); t != node_targets_.end()) {
@@ -134,7 +166,7 @@ class BackwardPass {
     InlineArray<Tensor, 4> result(n.edges.size());
     {
       // Whatever the gradient rule calls is blamed on the line of the forward operation.
-      CallSite site(n.loc);
+      const GradientSite site(n.name(), n.loc);
       n.apply(grads, needed, result);
     }
     if (!options_.retain_graph && !options_.create_graph) {
@@ -167,7 +199,7 @@ class BackwardPass {
       queue_.push(RefPtr<Node>(&n));
     }
     Tensor& slot = n.pending[static_cast<std::size_t>(e.index)];
-    slot = slot.defined() ? add(slot, g) : std::move(g);
+    slot = slot.defined() ? add({slot, loc_}, g) : std::move(g);
   }
 
   void send_leaf(TensorImpl& leaf, Tensor g) {
@@ -175,22 +207,17 @@ class BackwardPass {
     if (!grad_meta(t)->hooks) return deliver(t, std::move(g));
     for (auto& [l, sum] : hooked_) {
       if (l.get() != &leaf) continue;
-      sum = add(sum, g);
+      sum = add({sum, loc_}, g);
       return;
     }
     hooked_.emplace_back(t.impl_ref(), std::move(g));
   }
 
   void deliver(const Tensor& leaf, Tensor g) {
-    if (!(g.shape() == leaf.shape()) || g.dtype() != leaf.dtype()) {
-      fail<AutogradError>("backward",
-                          "a gradient has its leaf's shape and dtype (a hook changed it)",
-                          g.desc().str(), leaf.desc().str());
-    }
-    if (accumulate_) return accumulate_grad(leaf, std::move(g));
+    if (accumulate_) return accumulate_grad(leaf, std::move(g), loc_);
     if (auto it = leaf_targets_.find(leaf.impl()); it != leaf_targets_.end()) {
       for (std::size_t i : it->second) {
-        results_[i] = results_[i].defined() ? add(results_[i], g) : g;
+        results_[i] = results_[i].defined() ? add({results_[i], loc_}, g) : g;
       }
     }
   }
@@ -232,6 +259,7 @@ class BackwardPass {
 
   bool accumulate_;
   GradOptions options_;
+  SrcLoc loc_;  // of the call of backward() or grad()
   std::vector<Tensor> results_;
   std::priority_queue<RefPtr<Node>, std::vector<RefPtr<Node>>, BySeq> queue_;
   std::vector<std::pair<RefPtr<TensorImpl>, Tensor>> hooked_;
@@ -240,8 +268,8 @@ class BackwardPass {
   std::unordered_map<Node*, bool> useful_;
 };
 
-Tensor seed_for(const Tensor& output, std::span<const Tensor> seeds, std::size_t k,
-                const char* op) {
+Tensor seed_for(const Tensor& output, std::span<const Tensor> seeds, std::size_t k, const char* op,
+                const SrcLoc& loc) {
   if (k < seeds.size() && seeds[k].defined()) {
     if (!(seeds[k].shape() == output.shape()) || seeds[k].dtype() != output.dtype()) {
       fail<ShapeError>(op, "a seed must have the shape and dtype of its output",
@@ -253,7 +281,7 @@ Tensor seed_for(const Tensor& output, std::span<const Tensor> seeds, std::size_t
     fail<ShapeError>(op, "only a one-element output has a default seed", output.desc().str(),
                      "one element, or a seed of the output's shape");
   }
-  return ones(output.shape(), {output.dtype(), output.device()});
+  return ones(output.shape(), {output.dtype(), output.device()}, loc);
 }
 
 std::vector<Tensor> run(std::span<const Tensor> outputs, std::span<const Tensor> targets,
@@ -266,7 +294,8 @@ std::vector<Tensor> run(std::span<const Tensor> outputs, std::span<const Tensor>
   } restore;
   accumulating = accumulate;
   const Autocast off(DType::bf16, false);
-  BackwardPass pass(targets, accumulate, o);
+  if (TraceGuards* t = trace_guards()) t->gradients_taken(targets);
+  BackwardPass pass(targets, accumulate, o, loc);
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     if (!outputs[k].defined()) {
       fail<AutogradError>(op, "an output is undefined", fmt::format("nothing as output {}", k),
@@ -275,7 +304,7 @@ std::vector<Tensor> run(std::span<const Tensor> outputs, std::span<const Tensor>
     Tensor g;
     {
       NoGrad no_grad;
-      g = seed_for(outputs[k], seeds, k, op);
+      g = seed_for(outputs[k], seeds, k, op, loc);
     }
     pass.seed(outputs[k], std::move(g));
   }
@@ -294,22 +323,6 @@ void refuse_unguarded(const Tensor& leaf, const Tensor& g) {
   fail<CaptureError>("backward",
                      "gradients of a declared program belong to it: declare them in a scope",
                      g.desc().str(), "auto s = graph.scope() around backward()");
-}
-
-void accumulate_grad(const Tensor& leaf, Tensor g) {
-  refuse_unguarded(leaf, g);
-  TraceGuards* guards = trace_guards();
-  Tensor& slot = grad_meta(leaf)->grad;
-  if (const Tensor now = guards ? guards->read_grad(leaf) : slot; now.defined()) {
-    g = add(now, g);
-  } else if (!(g.strides() == leaf.strides()) || g.impl_ref()->use_count() > 1 ||
-             g.impl()->storage->use_count() > 1) {
-    // Somebody else holds it too (or it is a broadcast view): a later write to this gradient must
-    // not be seen there.
-    g = copy(g, leaf.desc().format(MemoryFormat::contiguous));
-  }
-  if (guards) return guards->write_grad(leaf, g);
-  slot = std::move(g);
 }
 
 std::vector<Tensor> grad(std::span<const Tensor> outputs, std::span<const Tensor> inputs,

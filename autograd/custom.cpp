@@ -261,7 +261,9 @@ class CheckpointNode final : public Node {
     }
     backward(roots, seeds);
     for (std::size_t i = 0; i < leaves.size(); ++i) {
-      if (needed[i]) result[i] = leaves[i].grad();
+      if (!needed[i]) continue;
+      result[i] = leaves[i].grad();
+      leaves[i].set_grad({});  // a second reference would have the gradient copied
     }
   }
 

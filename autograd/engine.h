@@ -8,9 +8,6 @@ namespace tandem::autograd {
 /// leaf's `.grad` again: the program's Graph has no open scope.
 void refuse_unguarded(const Tensor& leaf, const Tensor& g);
 
-/// Adds `g` to the leaf's `.grad` (or makes it that).
-void accumulate_grad(const Tensor& leaf, Tensor g);
-
 /// The backward pass running on this thread writes `.grad`s (it was started by backward()).
 bool is_accumulating();
 

@@ -1,5 +1,6 @@
 #include "autograd/node.h"
 
+#include <unordered_set>
 #include <vector>
 
 namespace tandem::autograd {
@@ -242,6 +243,37 @@ RefPtr<RefCounted> make_refusal(std::string message) {
 
 void adopt_refusal(const RefPtr<RefCounted>& refusal, Tensor& t) {
   static_cast<RefusalNode*>(refusal.get())->adopt(t, 0);
+}
+
+namespace {
+Origin origin_of_edge(const autograd::Edge& e) {
+  if (!e.wanted()) return {};
+  return {e.target.get(), e.index, e.is_leaf() ? e.leaf()->storage.get() : nullptr};
+}
+}  // namespace
+
+Origin origin_of(const Tensor& t) {
+  return origin_of_edge(autograd::edge_of(t));
+}
+
+void visit_history(const Tensor& t, FunctionRef<void(const Origin&)> see) {
+  std::vector<autograd::Edge> todo{autograd::edge_of(t)};
+  std::unordered_set<const RefCounted*> entered;
+  while (!todo.empty()) {
+    const autograd::Edge e = std::move(todo.back());
+    todo.pop_back();
+    if (!e.wanted()) continue;
+    see(origin_of_edge(e));
+    if (e.is_leaf() || !entered.insert(e.target.get()).second) continue;
+    for (const autograd::Edge& next : e.node()->edges) todo.push_back(next);
+  }
+}
+
+bool has_grad_hooks(const Tensor& t) {
+  const autograd::Edge e = autograd::edge_of(t);
+  if (!e.wanted()) return false;
+  const auto& hooks = e.is_leaf() ? grad_meta(t)->hooks : e.node()->hooks;
+  return hooks && !hooks->empty(e.is_leaf() ? 0 : e.index);
 }
 
 }  // namespace tandem::hooks

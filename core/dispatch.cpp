@@ -1,5 +1,6 @@
 #include "core/dispatch.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/backend.h"
@@ -37,19 +38,6 @@ Interceptor* find_interceptor(Inputs in) {
   return thread_state.interceptor ? thread_state.interceptor : declaring_interceptor(in);
 }
 
-void check_finite(const PreparedOp& op, const Tensor& t, const std::string& which) {
-  if (!is_floating(t.dtype())) return;
-  const auto v = t.to_vector<double>();
-  for (std::size_t i = 0; i < v.size(); ++i) {
-    if (!std::isfinite(v[i])) {
-      const bool hidden = tandem::detail::function_or(op.op->name) != op.op->name;
-      fail(op.op->name, "anomaly mode: the result must be finite",
-           fmt::format("{} at element {} of {}{}", v[i], i, which,
-                       hidden ? fmt::format(" of {}", op.op->name) : std::string()));
-    }
-  }
-}
-
 void launch(const PreparedOp& op, Inputs in, void* const* out) {
   InlineArray<void*, 8> ptrs(in.size());
   for (std::size_t i = 0; i < in.size(); ++i) ptrs[i] = in[i]->raw_data();
@@ -80,6 +68,23 @@ const PreparedOp& prepare(const OpDef& op, std::span<const TensorDesc* const> in
   return detail::PlanCache::local().get(op, in, attrs);
 }
 
+void check_finite(const PreparedOp& op, std::span<const Tensor> made) {
+  for (std::size_t k = 0; k < made.size(); ++k) {
+    if (!is_floating(made[k].dtype())) continue;
+    const auto v = made[k].to_vector<double>();
+    const auto bad =
+        std::find_if_not(v.begin(), v.end(), [](double x) { return std::isfinite(x); });
+    if (bad == v.end()) continue;
+    const std::string what =
+        k < op.out.size() ? fmt::format("output {}", k)
+                          : fmt::format("input {} after the call", op.mutated[k - op.out.size()]);
+    const bool hidden = tandem::detail::function_or(op.op->name) != op.op->name;
+    fail(op.op->name, "anomaly mode: the result must be finite",
+         fmt::format("{} at element {} of {}{}", *bad, bad - v.begin(), what,
+                     hidden ? fmt::format(" of {}", op.op->name) : std::string()));
+  }
+}
+
 Outputs execute(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
   Outputs out;
   if (op.op->traits.kind == OpKind::view) {
@@ -99,8 +104,9 @@ Outputs execute(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
   launch(op, in, ptrs);
   note_mutations(op, in, loc);
   if (thread_state.anomaly) [[unlikely]] {
-    for (int i = 0; i < out.size(); ++i) check_finite(op, out[i], fmt::format("output {}", i));
-    for (int i : op.mutated) check_finite(op, *in[i], fmt::format("input {} after the call", i));
+    std::vector<Tensor> made(out.begin(), out.end());
+    for (int i : op.mutated) made.push_back(*in[static_cast<std::size_t>(i)]);
+    check_finite(op, made);
   }
   return out;
 }
@@ -110,7 +116,7 @@ void execute_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
   launch(op, in, &dst);
   in[0]->impl()->storage->bump_version(op.op->name, CallSite::blame(loc));
   if (thread_state.anomaly) [[unlikely]]
-    check_finite(op, *in[0], "output 0");
+    check_finite(op, {in[0], 1});
 }
 
 namespace {

@@ -2,6 +2,7 @@
 #pragma once
 #include <span>
 
+#include "core/function_ref.h"
 #include "core/op.h"
 
 namespace tandem {
@@ -93,6 +94,8 @@ void clear_plan_cache();
 /// op and line if an output has a NaN or Inf.
 bool anomaly_mode();
 void set_anomaly_mode(bool on);
+/// That check, of what a call of `op` made: its outputs, then the inputs it wrote.
+void check_finite(const PreparedOp& op, std::span<const Tensor> made);
 
 }  // namespace dispatch
 
@@ -136,6 +139,18 @@ void check_mutation(const PreparedOp& op, Inputs in);
 /// whose history is not on the tape. `adopt_refusal` makes it the history of a tensor.
 RefPtr<RefCounted> make_refusal(std::string message);
 void adopt_refusal(const RefPtr<RefCounted>& refusal, Tensor& t);
+/// A tensor as the tape knows it: output `index` of an operation, or a leaf (-1).
+struct Origin {
+  const RefCounted* of = nullptr;  // null: wants no gradient
+  int index = -1;
+  Storage* leaf = nullptr;  // memory of a leaf
+  bool operator==(const Origin&) const = default;
+};
+Origin origin_of(const Tensor& t);
+/// Every tensor the gradient of `t` would reach, `t` first, some of them repeatedly.
+void visit_history(const Tensor& t, FunctionRef<void(const Origin&)> see);
+/// Gradient hooks are registered on `t`.
+bool has_grad_hooks(const Tensor& t);
 }  // namespace hooks
 
 }  // namespace tandem

@@ -1,5 +1,6 @@
 // What the tape hangs on a tensor.
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -20,6 +21,10 @@ class GradHooks {
   }
   void remove(const std::shared_ptr<const GradHook>& hook) {
     std::erase_if(hooks_, [&](const Entry& e) { return e.call == hook; });
+  }
+  bool empty(int output) const {
+    return std::none_of(hooks_.begin(), hooks_.end(),
+                        [&](const Entry& e) { return e.output == output; });
   }
   /// What the hooks of `output` make of `g`. Hooks registered or removed meanwhile, by one of them,
   /// count from the next time on.

@@ -36,6 +36,16 @@ SrcLoc resolved(const SrcLoc& loc);
 /// "train.cpp:41" (file name without its folders).
 std::string str(const SrcLoc& loc);
 
+/// Whom an operation is attributed to, as a captured program keeps it.
+struct CallSource {
+  SrcLoc loc;               // the user's line
+  std::string function;     // the public function written there, or "": the operation itself
+  std::string gradient_of;  // the operation whose gradient it belongs to, or ""
+  std::string module;       // path of the module being run ("features.0"), or ""
+  /// Of an operation written at `loc` and called now, on this thread.
+  static CallSource of(const SrcLoc& loc);
+};
+
 /// The outermost call site on this thread: a module's forward opens one, so that the operations
 /// inside it are attributed to the line that called the module, and `path` to the module.
 class CallSite {
@@ -84,6 +94,35 @@ class FunctionSite {
   CallSite site_;
   ErrorSite error_;
   const char* outer_;
+};
+
+/// What happens in this scope belongs to the gradient of `op`, called at `loc`.
+class GradientSite {
+ public:
+  /// `op` must outlive the scope.
+  GradientSite(const char* op, const SrcLoc& loc);
+  ~GradientSite();
+  GradientSite(const GradientSite&) = delete;
+  GradientSite& operator=(const GradientSite&) = delete;
+
+ private:
+  CallSite site_;
+  const char* outer_;
+};
+
+/// While a program runs, errors bear the names and lines of its operations.
+class ReplaySite {
+ public:
+  ReplaySite();
+  ~ReplaySite();
+  ReplaySite(const ReplaySite&) = delete;
+  ReplaySite& operator=(const ReplaySite&) = delete;
+  /// Whose turn it is (must outlive that turn); null: nobody's.
+  void set(const CallSource* source) { *now_ = source; }
+
+ private:
+  const CallSource** now_;
+  const CallSource* outer_;
 };
 
 }  // namespace tandem

@@ -131,6 +131,26 @@ std::string CallSite::path() {
   return s && s->path_ ? *s->path_ : std::string();
 }
 
+CallSource CallSource::of(const SrcLoc& loc) {
+  CallSource s{resolved(CallSite::blame(loc)), {}, {}, CallSite::path()};
+  if (thread_state.function) s.function = thread_state.function;
+  if (thread_state.gradient_of) s.gradient_of = thread_state.gradient_of;
+  return s;
+}
+
+GradientSite::GradientSite(const char* op, const SrcLoc& loc)
+    : site_(loc), outer_(thread_state.gradient_of) {
+  thread_state.gradient_of = op;
+}
+GradientSite::~GradientSite() {
+  thread_state.gradient_of = outer_;
+}
+
+ReplaySite::ReplaySite() : now_(&thread_state.replayed), outer_(thread_state.replayed) {}
+ReplaySite::~ReplaySite() {
+  *now_ = outer_;
+}
+
 ErrorSite::ErrorSite(const SrcLoc& loc) : outer_(thread_state.loc) {
   thread_state.loc = &loc;
 }
@@ -147,6 +167,8 @@ FunctionSite::~FunctionSite() {
 }
 
 std::string_view detail::function_or(std::string_view op) {
+  const CallSource* r = thread_state.replayed;
+  if (r && !r->function.empty()) return r->function;
   return thread_state.function ? thread_state.function : op;
 }
 
@@ -159,9 +181,20 @@ std::string detail::error_message(std::string_view op, std::string_view rule, st
 }
 
 std::string detail::where() {
-  if (!thread_state.loc) return {};
-  const SrcLoc at = resolved(CallSite::blame(*thread_state.loc));
-  return at.is_foreign() ? std::string() : fmt::format(" (at {})", str(at));
+  SrcLoc at = SrcLoc::foreign();
+  std::string_view gradient_of;
+  if (const CallSource* r = thread_state.replayed) {
+    at = r->loc;
+    gradient_of = r->gradient_of;
+  } else {
+    if (thread_state.loc) at = resolved(CallSite::blame(*thread_state.loc));
+    if (thread_state.gradient_of) gradient_of = thread_state.gradient_of;
+  }
+  std::string s = at.is_foreign() || str(at).empty() ? std::string() : "at " + str(at);
+  if (!gradient_of.empty()) {
+    s += fmt::format("{}in the gradient of {}", s.empty() ? "" : ", ", gradient_of);
+  }
+  return s.empty() ? s : fmt::format(" ({})", s);
 }
 
 }  // namespace tandem

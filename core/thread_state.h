@@ -10,9 +10,11 @@ namespace tandem::detail {
 /// What scopes change, per thread.
 struct ThreadState {
   Interceptor* interceptor = nullptr;
-  const SrcLoc* loc = nullptr;          // the call in progress, for error messages
-  const CallSite* call_site = nullptr;  // the innermost open one
-  const char* function = nullptr;       // the outermost open FunctionSite's
+  const SrcLoc* loc = nullptr;           // the call in progress, for error messages
+  const CallSite* call_site = nullptr;   // the innermost open one
+  const char* function = nullptr;        // the outermost open FunctionSite's
+  const char* gradient_of = nullptr;     // the innermost open GradientSite's
+  const CallSource* replayed = nullptr;  // the operation of a compiled program in progress
   std::uint64_t launches = 0;
   Policy policy;
   bool grad_enabled = true;

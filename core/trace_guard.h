@@ -3,6 +3,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "core/tensor.h"
@@ -19,6 +20,8 @@ class TraceGuards {
   /// threads use it meanwhile.
   virtual Tensor read_grad(const Tensor& leaf) = 0;
   virtual void write_grad(const Tensor& leaf, const Tensor& g) = 0;
+  /// The program takes gradients; with respect to `targets`, if it was not backward().
+  virtual void gradients_taken(std::span<const Tensor> targets) = 0;
   /// A CaptureError with this message was made.
   virtual void refused(const std::string& what) = 0;
 };

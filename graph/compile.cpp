@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "core/backend.h"
 #include "core/clock.h"
@@ -138,7 +139,7 @@ Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace
 
 std::string describe(const Program& p, std::size_t n) {
   const Node& node = p.nodes[n];
-  return fmt::format("{}({}) at {}", node.op().name, node.call->attrs.str(), str(node.loc));
+  return fmt::format("{}({}) at {}", node.op().name, node.call->attrs.str(), str(node.source.loc));
 }
 
 bool same_outside(const Program& a, const Program& b) {
@@ -188,42 +189,50 @@ void compare_captures(const Program& a, const std::string& a_host, const Capture
                      got, "the value as a tensor argument, a static argument, or Guarded<T>");
 }
 
-// In a program every argument is a leaf of its own. One that is another argument too, or a tensor
-// the function uses, would get a gradient that lacks the other's part.
+// In a program every argument is a leaf of its own, without history and hooks. That is wrong where
+// gradients are taken and the argument hangs together with another tensor of the program (or is the
+// same): the other's part would be missing. Or where a hook would have been called.
 void check_tied(const CompiledProgram& p, std::span<const Tensor* const> args) {
-  if (!grad_enabled()) return;
-  const auto refuse = [&](std::size_t i, const std::string& what) {
-    fail<CaptureError>("compile",
-                       fmt::format("argument {} wants a gradient and is {}, too: gradients of the "
-                                   "program would take them for different tensors",
-                                   i, what),
-                       args[i]->desc().str(), "each tensor once, or detach()");
+  if (!p.captured.takes_gradients || !grad_enabled()) return;
+  const auto is_outside = [&](const Storage* leaf) {
+    const auto& leaves = p.captured.outer_leaves;
+    return std::find(p.states.begin(), p.states.end(), leaf) != p.states.end() ||
+           std::any_of(leaves.begin(), leaves.end(),
+                       [&](const auto& x) { return x.get() == leaf; });
   };
   for (std::size_t i = 0; i < args.size(); ++i) {
-    if (!args[i]->requires_grad()) continue;
-    for (std::size_t j = 0; j < args.size(); ++j) {
-      if (j != i && args[j]->requires_grad() &&
-          args[j]->impl()->storage.get() == args[i]->impl()->storage.get()) {
-        refuse(i, fmt::format("argument {}", j));
+    const Tensor& a = *args[i];
+    if (!a.requires_grad()) continue;
+    const auto refuse = [&](const std::string& what, const char* expected) {
+      fail<CaptureError>("compile", fmt::format("argument {} wants a gradient and {}", i, what),
+                         a.desc().str(), expected);
+    };
+    if (hooks::has_grad_hooks(a)) {
+      refuse("has gradient hooks, which the program would not call",
+             "a hook registered inside the function, or detach()");
+    }
+    bool itself = true;  // the first one visited
+    hooks::visit_history(a, [&](const hooks::Origin& x) {
+      const char* is = std::exchange(itself, false) ? "is" : "was computed from";
+      std::string other;
+      if (x.leaf && is_outside(x.leaf)) other = "a tensor the function uses";
+      for (std::size_t j = 0; j < args.size(); ++j) {
+        if (j != i && hooks::origin_of(*args[j]) == x) other = fmt::format("argument {}", j);
       }
-    }
-    for (const Storage* s : p.states) {
-      if (s == args[i]->impl()->storage.get()) refuse(i, "a tensor the function uses");
-    }
+      if (other.empty()) return;
+      refuse(
+          fmt::format("{} {}, too: gradients of the program would take them for different tensors",
+                      is, other),
+          "each tensor once, or detach()");
+    });
   }
 }
 
 // No kernel of a compiled program reports a non-finite value by itself.
 void check_finite(const Node& node, std::span<const Tensor> made) {
-  for (std::size_t k = 0; k < made.size(); ++k) {
-    if (!is_floating(made[k].dtype())) continue;
-    for (double v : made[k].to_vector<double>()) {
-      if (!std::isfinite(v)) {
-        fail(node.op().name, "anomaly mode: the result must be finite",
-             fmt::format("{} in output {} of the operation at {}", v, k, str(node.loc)));
-      }
-    }
-  }
+  ReplaySite site;
+  site.set(&node.source);
+  dispatch::check_finite(*node.call, made);
 }
 
 }  // namespace

@@ -293,7 +293,7 @@ void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor>
     ~NoteWrites() {
       for (const auto& [storage, n] : x.written_states_) {
         const Node& node = x.program_.nodes[static_cast<std::size_t>(n)];
-        storage->bump_version(node.op().name, node.loc);
+        storage->bump_version(node.op().name, node.source.loc);
       }
       for (std::size_t i : x.written_inputs_) {
         x.storages_[i]->bump_version("compiled program", SrcLoc());
@@ -348,16 +348,19 @@ void Executor::take(std::size_t first_dynamic, std::size_t d) {
 void Executor::launch_all(std::size_t first_dynamic, const Observer* observe) {
   Stream* stream = &backend(device_).stream(device_.index);
   const bool moving = !options_.memory_plan;
+  ReplaySite site;
   for (std::size_t k = 0; k < steps_.size(); ++k) {
     const Step& s = steps_[k];
     if (moving) {
       for (std::size_t d : start_[k]) take(first_dynamic, d);
     }
     const std::size_t n_out = s.call->out.size();
+    site.set(&program_.nodes[static_cast<std::size_t>(s.node)].source);
     profiler::launch(*s.call, {pointers_.data() + s.in, pointers_.data() + s.out,
                                pointers_[s.out + n_out], stream});
     if (observe) {
       const Node& node = program_.nodes[static_cast<std::size_t>(s.node)];
+      site.set(nullptr);
       std::vector<Tensor> made;
       for (std::size_t i = 0; i < node.outputs.size(); ++i) {
         const bool fresh = i < n_out;

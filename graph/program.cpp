@@ -241,6 +241,19 @@ std::string attributes(const Node& n) {
   return FusedProgram::decode(n.call->attrs.as<FusedAttrs>().code).str();
 }
 
+// "train.cpp:12 in 0, gradient of conv2d": for people who look for the line that made a node.
+std::string comment(const Node& n) {
+  const CallSource& c = n.source;
+  std::string s = str(c.loc);
+  if (!c.module.empty()) s += " in " + c.module;
+  if (!c.gradient_of.empty()) {
+    s += ", gradient of " + c.gradient_of;
+  } else if (!c.function.empty() && c.function != n.op().name) {
+    s += ", part of " + c.function;
+  }
+  return s;
+}
+
 std::string escape(const std::string& s) {
   std::string out;
   for (char c : s) {
@@ -273,8 +286,7 @@ std::string dump(const Program& p) {
     s += " :";
     for (const auto& d : n.call->out) s += " " + d.str();
     if (n.call->plan) s += "  [" + n.call->plan->name + "]";
-    if (const auto where = str(n.loc); !where.empty()) s += "  # " + where;
-    if (!n.scope.empty()) s += " in " + n.scope;
+    if (const auto where = comment(n); !where.empty()) s += "  # " + where;
     for (const char* pass : n.passes) s += fmt::format(" <{}>", pass);
     s += "\n";
   }
@@ -305,7 +317,7 @@ std::string dump_dot(const Program& p) {
     std::string out;
     for (const auto& d : n.call->out) out += "\\n" + escape(d.str());
     s += fmt::format("  n{} [label=\"{}{}{}\"];\n", i, n.op().name,
-                     n.scope.empty() ? "" : "\\n" + escape(n.scope), out);
+                     n.source.module.empty() ? "" : "\\n" + escape(n.source.module), out);
     for (ValueId v : n.inputs) s += fmt::format("  {} -> n{};\n", name(v), i);
   }
   for (ValueId v : p.outputs) s += fmt::format("  {} -> output;\n", name(v));

@@ -32,8 +32,7 @@ struct Node {
   /// Output 0 takes the buffer of this input, which dies here: the in-place pass said so.
   int reuse = -1;
   std::int32_t origin = -1;         // its index in the program as captured
-  SrcLoc loc;                       // the user's line
-  std::string scope;                // the module, "features.0"
+  CallSource source;                // the line, function and module it stands for
   std::vector<const char*> passes;  // those that made or changed it
 
   const OpDef& op() const { return *call->op; }
@@ -88,6 +87,11 @@ struct Program {
   std::vector<ValueId> effects;
 
   std::vector<HostGuard> guards;
+
+  /// The function calls backward() or grad().
+  bool takes_gradients = false;
+  /// Leaves that tensors from outside were computed from: gradients go there as well.
+  std::vector<Pinned<Storage>> outer_leaves;
 
   ValueId add_value(const TensorDesc& d) {  // of no node yet
     values.push_back({d, -1, 0});

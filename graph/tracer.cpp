@@ -90,10 +90,23 @@ ValueId Tracer::as_strided(Buffer& b, const TensorDesc& d, std::int64_t offset) 
   return v;
 }
 
+void Tracer::note_history(const Tensor& t) {
+  hooks::visit_history(t, [&](const hooks::Origin& x) {
+    auto& all = program_.outer_leaves;
+    Storage* s = x.leaf;
+    if (!s || s->is_symbolic() ||
+        std::any_of(all.begin(), all.end(), [&](const auto& x) { return x.get() == s; })) {
+      return;
+    }
+    all.emplace_back(s);
+  });
+}
+
 ValueId Tracer::value_of(const Tensor& t) {
   const std::size_t bi = buffer_of(t);
   Buffer& b = buffers_[bi];
   TensorImpl* m = t.impl();
+  if (!t.is_symbolic()) note_history(t);
   if (m->storage->is_symbolic()) {
     if (m->trace_version != b.version) {
       // Another view of its memory was written meanwhile: look at the newest content.
@@ -136,8 +149,7 @@ Node& Tracer::add_node(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
   n.call = RefPtr<const PreparedOp>(&op);
   n.inputs.reserve(in.size());
   for (const Tensor* t : in) n.inputs.push_back(value_of(*t));
-  n.loc = resolved(CallSite::blame(loc));
-  n.scope = CallSite::path();
+  n.source = CallSource::of(loc);
   n.origin = static_cast<std::int32_t>(program_.nodes.size());
   program_.nodes.push_back(std::move(n));
   return program_.nodes.back();
@@ -176,7 +188,7 @@ Outputs Tracer::call(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
     const Tensor& t = *in[static_cast<std::size_t>(i)];
     const ValueId v = new_value(t.desc(), buffer_of(t));
     n.outputs.push_back(v);
-    written(t, v, op.op->name, n.loc);
+    written(t, v, op.op->name, n.source.loc);
   }
   return out;
 }
@@ -186,7 +198,7 @@ void Tracer::call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
   n.inplace = true;
   const ValueId v = new_value(op.out[0], buffer_of(*in[0]));
   n.outputs = {v};
-  written(*in[0], v, op.op->name, n.loc);
+  written(*in[0], v, op.op->name, n.source.loc);
 }
 
 Tensor Tracer::constant(Tensor t) {
@@ -312,6 +324,13 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
   }
   p.relink();
   return p;
+}
+
+void Tracer::gradients_taken(std::span<const Tensor> targets) {
+  program_.takes_gradients = true;
+  for (const Tensor& t : targets) {
+    if (t.defined()) note_history(t);
+  }
 }
 
 void Tracer::refused(const std::string& what) {

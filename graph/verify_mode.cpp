@@ -107,7 +107,7 @@ std::vector<Tensor> verify_against_eager(const CompiledProgram& program,
     if (k >= recorder.calls.size() || recorder.calls[k].op != &n.op()) {
       fail<CaptureError>("verify", "the eager run did not do what was captured",
                          k < recorder.calls.size() ? recorder.calls[k].op->name : "nothing more",
-                         fmt::format("{} at {}", n.op().name, str(n.loc)));
+                         fmt::format("{} at {}", n.op().name, str(n.source.loc)));
     }
     const auto& made = recorder.calls[k++].made;
     for (std::size_t i = 0; i < n.outputs.size(); ++i) expected[n.outputs[i]] = &made[i];
@@ -128,7 +128,8 @@ std::vector<Tensor> verify_against_eager(const CompiledProgram& program,
       fail<CaptureError>(
           "verify",
           fmt::format("compiled differs from eager first at %{} = {} (called at {}, passes:{})",
-                      n.outputs[i], n.op().name, str(n.loc), passes.empty() ? " none" : passes),
+                      n.outputs[i], n.op().name, str(n.source.loc),
+                      passes.empty() ? " none" : passes),
           fmt::format("element {}: eager {}, compiled {}", d->index, d->a, d->b));
     }
   });

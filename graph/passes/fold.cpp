@@ -32,7 +32,7 @@ Program fold_constants(const Program& p, PassStats& s) {
     std::vector<const Tensor*> in;
     for (ValueId v : n.inputs) in.push_back(&known[static_cast<std::size_t>(v)]);
     const dispatch::InterceptorScope none(nullptr);
-    const Outputs r = dispatch::execute(*n.call, in, n.loc);
+    const Outputs r = dispatch::execute(*n.call, in, n.source.loc);
     for (std::size_t k = 0; k < n.outputs.size(); ++k) {
       known[static_cast<std::size_t>(n.outputs[k])] = r[static_cast<int>(k)];
       out.constants.push_back({n.outputs[k], r[static_cast<int>(k)]});

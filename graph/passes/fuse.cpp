@@ -184,8 +184,7 @@ class Fuser {
     const PolicyScope policy(last.call->policy);
     node.call = RefPtr<const PreparedOp>(&dispatch::prepare(op::fused_elementwise, in, attrs));
     node.origin = last.origin;
-    node.loc = last.loc;
-    node.scope = last.scope;
+    node.source = last.source;
     node.passes.push_back("fuse");
     return node;
   }

@@ -1,4 +1,5 @@
 // The tape: chains, sharing, modes, hooks, higher order, memory, threads.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -11,6 +12,7 @@
 #include "core/backend.h"
 #include "core/inline_array.h"
 #include "ops/ops.h"
+#include "tests/message_of.h"
 
 namespace tandem {
 namespace {
@@ -307,6 +309,20 @@ TEST(Hooks, CanBeTakenAwayAgain) {
   }
   late.remove();
   autograd::HookHandle().remove();
+}
+
+TEST(Hooks, KeepShapeAndDtype) {
+  const std::vector<GradHook> wrong{[](const Tensor& g) { return g.sum(); },
+                                    [](const Tensor& g) { return g.to(DType::f32); }};
+  for (const GradHook& hook : wrong) {
+    for (const bool of_leaf : {true, false}) {
+      const Tensor x = leaf({1, 1}, {2}), y = x * 2;
+      autograd::register_hook(of_leaf ? x : y, hook);
+      EXPECT_THAT(test::message_of<AutogradError>([&] { sum(y).backward(); }),
+                  testing::AllOf(testing::HasSubstr("[register_hook]"),
+                                 testing::HasSubstr("expected f64[2]")));
+    }
+  }
 }
 
 // A list of hooks that changes while it is walked through.

@@ -232,9 +232,70 @@ TEST(CaptureErrors, ArgumentsThatAreTheSameTensorOnTheTape) {
   EXPECT_EQ(uses(x).to_vector<float>()[0], 1);
   expect_error<CaptureError>([&] { uses(w); }, {"a tensor the function uses"});
   EXPECT_EQ(uses(w.detach()).to_vector<float>()[0], 1);
-  const NoGrad off;
   auto forward = compile([&](const Tensor& a) { return a * w; });
-  EXPECT_EQ(forward(w).to_vector<float>()[0], 1) << "harmless without a tape";
+  EXPECT_EQ(forward(w).to_vector<float>()[0], 1) << "harmless where no gradient is taken";
+}
+
+// Eagerly a gradient flows through the history of an argument; a program ends at the argument.
+TEST(CaptureErrors, ArgumentsComputedFromTensorsOfTheFunction) {
+  const Tensor w = ones({2}).set_requires_grad(), v = ones({2}).set_requires_grad();
+  const auto uses = [&](const Tensor& a) { return autograd::grad((a * w).sum(), {w})[0]; };
+  EXPECT_EQ(uses(w * 3).to_vector<float>()[0], 6);
+  auto fast = compile(uses);
+  expect_error<CaptureError>([&] { fast(w * 3); },
+                             {"[compile]", "was computed from a tensor the function uses"});
+  EXPECT_EQ(fast((w * 3).detach()).to_vector<float>()[0], 3);
+  EXPECT_EQ(fast(v * 3).to_vector<float>()[0], 3) << "another history does not matter";
+
+  // From an argument, and a leaf that is asked for without being used.
+  const auto two = [](const Tensor& a, const Tensor& b) {
+    return autograd::grad((a * b).sum(), {b})[0];
+  };
+  auto fast_two = compile(two);
+  EXPECT_EQ(two(w * 3, w).to_vector<float>()[0], 6);
+  expect_error<CaptureError>([&] { fast_two(w * 3, w); }, {"was computed from argument 1"});
+  const Tensor h = w * 3;
+  expect_error<CaptureError>([&] { fast_two(h * 2, h); }, {"was computed from argument 1"});
+  EXPECT_EQ(fast_two(w * 3, w * 5).to_vector<float>()[0], 3) << "siblings do not hang together";
+  const std::vector<Tensor> halves = split(w * 2, 1, 0);
+  EXPECT_EQ(fast_two(halves[0], halves[1]).to_vector<float>()[0], 2);
+  auto only_asked = compile([&](const Tensor& a) {
+    return autograd::grad((a * 2).sum(), {a, w}, {.allow_unused = true})[0];
+  });
+  expect_error<CaptureError>([&] { only_asked(w * 3); }, {"a tensor the function uses"});
+
+  // The other way round: a tensor from outside was computed from the argument.
+  const Tensor c = w * 3;
+  const auto outer = [&](const Tensor& a) {
+    return autograd::grad((a * c).sum(), {a}, {.retain_graph = true})[0];
+  };
+  EXPECT_EQ(outer(w).to_vector<float>()[0], 6);
+  auto fast_outer = compile(outer);
+  expect_error<CaptureError>([&] { fast_outer(w); }, {"a tensor the function uses"});
+  EXPECT_EQ(fast_outer(v).to_vector<float>()[0], 3);
+}
+
+TEST(CaptureErrors, ArgumentsWithGradientHooks) {
+  const auto f = [](const Tensor& a) { return autograd::grad((a * a).sum(), {a})[0]; };
+  const auto tenfold = [](const Tensor& g) { return g * 10; };
+  const Tensor x = ones({2}).set_requires_grad();
+  auto fast = compile(f);
+  EXPECT_EQ(fast(x).to_vector<float>()[0], 2);
+  const auto hook = autograd::register_hook(x, tenfold);
+  EXPECT_EQ(f(x).to_vector<float>()[0], 20);
+  expect_error<CaptureError>([&] { fast(x); }, {"[compile]", "argument 0", "gradient hooks"});
+  hook.remove();
+  EXPECT_EQ(fast(x).to_vector<float>()[0], 2);
+  const Tensor y = x * 1;
+  const auto inner = autograd::register_hook(y, tenfold);
+  expect_error<CaptureError>([&] { fast(y); }, {"gradient hooks"});
+  inner.remove();
+  EXPECT_EQ(fast(y).to_vector<float>()[0], 2);
+  auto inside = compile([&](const Tensor& a) {
+    autograd::register_hook(a, tenfold);
+    return autograd::grad((a * a).sum(), {a})[0];
+  });
+  EXPECT_EQ(inside(x.detach().set_requires_grad()).to_vector<float>()[0], 20);
 }
 
 // Memory of somebody else that came in twice.
@@ -332,7 +393,7 @@ TEST(CaptureErrors, LabelsAreCheckedAtReplayToo) {
       [&] {
         fast(x, Tensor::from<std::int64_t>({0, 3}, {2}));
       },
-      {"[nll]", "3"});
+      {"[nll_loss]", "3", "(at test_capture_errors.cpp:"});
   EXPECT_EQ(fast(x, Tensor::from<std::int64_t>({0, 1}, {2})).item(), 0) << "and it works again";
 }
 

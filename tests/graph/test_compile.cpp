@@ -1,8 +1,10 @@
 // compile(): state, gradients, randomness, views, signatures, the ledger, threads.
 #include "graph/compile.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <thread>
 
 #include "autograd/autograd.h"
@@ -429,17 +431,86 @@ TEST(Reports, DrawWhatAProgramLeavesBehind) {
   EXPECT_NE(g.find(" -> g0;"), std::string::npos) << g;
 }
 
-TEST(Compile, AnomalyModeLooksIntoPrograms) {
-  auto fast = compile([](const Tensor& x) { return log(x) * 2; });
-  fast(ones({2}));
-  dispatch::set_anomaly_mode(true);
-  try {
-    fast(zeros({2}));
-    ADD_FAILURE() << "log(0)";
-  } catch (const ValueError& e) {
-    EXPECT_NE(std::string(e.what()).find("anomaly"), std::string::npos) << e.what();
+// A program says about its operations what they say about themselves: function, line, and whether
+// it was their gradient.
+TEST(Compile, ErrorsOfProgramsAreThoseOfEagerRuns) {
+  struct Anomaly {
+    explicit Anomaly(bool on) { dispatch::set_anomaly_mode(on); }
+    ~Anomaly() { dispatch::set_anomaly_mode(false); }
+  };
+  const Tensor labels = Tensor::from<std::int64_t>({0, 1}, {2});
+  const Tensor wrong = Tensor::from<std::int64_t>({0, 7}, {2});
+  const Tensor weight = ones({2, 3}).set_requires_grad();
+  const Tensor zero = zeros({2, 3}), one = ones({2, 3}), huge = full({2, 3}, INFINITY);
+  struct Case {
+    std::function<std::vector<Tensor>(const std::vector<Tensor>&)> f;
+    std::vector<Tensor> good, bad;
+    bool anomaly;
+    std::vector<const char*> parts;
+  };
+  const std::vector<Case> cases{
+      {[](const auto& a) { return std::vector{log(a[0]) * 2}; },
+       {one},
+       {zero},
+       true,
+       {"[log] anomaly mode"}},
+      {[](const auto& a) { return std::vector{nn::mse_loss(a[0], a[1])}; },
+       {one, one},
+       {huge, one},
+       true,
+       {"[mse_loss] anomaly mode", " of sub ("}},
+      {[&](const auto& a) { return autograd::grad(sqrt(a[0] * weight).sum(), {weight}); },
+       {one},
+       {zero},
+       true,
+       {"anomaly mode", "in the gradient of sqrt)"}},
+      {[](const auto& a) { return std::vector{nn::cross_entropy(a[0], a[1])}; },
+       {one, labels},
+       {one, wrong},
+       false,
+       {"[cross_entropy]", "7"}},
+      {[](const auto& a) { return std::vector{embedding(a[0], a[1])}; },
+       {one, labels},
+       {one, wrong},
+       false,
+       {"[embedding]", "7"}},
+  };
+  for (const Case& c : cases) {
+    // What a kernel finds on another device is thrown later, and has no line.
+    if (!default_device().is_cpu() && !c.anomaly) continue;
+    const auto message = [](const auto& call) -> std::string {
+      try {
+        for (const Tensor& t : call()) t.to_vector<double>();
+      } catch (const Error& e) {
+        return e.what();
+      }
+      return "no error";
+    };
+    const auto run = [&](auto& f) { return message([&] { return f(c.bad); }); };
+    const Anomaly mode(c.anomaly);
+    const std::string eager = run(c.f);
+    auto fast = compile(c.f);
+    EXPECT_NO_THROW(fast(c.good)) << eager;
+    EXPECT_EQ(run(fast), eager);
+    for (const char* part : c.parts) EXPECT_THAT(eager, testing::HasSubstr(part));
+    EXPECT_THAT(eager, testing::HasSubstr("(at test_compile.cpp:"));
   }
-  dispatch::set_anomaly_mode(false);
+}
+
+// Nobody wrote a line in the backward pass's own files.
+TEST(Compile, GradientsAreBlamedOnLinesOfTheUser) {
+  const Tensor w = ones({2}).set_requires_grad();
+  auto fast = compile(
+      [&](const Tensor& x) {
+        (w * x + exp(w)).sum().backward();  // two parts to add, and a gradient that is there
+        return x * 1;
+      },
+      {.without = {"fuse"}});
+  fast(ones({2}));
+  fast(ones({2}));
+  const std::string text = fast.dump();
+  EXPECT_EQ(text.find("backward.cpp"), std::string::npos) << text;
+  EXPECT_NE(text.find(", gradient of "), std::string::npos) << text;
 }
 
 // The tape of a result ends with the capture. It must not keep alive a leaf that the function made,
