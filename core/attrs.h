@@ -27,22 +27,6 @@ struct Field {
   M S::*member;
 };
 
-/// Reads or writes fields one by one, by kind. One overload for every type a field may have.
-class AttrVisitor {
- public:
-  virtual ~AttrVisitor() = default;
-  virtual void visit(const char* name, bool& v) = 0;  // `name`: of the field
-  virtual void visit(const char* name, std::int64_t& v) = 0;
-  virtual void visit(const char* name, double& v) = 0;
-  virtual void visit(const char* name, Dims& v) = 0;
-  virtual void visit(const char* name, DType& v) = 0;
-  virtual void visit(const char* name, Device& v) = 0;
-  virtual void visit(const char* name, MemoryFormat& v) = 0;
-  virtual void visit(const char* name, Scalar& v) = 0;
-  virtual void visit(const char* name, std::vector<std::int64_t>& v) = 0;
-  virtual void visit(const char* name, std::string& v) = 0;
-};
-
 namespace detail {
 
 inline std::uint64_t mix(std::uint64_t h, std::uint64_t v) {
@@ -109,7 +93,6 @@ struct AttrType {
   std::uint64_t (*hash)(const void*);
   std::string (*print)(const void*);  // "stride=[1, 1], padding=[2, 2]"
   std::shared_ptr<void> (*clone)(const void*);
-  void (*visit)(void*, AttrVisitor&);
   std::shared_ptr<void> (*make_default)();
 };
 
@@ -146,9 +129,6 @@ struct AttrOperations {
   static std::shared_ptr<void> clone(const void* a) {
     return std::make_shared<A>(*static_cast<const A*>(a));
   }
-  static void visit(void* a, AttrVisitor& v) {
-    each_field<A>([&](const char* name, auto m) { v.visit(name, static_cast<A*>(a)->*m); });
-  }
   static std::shared_ptr<void> make_default() { return std::make_shared<A>(); }
 };
 
@@ -157,9 +137,9 @@ struct AttrOperations {
 /// The AttrType of attribute struct A.
 template <class A>
 inline constexpr AttrType attr_type_v = {
-    detail::AttrOperations<A>::equal, detail::AttrOperations<A>::hash,
-    detail::AttrOperations<A>::print, detail::AttrOperations<A>::clone,
-    detail::AttrOperations<A>::visit, detail::AttrOperations<A>::make_default,
+    detail::AttrOperations<A>::equal,        detail::AttrOperations<A>::hash,
+    detail::AttrOperations<A>::print,        detail::AttrOperations<A>::clone,
+    detail::AttrOperations<A>::make_default,
 };
 
 /// For ops without attributes.

@@ -36,9 +36,12 @@ constexpr bool kCaches = true;
 struct EventHandle {
   explicit EventHandle(CudaStream& s) {
     const DeviceScope scope(s.device());
-    if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess) {
-      cudaEventRecord(event, s.handle());
-    }
+    if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) return;
+    if (cudaEventRecord(event, s.handle()) == cudaSuccess) return;
+    // Unrecorded it would count as reached, and its block as free. Freeing memory must not throw;
+    // without an event the next look at the block does.
+    cudaEventDestroy(event);
+    event = nullptr;
   }
   ~EventHandle() {
     if (event) cudaEventDestroy(event);

@@ -125,7 +125,7 @@ void verify(const Program& p, const char* after);
 /// Equal programs, however they were written, have equal hashes.
 std::uint64_t hash(const Program& p);
 
-/// One line per node: "%7 = conv2d(%0, %1, %2) stride=[1, 1] … : f32[…]  # lenet.cpp:12 net.0".
+/// One line per node: "%7 = conv2d(%0, %1, %2) stride=[1, 1] … : f32[…]  # lenet.cpp:12 in 0".
 std::string dump(const Program& p);
 /// Graphviz.
 std::string dump_dot(const Program& p);

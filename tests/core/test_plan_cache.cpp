@@ -1,4 +1,4 @@
-// The plan cache under several threads, and its bound.
+// The plan cache: what it tells apart, several threads, its bound.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -9,6 +9,49 @@
 
 namespace tandem {
 namespace {
+
+TEST(PlanCache, HitsForEqualCallsOnly) {
+  dispatch::clear_plan_cache();
+  const Tensor a = ones({3, 4}), b = ones({3, 4});
+  const auto misses = [] { return dispatch::plan_cache_stats().misses; };
+  add(a, b);
+  auto m = misses();
+  for (int i = 0; i < 5; ++i) add(a, b);
+  EXPECT_EQ(misses(), m);
+  const auto missed = [&](auto f) {
+    f();
+    const bool r = misses() != m;
+    m = misses();
+    f();
+    EXPECT_EQ(misses(), m) << "the second time it is there";
+    return r;
+  };
+  EXPECT_TRUE(missed([&] { add(a.t(), b.t()); })) << "strides";
+  const Tensor wide_a = a.to(DType::f64), wide_b = b.to(DType::f64);
+  m = misses();
+  EXPECT_TRUE(missed([&] { add(wide_a, wide_b); })) << "dtype";
+  EXPECT_TRUE(missed([&] { add(a, 2); })) << "attributes";
+  EXPECT_TRUE(missed([&] { add(a, 2.0); })) << "kind of a scalar";
+  EXPECT_TRUE(missed([&] { add(a, -0.0); })) << "sign of zero";
+  EXPECT_TRUE(missed([&] { add(a, 0.0); })) << "sign of zero";
+  EXPECT_TRUE(missed([&] {
+    const PolicyScope scope({.vendor = false});
+    add(a, b);
+  })) << "policy";
+  EXPECT_FALSE(missed([&] { add(b, a); })) << "contents do not count";
+}
+
+TEST(PlanCache, SurvivesMoreEntriesThanSlots) {
+  const Tensor a = ones({2});
+  for (int i = 0; i < 3000; ++i) {
+    ASSERT_EQ((a + static_cast<double>(i)).to_vector<float>()[1], static_cast<float>(1 + i));
+  }
+  for (int i = 2999; i >= 0; --i) {
+    ASSERT_EQ((a + static_cast<double>(i)).to_vector<float>()[0], static_cast<float>(1 + i));
+  }
+  dispatch::clear_plan_cache();
+  EXPECT_EQ((a + 5.0).to_vector<float>()[0], 6.0f);
+}
 
 TEST(PlanCache, ServesManyThreadsAtOnce) {
   constexpr int kThreads = 8, kRounds = 60;
