@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -67,12 +68,19 @@ class CatchUp {
 };
 
 /// A main function: Google Benchmark's options, and `--device cpu|cuda|cuda:1`. `add` registers
-/// what is made for a device.
+/// what is made for a device. Status 2 where there is no such device or option.
 inline int run_benchmarks(int argc, char** argv, const std::function<void()>& add = {}) {
   int kept = 1;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--device") == 0 && i + 1 < argc) {
-      set_default_device(Device::parse(argv[++i], SrcLoc::current()));
+      try {
+        const Device d = Device::parse(argv[++i], SrcLoc::foreign());
+        backend(d).stream(d.index);  // throws if there is none
+        set_default_device(d);
+      } catch (const Error& e) {
+        std::fprintf(stderr, "error: --device: %s\n", e.what());
+        return 2;
+      }
     } else {
       argv[kept++] = argv[i];
     }

@@ -87,8 +87,9 @@ def main(argv):
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--bench", required=True, help="the program bench_step")
     p.add_argument("--models", nargs="+", default=["lenet", "vgg-cifar"])
-    p.add_argument("--rounds", type=int, default=7)
-    p.add_argument("--blocks", type=int, default=40, help="of steps, per side and round")
+    p.add_argument("--rounds", type=measure.positive(int), default=7)
+    p.add_argument("--blocks", type=measure.positive(int), default=40,
+                   help="of steps, per side and round")
     p.add_argument("--json", required=True)
     args = p.parse_args(argv)
     options = {k: v for k, v in vars(args).items() if k not in ("models", "bench", "json")}
@@ -109,7 +110,8 @@ def main(argv):
                 return ms, {k: r[k] for k in ("torch", "threads", "warning") if k in r}
 
             # As one would type it for this net alone.
-            command = " ".join(["benchmarks/beside_torch.py", "--models", model,
+            command = " ".join(["benchmarks/beside_torch.py --bench build/benchmarks/bench_step",
+                                "--json beside-torch.json --models", model,
                                 *(f"--{k} {v}" for k, v in options.items())])
             record["models"][model] = entry(model, args.rounds, measure_one, command)
             measure.write(args.json, record)

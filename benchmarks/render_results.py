@@ -76,7 +76,7 @@ def kernels(folder):
         return None
     rows = []
     for b in r["benchmarks"]:
-        rows.append([b["name"].replace("/real_time", ""), f"{b['real_time'] / 1e6:.3f}",
+        rows.append([re.sub("/(real|manual)_time", "", b["name"]), f"{b['real_time'] / 1e6:.3f}",
                      f"{b['GFLOP/s']:.0f}" if b.get("GFLOP/s", 0) >= 1 else "",
                      f"{b['GB/s']:.1f}", f"`{b['label']}`" if b.get("label") else ""])
     return table(["kernel", "ms", "GFLOP/s", "GB/s", "chosen"], rows)
@@ -152,14 +152,35 @@ def torch(folder):
                  (fastest(f"tandem {mode}"), fastest("torch eager")))
         ratios = [measure.interval([a / b for a, b in zip(x["rounds"], y["rounds"])])
                   for x, y in pairs]
-        verdict = [f"{'met' if x['median'] <= target else 'missed'} ({spread(x)})" for x in ratios]
+        # Only a whole interval on one side decides.
+        verdict = [f"{'met' if x['high'] <= target else 'missed' if x['low'] > target else 'open'} "
+                   f"({spread(x)})" for x in ratios]
         text += (f"\n\nE1 {mode}, target {target:.2f}: {verdict[0]} against PyTorch in its default "
                  f"layout, {verdict[1]} best layout against best layout.")
     return "\n\n".join([*notes, text])
 
 
+def onednn(folder):
+    r = load(folder, "onednn-kernels.json")
+    if not r:
+        return None
+    kinds = [(t, m) for t in ("f32", "bf16") for m in ("contiguous", "channels_last")]
+    rows = []
+    for op in dict.fromkeys(x["op"] for x in r["rows"]):
+        row = [op]
+        for kind in kinds:
+            ratios = [x["own_over_onednn"]["median"] for x in r["rows"]
+                      if x["op"] == op and (x["dtype"], x["layout"]) == kind]
+            row.append(f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "")
+        rows.append(row)
+    head = ["own kernel's time over oneDNN's"] + [f"{t} {m.replace('_', '-')}" for t, m in kinds]
+    return (f"oneDNN {r['onednn']}, {r['threads']} threads, {r['rounds']} rounds in turn; each range "
+            "is over the medians of the shapes.\n\n" + table(head, rows))
+
+
 SECTIONS = {
     "machine": machine, "overhead": overhead, "compilation": compilation, "torch": torch,
+    "onednn": onednn,
     "ladder-nchw": ladder("tradeoff-lenet-nchw.json"),
     "ladder-channels-last": ladder("tradeoff-lenet-channels_last.json"), "kernels": kernels,
 }

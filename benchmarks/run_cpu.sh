@@ -13,7 +13,7 @@ python=${PYTHON:-python3}
 
 need "${build_packages[@]}" "${test_packages[@]}"
 configured "$dir" || configure "$dir"
-build "$dir" tandem-tradeoff bench_overhead bench_kernels bench_step
+build "$dir" tandem-tradeoff bench_overhead bench_kernels bench_step onednn_kernels
 mkdir -p "$out"
 
 load=$(cut -d' ' -f1 /proc/loadavg)
@@ -28,6 +28,9 @@ bench() { # NAME [ARGS…]
 bench overhead --benchmark_repetitions=5 --benchmark_report_aggregates_only=true
 bench kernels
 bench step --benchmark_filter=capture_and_compile
+
+say "onednn_kernels"
+"$dir/benchmarks/onednn_kernels" >"$out/onednn-kernels.json"
 
 for layout in nchw channels_last; do
   say "tandem-tradeoff lenet $layout"

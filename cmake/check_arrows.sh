@@ -44,7 +44,7 @@ check() { # ROOT
       name = $0
       sub(/^[^"<]*["<]/, "", name)
       sub(/[">].*/, "", name)
-      if (name ~ /dnnl/ && FILENAME !~ /^cpu\/onednn/ && name != "cpu/onednn.h") {
+      if (name ~ /dnnl/ && FILENAME !~ /^(cpu\/onednn|benchmarks\/peers\/)/ && name != "cpu/onednn.h") {
         bad("only cpu/onednn.* may include oneDNN")
         next
       }

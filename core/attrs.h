@@ -8,7 +8,7 @@
 //     }
 //   };
 //
-// and that list gives equality, hash, print, visiting (keyword arguments, serialisation).
+// and that list gives equality, hash, print and copies.
 #pragma once
 #include <memory>
 #include <string>

@@ -10,76 +10,14 @@
 
 #include "core/function_ref.h"
 #include "core/inline_array.h"
-#include "graph/executor.h"
-#include "graph/passes.h"
+#include "graph/compiled_program.h"
+#include "graph/signature.h"
 #include "graph/tree.h"
 
 namespace tandem::graph {
 
-/// Options of compile.
-struct CompileOptions {
-  /// Passes to leave out, by name (see all_passes()).
-  std::vector<std::string> without = {};
-  /// Add the passes that are not exact. Off: compiled equals eager bit for bit.
-  bool fast = false;
-  bool memory_plan = true;
-  /// On devices that have graphs (CUDA): record the launches and replay them with one call.
-  bool device_graph = true;
-  /// Capture twice and compare, and again at calls 4, 8, 16, … and every check_interval calls: a
-  /// program that differs read a host value that changed, or a tensor that a variable no longer
-  /// names. That is a CaptureError.
-  bool check_capture = true;
-  /// The most calls that such a change can stay unnoticed. A check costs about as much as a
-  /// capture.
-  int check_interval = 128;
-  /// At every call run eagerly beside, and throw at the first node that differs. Slow.
-  bool verify = false;
-  /// Signatures kept. One more is a CaptureError: a program that is compiled anew at every call
-  /// should say so.
-  int max_signatures = 16;
-};
-
-/// What one pass did to a program.
-struct PassReport {
-  std::string name;
-  Exactness exactness;
-  PassStats stats;
-};
-
-/// Why a program was captured, and what that cost.
-struct LedgerEntry {
-  std::string reason;
-  double capture_ms = 0;  // tracing (both times, when captures are compared)
-  double compile_ms = 0;  // passes, plans, memory plan
-  int nodes_captured = 0, launches = 0;
-  std::size_t arena_bytes = 0;
-};
-
-/// One captured program, for one signature.
-struct CompiledProgram {
-  std::unique_ptr<Executor> executor;
-  Program captured;  // before the passes
-  std::uint64_t captured_hash = 0;
-  std::vector<PassReport> passes;
-  LedgerEntry ledger;
-
-  /// Why the host values and gradients the program found are not there any more, or "".
-  std::string out_of_date() const;
-  /// Which tensor of the outside world nobody but the program holds any more, or "".
-  std::string dropped() const;
-  /// Capture saw each argument as memory of its own, which is wrong only where something is
-  /// written. Throws CaptureError then.
-  void check_aliases(std::span<const Tensor* const> args) const;
-
-  std::vector<std::uint8_t> writes_arg, writes_grad;
-  std::vector<const Storage*> states, written_states;
-};
-
 /// A function of tensors in its general form: what compile() wraps.
 using TensorFunction = std::function<std::vector<Tensor>(std::span<const Tensor>)>;
-
-/// Runs the passes on a captured program and makes it executable.
-CompiledProgram compile_program(Program captured, const CompileOptions& options);
 
 /// A function with its captured programs, one for each signature it was called with.
 class CompiledFunction {
@@ -87,14 +25,7 @@ class CompiledFunction {
   explicit CompiledFunction(CompileOptions options = {});
   ~CompiledFunction();
 
-  /// Everything a program is specialised on that is no tensor.
-  struct Statics {
-    const std::type_info* type = &typeid(void);  // of the arguments together
-    std::string text = {};                       // their values, spelled unambiguously
-    // What the program may depend on, but need not: when it changes, the function is recorded again
-    // and compared.
-    std::string watch = {};
-  };
+  using Statics = graph::Statics;
   /// What a run of the function gives beside tensors.
   struct Host {
     std::any prototype;  // the result with its tensors left out

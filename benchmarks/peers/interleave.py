@@ -34,7 +34,7 @@ def main():
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("a")
     p.add_argument("b")
-    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--rounds", type=measure.positive(int), default=5)
     p.add_argument("--key", default="ms.median")
     p.add_argument("--key-a")
     p.add_argument("--key-b")

@@ -9,11 +9,11 @@ import measure
 
 def parse():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--batch", type=int, default=64)
+    p.add_argument("--batch", type=measure.positive(int), default=64)
     p.add_argument("--dtype", choices=["f32", "bf16"], default="f32",
                    help="bf16: arithmetic in bf16 over f32 weights")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    p.add_argument("--seconds", type=float, default=5.0, help="of timed steps")
+    p.add_argument("--seconds", type=measure.positive(float), default=5.0, help="of timed steps")
     p.add_argument("--json", help="write the result here (default: print it)")
     return p.parse_args()
 

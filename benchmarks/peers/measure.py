@@ -1,5 +1,6 @@
 """How every peer is timed and how its figures are written: no framework is imported here."""
 
+import argparse
 import json
 import math
 import os
@@ -8,6 +9,21 @@ import statistics
 import sys
 import time
 import traceback
+
+
+def positive(kind):
+    """An argparse type: a finite number above 0."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not a finite number above 0")
+        return value
+
+    return parse
 
 
 def interval(samples):

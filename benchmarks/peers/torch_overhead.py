@@ -17,7 +17,7 @@ def parse():
     p = argparse.ArgumentParser(description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    p.add_argument("--seconds", type=float, default=2.0, help="per case")
+    p.add_argument("--seconds", type=measure.positive(float), default=2.0, help="per case")
     p.add_argument("--json", help="write the result here (default: print it)")
     return p.parse_args()
 

@@ -27,8 +27,9 @@ def parse():
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", choices=["lenet", "vgg-cifar", "resnet18-cifar", "resnet50"],
                    default="lenet")
-    p.add_argument("--batch", type=int, help="default: the experiment's")
-    p.add_argument("--image", type=int, help="side of the input; default: the experiment's")
+    p.add_argument("--batch", type=measure.positive(int), help="default: the experiment's")
+    p.add_argument("--image", type=measure.positive(int),
+                   help="side of the input; default: the experiment's")
     p.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32",
                    help="bf16: autocast over f32 weights")
     p.add_argument("--layout", choices=["nchw", "nhwc"], default="nchw")
@@ -38,11 +39,13 @@ def parse():
     p.add_argument("--compile-mode", default="max-autotune",
                    choices=["default", "reduce-overhead", "max-autotune"])
     p.add_argument("--optimizer", choices=["auto", "fused", "foreach", "loop"], default="auto")
-    p.add_argument("--threads", type=int, help="CPU threads; default: all the process may use")
-    p.add_argument("--batches", type=int, default=4,
+    p.add_argument("--threads", type=measure.positive(int),
+                   help="CPU threads; default: all the process may use")
+    p.add_argument("--batches", type=measure.positive(int), default=4,
                    help="different ones, in turn; of a CUDA graph, whose inputs stand still, one")
-    p.add_argument("--seconds", type=float, default=5.0, help="of timed steps")
-    p.add_argument("--blocks", type=int, help="of timed steps, instead of --seconds")
+    p.add_argument("--seconds", type=measure.positive(float), default=5.0, help="of timed steps")
+    p.add_argument("--blocks", type=measure.positive(int),
+                   help="of timed steps, instead of --seconds")
     p.add_argument("--profile", action="store_true", help="count kernels and their device time")
     p.add_argument("--expandable-segments", action="store_true")
     p.add_argument("--json", help="write the result here (default: print it)")

@@ -2,6 +2,7 @@
 // hand.
 #include "graph/passes.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "autograd/autograd.h"
 #include "graph/compile.h"
 #include "graph/tracer.h"
+#include "tests/message_of.h"
 #include "tests/op_cases.h"
 
 namespace tandem::graph {
@@ -374,9 +376,30 @@ TEST(Verifier, FindsEachKindOfDamage) {
 }
 
 TEST(Verifier, RunsAfterEveryPass) {
+  const Pass harmless{"harmless", Exactness::exact, "changes nothing",
+                      [](const Program& p, PassStats&) { return p; }};
+  const Pass wrong{"wrong", Exactness::exact, "breaks the order", [](const Program& p, PassStats&) {
+                     Program r = p;
+                     std::swap(r.nodes[0], r.nodes[1]);
+                     return r;
+                   }};
+  const Pass right_again{"right_again", Exactness::exact, "repairs what the one before it broke",
+                         [](const Program& p, PassStats&) {
+                           Program r = p;
+                           std::swap(r.nodes[0], r.nodes[1]);
+                           return r;
+                         }};
+  EXPECT_NO_THROW(compile_program(sample(), {}, std::vector{harmless}));
+  for (const auto& passes :
+       {std::vector{harmless, wrong}, std::vector{harmless, wrong, right_again}}) {
+    EXPECT_THAT(test::message_of<InternalError>([&] { compile_program(sample(), {}, passes); }),
+                testing::HasSubstr("wrong"));
+  }
   Program p = sample();
   std::swap(p.nodes[0], p.nodes[1]);
-  EXPECT_THROW(compile_program(p, {}), InternalError);
+  EXPECT_THAT(
+      test::message_of<InternalError>([&] { compile_program(p, {}, std::vector{right_again}); }),
+      testing::HasSubstr("capture"));
 }
 
 }  // namespace

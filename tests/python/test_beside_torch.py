@@ -34,6 +34,16 @@ class Sides:
         return {"context": {"tandem": "a machine"}, "benchmarks": rows}
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "x", "1e999"])
+def test_numbers_are_above_0(program, capsys, text):
+    for option in ("--rounds", "--blocks"):
+        with pytest.raises(SystemExit):
+            program.main(["--bench", "b", "--json", "r.json", f"{option}={text}"])
+        assert f"{text} is not a finite number above 0" in capsys.readouterr().err
+    with pytest.raises(program.argparse.ArgumentTypeError):
+        program.measure.positive(float)(text)
+
+
 def test_both_sides_are_timed_alike_and_in_turn(program, monkeypatch, tmp_path):
     sides = Sides(program, monkeypatch)
     out = tmp_path / "r.json"
@@ -47,7 +57,8 @@ def test_both_sides_are_timed_alike_and_in_turn(program, monkeypatch, tmp_path):
     m = json.loads(out.read_text())["models"]["lenet"]
     assert m["ms"]["tandem compiled nchw"]["rounds"] == [4.0, 4.0]
     assert m["over_torch"]["tandem eager nchw"]["median"] == 0.5
-    assert m["command"] == "benchmarks/beside_torch.py --models lenet --rounds 2 --blocks 5"
+    assert m["command"] == ("benchmarks/beside_torch.py --bench build/benchmarks/bench_step "
+                            "--json beside-torch.json --models lenet --rounds 2 --blocks 5")
     assert m["tandem"] == "a machine" and m["torch"] == "2.0"
 
 
@@ -77,6 +88,29 @@ def test_rendered(program, monkeypatch, tmp_path):
     program.main(["--bench", "b", "--models", "lenet", "--rounds", "2", "--blocks", "5", "--json",
                   str(tmp_path / "beside-torch.json")])
     text = render_results.torch(str(tmp_path))
-    assert "lenet: PyTorch 2.0, 2 rounds in turn, `benchmarks/beside_torch.py --models len" in text
+    assert "lenet: PyTorch 2.0, 2 rounds in turn, `benchmarks/beside_torch.py --bench build/" in text
     assert "| lenet | tandem compiled nchw | 4.00 [4.00, 4.00] | 0.400 [0.400, 0.400] |" in text
     assert "E1 compiled, target 0.55: met (0.40 [0.40, 0.40])" in text
+
+
+def test_only_whole_intervals_decide(tmp_path):
+    import render_results
+
+    def verdict(times):
+        def side(rounds):
+            return {"median": sorted(rounds)[len(rounds) // 2], "low": min(rounds),
+                    "high": max(rounds), "rounds": rounds}
+
+        ms = {f"{who} {layout}": side(times if who == "tandem compiled" else [100.0] * 7)
+              for who in ("tandem eager", "tandem compiled", "torch eager")
+              for layout in ("nchw", "channels_last")}
+        model = {"ms": ms, "over_torch": ms, "torch_best": "torch eager nchw", "torch": "2.0",
+                 "command": "c"}
+        (tmp_path / "beside-torch.json").write_text(json.dumps({"models": {"lenet": model}}))
+        line = render_results.torch(str(tmp_path)).splitlines()[-1]
+        assert line.startswith("E1 compiled, target 0.55: ")
+        return line.split()[4]
+
+    assert verdict([50.0, 51, 52, 53, 54, 50, 51]) == "met"
+    assert verdict([50.0, 51, 52, 53, 60, 62, 61]) == "open"
+    assert verdict([60.0, 61, 62, 63, 60, 62, 61]) == "missed"

@@ -1,0 +1,42 @@
+// What a compiled program is specialised on, beside the host values it guards.
+#pragma once
+#include <span>
+#include <string>
+#include <typeinfo>
+#include <vector>
+
+#include "core/dispatch.h"
+#include "core/policy.h"
+
+namespace tandem::graph {
+
+/// Everything about the arguments of a call that is no tensor.
+struct Statics {
+  const std::type_info* type = &typeid(void);  // of the arguments together
+  std::string text = {};                       // their values, spelled unambiguously
+  // What the program may depend on, but need not: when it changes, the function is recorded again
+  // and compared.
+  std::string watch = {};
+};
+
+/// The arguments of a call and this thread's modes.
+struct Signature {
+  std::vector<TensorDesc> args;
+  std::vector<std::uint8_t> wants_grad;
+  Statics statics;
+  Policy policy;
+  AutocastMode autocast;
+  bool grad = true;
+  Device device;
+  int threads = 1;
+  bool anomaly = false;
+
+  /// Of a call made now, on this thread.
+  static Signature of(std::span<const Tensor* const> args, const Statics& s);
+  /// Whether such a call has this signature.
+  bool matches(std::span<const Tensor* const> args, const Statics& s) const;
+  /// The first thing in which two signatures differ, for the ledger; "" if there is none.
+  static std::string difference(const Signature& was, const Signature& is);
+};
+
+}  // namespace tandem::graph
