@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <new>
 
@@ -137,13 +138,15 @@ void add_common_options(CLI::App& app, CommonOptions& o, const OptionWords& word
       ->check(CLI::IsMember(models))
       ->capture_default_str();
   app.add_option("--batch-size,--batch", o.batch, "Images per step [" + words.batch + "]")
-      ->check(CLI::Range(1, 1 << 20));
+      ->transform(number(1, 1 << 20));
   app.add_option("--layout", o.layout, "Of images and weights: nchw, channels_last [nchw]")
       ->transform(CLI::CheckedTransformer(layouts).description(""));
   app.add_option("--dtype", o.dtype, "Of images and weights: f32, bf16 [f32]")
       ->transform(CLI::CheckedTransformer(dtypes).description(""));
-  app.add_option("--seed", o.seed, words.seed)->capture_default_str();
-  app.add_option("--threads", o.threads, "Of the kernels [all cores]")->check(CLI::Range(1, 1024));
+  app.add_option("--seed", o.seed, words.seed)
+      ->transform(number<std::uint64_t>(0, std::numeric_limits<std::uint64_t>::max()))
+      ->capture_default_str();
+  app.add_option("--threads", o.threads, "Of the kernels [all cores]")->transform(number(1, 1024));
   add_device_option(app);
   app.add_flag("--quick", o.quick, words.quick);
   app.add_option("--json", o.json, "Write all figures to this file");

@@ -1,6 +1,9 @@
 // What the programs share: how they talk, stop and fail.
 #pragma once
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -69,6 +72,24 @@ struct OptionWords {
 void add_common_options(CLI::App& app, CommonOptions& o, const OptionWords& words);
 /// Sets the threads; DataError if the JSON file could not be written.
 void apply(const CommonOptions& o);
+
+/// For transform() of an option: a decimal number from `low` to `high`. CLI::Range lets NaN through
+/// and shows small bounds as 0, and CLI11 reads -1 as a large unsigned number and 010 as 8.
+template <class T>
+CLI::Validator number(T low, T high) {
+  const auto range = fmt::format("{} to {}", low, high);
+  return {[=](std::string& text) -> std::string {
+            const char* const end = text.data() + text.size();
+            T value{};
+            const auto [at, error] = std::from_chars(text.data(), end, value);
+            if (error != std::errc() || at != end || !(value >= low && value <= high)) {
+              return fmt::format("{} is not a number from {}", text, range);
+            }
+            text = fmt::format("{}", value);
+            return {};
+          },
+          range};
+}
 
 /// The command line as typed.
 std::string command_line(int argc, char** argv);

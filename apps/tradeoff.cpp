@@ -65,9 +65,9 @@ int main(int argc, char** argv) {
                             .seed = "Of weights, inputs and the order of the arms",
                             .quick = "A short run: wide intervals"});
   app.add_option("--steps", o.ladder.steps, "Timed steps per arm [as many as fit into --seconds]")
-      ->check(CLI::Range(1, 1 << 20));
+      ->transform(apps::number(1, 1 << 20));
   app.add_option("--seconds", o.ladder.seconds, "Time to spend on timing [40; --quick: 4]")
-      ->check(CLI::Range(0.1, 86400.0));
+      ->transform(apps::number(0.1, 86400.0));
   app.add_flag("!--no-leave-outs", o.ladder.leave_out, "Only the ladder: faster, less memory");
   app.add_flag("--inexact", o.ladder.inexact, "Also passes that may change bits");
 

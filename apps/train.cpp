@@ -407,16 +407,16 @@ int main(int argc, char** argv) {
   app.add_option("--mode", o.mode)
       ->check(CLI::IsMember({"eager", "compiled", "both"}))
       ->capture_default_str();
-  app.add_option("--epochs", o.epochs, "[5; --quick: 1]")->check(CLI::Range(1, 100000));
+  app.add_option("--epochs", o.epochs, "[5; --quick: 1]")->transform(apps::number(1, 100000));
   app.add_option("--limit-batches", o.limit_batches, "Use only so many batches of each epoch")
-      ->check(CLI::Range(1, 1 << 30));
+      ->transform(apps::number(1, 1 << 30));
   app.add_option("--optimiser,--optimizer", o.optimiser, "[lenet: adam, others: sgd]")
       ->check(CLI::IsMember({"adam", "adamw", "sgd"}));
   app.add_option("--lr", o.lr, "Learning rate [adam 0.001, sgd 0.01]")
-      ->check(CLI::Range(1e-12, 1e6));
-  app.add_option("--momentum", o.momentum, "Of sgd [0.9]")->check(CLI::Range(0.0, 1.0));
+      ->transform(apps::number(1e-12, 1e6));
+  app.add_option("--momentum", o.momentum, "Of sgd [0.9]")->transform(apps::number(0.0, 1.0));
   app.add_option("--weight-decay", o.weight_decay, "[resnets: 1e-4 to 5e-4]")
-      ->check(CLI::Range(0.0, 1e6));
+      ->transform(apps::number(0.0, 1e6));
 
   return apps::run_program(app, argc, argv, [&] {
     o.command = apps::command_line(argc, argv);

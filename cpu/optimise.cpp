@@ -92,20 +92,29 @@ double read_lr(DType t, const void* p) {
 class StepCounts {
  public:
   template <class Attrs>
-  StepCounts(const Attrs& a, const TensorDesc& step)
-      : n_(a.num_params), positions_(a.positions), stride_(step.strides[0]) {}
+  StepCounts(const char* op, const Attrs& a, const TensorDesc& step)
+      : op_(op), n_(a.num_params), positions_(a.positions), stride_(step.strides[0]) {}
 
   /// Calls f(i, count) for each parameter with the steps it has made, then counts one more.
+  /// ValueError for counts that cannot be, before that.
   template <class F>
   void advance(void* step, const F& f) const {
     i64* counts = static_cast<i64*>(step);
     for (i64 i = 0; i < n_; ++i) {
-      i64& count = counts[(positions_.empty() ? i : positions_[i]) * stride_];
-      f(i, count++);
+      const i64 count = counts[place(i)];
+      if (count < 0 || count >= kStepLimit) {
+        fail<ValueError>(op_, "a step count is out of range",
+                         fmt::format("{} for parameter {}", count, i),
+                         fmt::format("0 <= count < {}", kStepLimit));
+      }
     }
+    for (i64 i = 0; i < n_; ++i) f(i, counts[place(i)]++);
   }
 
  private:
+  i64 place(i64 i) const { return (positions_.empty() ? i : positions_[i]) * stride_; }
+
+  const char* op_;
   i64 n_;
   std::vector<i64> positions_;
   i64 stride_;
@@ -163,7 +172,7 @@ RefPtr<Plan> plan_sgd_step(const PlanRequest& r) {
   std::optional<StepCounts> counts;
   std::size_t shares_at = 0;  // of the gradient in each parameter's momentum
   if (attrs.counts_steps()) {
-    counts.emplace(attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
+    counts.emplace(r.op.name, attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
     shares_at = reserve(bytes, static_cast<std::size_t>(attrs.num_params) * sizeof(double));
   }
   return make_plan(
@@ -205,7 +214,7 @@ RefPtr<Plan> plan_adam_step(const PlanRequest& r) {
   const std::size_t last = r.in.size() - 1;
   std::size_t bytes = 0;
   const Parameters params(r, attrs.num_params, 4, bytes);
-  const StepCounts counts(attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
+  const StepCounts counts(r.op.name, attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
   const std::size_t factors_at =
       reserve(bytes, static_cast<std::size_t>(attrs.num_params) * sizeof(AdamFactors<double>));
   return make_plan(

@@ -55,10 +55,10 @@ struct Sgd {
   using Factors = SgdFactors<A>;
   Inputs in;
   double decay, momentum;
-  const double* shares;  // for each parameter; null: 1
+  const double* shares;  // for each parameter, NaN where its count is bad; null: 1
 
   __device__ bool begin(int index, Factors& f) const {
-    if (in.skips()) return false;
+    if (in.skips() || (shares != nullptr && isnan(shares[index]))) return false;
     f = {static_cast<A>(read_lr(in.lr_type, in.lr)), static_cast<A>(decay),
          static_cast<A>(in.scale()), static_cast<A>(momentum),
          shares != nullptr ? static_cast<A>(shares[index]) : A(1)};
@@ -75,10 +75,10 @@ struct Adam {
   static constexpr int slots = 2;
   using Factors = AdamFactors<A>;
   Inputs in;
-  const AdamFactors<double>* factors;  // for each parameter
+  const AdamFactors<double>* factors;  // for each parameter, beta2 NaN where its count is bad
 
   __device__ bool begin(int index, Factors& f) const {
-    if (in.skips()) return false;
+    if (in.skips() || isnan(factors[index].beta2)) return false;
     f = factors[index].template as<A>();
     return true;
   }
@@ -122,6 +122,8 @@ __global__ void __launch_bounds__(kThreads) update(const Table<Capacity> table, 
 struct Counts {
   static constexpr int kMost = 512;
   i64* step = nullptr;
+  Fault* fault = nullptr;
+  const char* op = nullptr;
   int first = 0;  // parameter
   int count = 0;
   int at[kMost] = {};  // where in `step`
@@ -131,12 +133,23 @@ struct Counts {
     return threadIdx.x < static_cast<unsigned>(count) ? step + at[threadIdx.x] : nullptr;
   }
   __device__ int parameter() const { return first + static_cast<int>(threadIdx.x); }
+  /// Whether `n` can be a count; notes a fault if not.
+  __device__ bool allows(i64 n) const {
+    if (n >= 0 && n < kStepLimit) return true;
+    note_fault(fault, FaultKind::count_out_of_range, op, n, kStepLimit);
+    return false;
+  }
 };
 
 __global__ void begin_sgd(Inputs in, Counts c, double dampening, double* shares) {
   i64* step = c.mine();
   if (step == nullptr || in.skips()) return;
-  shares[c.parameter()] = *step == 0 ? 1 : 1 - dampening;
+  double& share = shares[c.parameter()];
+  if (!c.allows(*step)) {
+    share = NAN;
+    return;
+  }
+  share = *step == 0 ? 1 : 1 - dampening;
   ++*step;
 }
 
@@ -149,8 +162,12 @@ struct AdamRates {
 __global__ void begin_adam(Inputs in, Counts c, AdamRates rates, AdamFactors<double>* factors) {
   i64* step = c.mine();
   if (step == nullptr || in.skips()) return;
-  factors[c.parameter()] =
-      adam_factors(rates, read_lr(in.lr_type, in.lr), static_cast<double>(++*step), in.scale());
+  AdamFactors<double>& f = factors[c.parameter()];
+  if (!c.allows(*step)) {
+    f.beta2 = NAN;
+    return;
+  }
+  f = adam_factors(rates, read_lr(in.lr_type, in.lr), static_cast<double>(++*step), in.scale());
 }
 
 // ---------------------------------------------------------------------------------------- plans
@@ -159,9 +176,9 @@ __global__ void begin_adam(Inputs in, Counts c, AdamRates rates, AdamFactors<dou
 class StepCounts {
  public:
   template <class Attrs>
-  StepCounts(const Attrs& a, const TensorDesc& step) {
+  StepCounts(const char* op, const Attrs& a, const TensorDesc& step) {
     for (i64 i = 0; i < a.num_params; ++i) {
-      if (i % Counts::kMost == 0) batches_.push_back({.first = static_cast<int>(i)});
+      if (i % Counts::kMost == 0) batches_.push_back({.op = op, .first = static_cast<int>(i)});
       Counts& c = batches_.back();
       const i64 position = a.positions.empty() ? i : a.positions[static_cast<std::size_t>(i)];
       c.at[c.count++] = static_cast<int>(position * step.strides[0]);
@@ -174,6 +191,7 @@ class StepCounts {
            const Args&... args) const {
     for (Counts c : batches_) {
       c.step = static_cast<i64*>(a.in[step_at]);
+      c.fault = stream_of(a).fault();
       launch(a, {.blocks = dim3(1), .threads = dim3(Counts::kMost)}, kernel, in, c, args...);
     }
   }
@@ -304,7 +322,7 @@ RefPtr<Plan> plan_sgd_step(const PlanRequest& r) {
   std::optional<StepCounts> counts;
   std::size_t shares_at = 0;  // of the gradient in each parameter's momentum
   if (attrs.counts_steps()) {
-    counts.emplace(attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
+    counts.emplace(r.op.name, attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
     shares_at = reserve(bytes, static_cast<std::size_t>(attrs.num_params) * sizeof(double));
   }
   const Parameters params(r, attrs.num_params, lists, bytes);
@@ -340,7 +358,7 @@ RefPtr<Plan> plan_adam_step(const PlanRequest& r) {
   const DType lr_type = r.in[static_cast<std::size_t>(lr_at)].dtype;
   const i64 scaling_at = attrs.scaled ? static_cast<i64>(r.in.size()) - 1 : -1;
   std::size_t bytes = 0;
-  const StepCounts counts(attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
+  const StepCounts counts(r.op.name, attrs, r.in[static_cast<std::size_t>(lr_at + 1)]);
   const AdamRates rates{attrs.beta1,        attrs.beta2,     attrs.eps,
                         attrs.weight_decay, attrs.decoupled, attrs.eps_hat};
   const std::size_t factors_at =

@@ -117,13 +117,16 @@ void raise_fault(int device) {
     return;
   const Fault copy = f;
   kind.store(0, std::memory_order_release);
+  const auto kind_found = static_cast<FaultKind>(found);
+  const char* what = kind_found == FaultKind::label_out_of_range   ? "label"
+                     : kind_found == FaultKind::count_out_of_range ? "step count"
+                                                                   : "index";
   // Not through `fail`: what happens to be running now is not what went wrong.
-  throw IndexError(tandem::detail::error_message(
-      copy.op,
-      fmt::format("{} must be in [0, {})",
-                  found == static_cast<int>(FaultKind::label_out_of_range) ? "label" : "index",
-                  copy.limit),
-      fmt::format("{}", copy.value), {}));
+  const std::string message =
+      tandem::detail::error_message(copy.op, fmt::format("{} must be in [0, {})", what, copy.limit),
+                                    fmt::format("{}", copy.value), {});
+  if (kind_found == FaultKind::count_out_of_range) throw ValueError(message);
+  throw IndexError(message);
 }
 
 // ---------------------------------------------------------------------------------- streams

@@ -79,7 +79,7 @@ class RelaxedCapture {
 
 // ---------------------------------------------------------------------------------- faults
 
-enum class FaultKind : int { none, index_out_of_range, label_out_of_range };
+enum class FaultKind : int { none, index_out_of_range, label_out_of_range, count_out_of_range };
 
 /// Page-locked host memory that kernels write when they meet a value the op does not allow. A
 /// kernel cannot throw: it skips the element, notes the first fault, and the host throws at the

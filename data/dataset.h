@@ -21,7 +21,7 @@ class Dataset {
   virtual std::int64_t size() const = 0;
   /// [C, H, W] of every image.
   virtual Shape image_shape() const = 0;
-  /// Labels are in [0, classes()).
+  /// Labels are in [0, classes()): a loader refuses others with a DataError.
   virtual std::int64_t classes() const = 0;
   /// Generated here rather than read from files of real samples.
   virtual bool synthetic() const { return false; }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -49,6 +50,7 @@ class BatchMaker {
         feed_(feed),
         epoch_(epoch),
         shape_(dataset.image_shape()),
+        classes_(dataset.classes()),
         augmenter_(o.augment, shape_, o.seed) {}
 
   Made make(std::span<const std::int64_t> indices) {
@@ -68,6 +70,7 @@ class BatchMaker {
       y = made.batch.y.raw_data();
     }
     dataset_.get(indices, images_.data(), static_cast<std::int64_t*>(y));
+    check_labels(indices, static_cast<const std::int64_t*>(y));
     if (o_.augment.any()) {
       for (std::int64_t i = 0; i < n; ++i) {
         augmenter_.apply(images_.data() + i * values, epoch_, indices[static_cast<std::size_t>(i)]);
@@ -79,6 +82,17 @@ class BatchMaker {
   }
 
  private:
+  /// A loss would find out as well, but not which sample it was.
+  void check_labels(std::span<const std::int64_t> indices, const std::int64_t* labels) const {
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      if (labels[i] >= 0 && labels[i] < classes_) continue;
+      fail<DataError>(
+          "dataset",
+          fmt::format("{}: the label of sample {} is out of range", dataset_.name(), indices[i]),
+          std::to_string(labels[i]), fmt::format("0 to {}", classes_ - 1));
+    }
+  }
+
   /// Normalises, converts and lays out.
   template <class T>
   void store(T* out, std::int64_t n) const {
@@ -105,6 +119,7 @@ class BatchMaker {
   DeviceFeed* feed_;  // null on the CPU
   std::int64_t epoch_;
   Shape shape_;
+  std::int64_t classes_;
   Augmenter augmenter_;
   std::vector<float> images_;
 };
@@ -322,13 +337,20 @@ DataLoader::DataLoader(DatasetPtr dataset, DataLoaderOptions options)
         "f32, f64, f16, bf16");
   check(o.layout != MemoryFormat::preserve, "the layout must be a definite one", name_of(o.layout),
         "contiguous or channels_last");
+  check(dataset_->image_shape().size() == 3, "an image has three axes",
+        dataset_->image_shape().str(), "[C, H, W]");
   const auto channels = static_cast<std::size_t>(dataset_->image_shape()[0]);
   check(o.mean.size() == o.std.size() && (o.mean.empty() || o.mean.size() == channels),
         "mean and std need one value per channel",
         fmt::format("{} and {} values", o.mean.size(), o.std.size()),
         fmt::format("{} each, or none", channels));
-  check(std::none_of(o.std.begin(), o.std.end(), [](float s) { return !(s > 0.0f); }),
-        "std must be positive", "a value that is not", "values above 0");
+  for (const float m : o.mean) {
+    check(std::isfinite(m), "mean must be finite", fmt::format("{}", m), "finite values");
+  }
+  for (const float s : o.std) {
+    check(s > 0 && std::isfinite(s), "std must be positive", fmt::format("{}", s),
+          "finite values above 0");
+  }
   Augmenter(o.augment, dataset_->image_shape(), o.seed);  // throws for options that do not fit
   if (!o.device.is_cpu()) {
     const std::int64_t most = std::min(o.batch_size, dataset_->size());

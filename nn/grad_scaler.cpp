@@ -1,12 +1,26 @@
 #include "nn/grad_scaler.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "core/dispatch.h"
 #include "core/error.h"
+#include "nn/option_check.h"
 #include "ops/ops.h"
 
 namespace tandem::optim {
+
+namespace {
+
+constexpr std::int64_t kMostCounted = 1 << 24;  // f32, which counts steps, stops there
+
+void check_scale(const char* what, double got) {
+  check_option(
+      got >= std::numeric_limits<float>::denorm_min() && got <= std::numeric_limits<float>::max(),
+      "GradScaler", what, got, "above 0, and within f32");
+}
+
+}  // namespace
 
 struct GradScaler::State {
   GradScalerOptions options;
@@ -29,17 +43,13 @@ struct GradScaler::State {
 };
 
 GradScaler::GradScaler(const GradScalerOptions& o) : state_(std::make_shared<State>()) {
-  const auto check = [](bool ok, const char* what, double got, const char* expected) {
-    if (!ok) {
-      fail("GradScaler", fmt::format("{} is out of range", what), fmt::format("{}", got), expected);
-    }
-  };
-  check(o.init_scale > 0, "init_scale", o.init_scale, "above 0");
-  check(o.growth_factor >= 1, "growth_factor", o.growth_factor, "1 or more");
-  check(o.backoff_factor > 0 && o.backoff_factor <= 1, "backoff_factor", o.backoff_factor,
-        "above 0, at most 1");
-  check(o.growth_interval >= 1, "growth_interval", static_cast<double>(o.growth_interval),
-        "1 or more");
+  check_scale("init_scale", o.init_scale);
+  check_option(o.growth_factor >= 1 && std::isfinite(o.growth_factor), "GradScaler",
+               "growth_factor", o.growth_factor, "1 or more, and finite");
+  check_option(o.backoff_factor > 0 && o.backoff_factor <= 1, "GradScaler", "backoff_factor",
+               o.backoff_factor, "above 0, at most 1");
+  check_option(o.growth_interval >= 1 && o.growth_interval <= kMostCounted, "GradScaler",
+               "growth_interval", o.growth_interval, fmt::format("1 to {}", kMostCounted));
   state_->options = o;
   const TensorOptions on{.dtype = DType::f32, .device = o.device};
   state_->scale = full({}, o.init_scale, on);
@@ -105,6 +115,11 @@ StateDict GradScaler::state_dict() const {
 }
 
 void GradScaler::load_state_dict(const StateDict& state) const {
+  for (const auto& [name, t] : state) {
+    if (!t.defined() || t.rank() != 0 || !is_floating(t.dtype())) continue;  // load_into says so
+    if (name == "scale") check_scale("\"scale\"", t.item());
+    if (name == "growth_tracker") check_not_negative("GradScaler", "\"growth_tracker\"", t.item());
+  }
   load_into("GradScaler", state_dict(), state);
 }
 

@@ -29,8 +29,8 @@ struct GradScalerOptions {
 /// 3.2; the schedule of the factor is PyTorch's.
 class GradScaler {
  public:
-  /// Throws ValueError unless init_scale > 0, growth_factor >= 1, 0 < backoff_factor <= 1 and
-  /// growth_interval >= 1.
+  /// Throws ValueError unless init_scale > 0 (within f32), growth_factor >= 1 (and finite), 0 <
+  /// backoff_factor <= 1 and 1 <= growth_interval <= 2^24.
   explicit GradScaler(const GradScalerOptions& o = {});
 
   /// loss times the factor, in f32 (f64 stays f64).
@@ -47,8 +47,8 @@ class GradScaler {
   double factor() const;
   /// "scale" and "growth_tracker": the live tensors.
   StateDict state_dict() const;
-  /// Copies values in. Throws ValueError naming what is missing or unexpected, ShapeError,
-  /// TypeError; nothing is changed then.
+  /// Copies values in. Throws ValueError naming what is missing, unexpected or out of range,
+  /// ShapeError, TypeError; nothing is changed then.
   void load_state_dict(const StateDict& state) const;
 
  private:

@@ -15,7 +15,11 @@ namespace tandem {
 
 void load_into(std::string_view op, const StateDict& own, const StateDict& given, bool strict) {
   std::unordered_map<std::string_view, const Tensor*> sources;
-  for (const auto& [name, t] : given) sources.emplace(name, &t);
+  for (const auto& [name, t] : given) {
+    if (!sources.emplace(name, &t).second) {
+      fail(op, "a name is in the state twice", fmt::format("\"{}\"", name), "each name once");
+    }
+  }
   std::vector<std::string_view> missing, unexpected;
   std::vector<std::pair<Tensor, const Tensor*>> copies;
   for (const auto& [name, t] : own) {

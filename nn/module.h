@@ -40,8 +40,8 @@ using StateDict = std::vector<std::pair<std::string, Tensor>>;
 
 /// Copies the tensors `given` into `own` by name, converted to the dtypes and devices there. Checks
 /// all of them before it changes one: ValueError naming what `given` lacks or has too much (both
-/// allowed unless `strict`), ShapeError, TypeError (floating into integral, or the other way
-/// round). `op` is whom errors name.
+/// allowed unless `strict`) or has twice, ShapeError, TypeError (floating into integral, or the
+/// other way round). `op` is whom errors name.
 void load_into(std::string_view op, const StateDict& own, const StateDict& given,
                bool strict = true);
 

@@ -7,15 +7,12 @@
 
 #include "core/dispatch.h"
 #include "core/error.h"
+#include "nn/option_check.h"
 #include "ops/ops.h"
 
 namespace tandem::optim {
 
 namespace {
-
-void check(const char* op, bool ok, const char* rule, double got, const char* expected) {
-  if (!ok) fail(op, rule, fmt::format("{}", got), expected);
-}
 
 /// Zeros laid out in memory as `t` is, so that an update runs through both in one go; f32 for
 /// 16-bit parameters.
@@ -40,6 +37,27 @@ Tensor zero_counts(std::size_t parameters, Device device) {
   return t;
 }
 
+/// ValueError for rates and step counts that cannot be. What is not of their dtype or shape is
+/// left to load_into.
+void check_values(const std::string& op, const StateDict& own, const StateDict& given) {
+  for (const auto& [name, t] : given) {
+    const bool rate = name.ends_with(".lr"), count = name.ends_with(".step");
+    if (!t.defined() || !(rate || count)) continue;
+    const auto known = [&name = name, &t = t](const auto& entry) {
+      return entry.first == name && entry.second.shape() == t.shape();
+    };
+    if (std::none_of(own.begin(), own.end(), known)) continue;
+    if (rate && is_floating(t.dtype())) {
+      check_not_negative(op, fmt::format("\"{}\"", name), t.item());
+    }
+    if (!count || is_floating(t.dtype())) continue;
+    for (const std::int64_t n : t.to_vector<std::int64_t>()) {
+      check_option(n >= 0 && n < kStepLimit, op, fmt::format("\"{}\"", name), n,
+                   fmt::format("0 <= count < {}", kStepLimit));
+    }
+  }
+}
+
 }  // namespace
 
 Optimizer::Optimizer(const char* name, std::vector<std::string> slot_names)
@@ -56,7 +74,7 @@ void Optimizer::add_group(std::vector<Tensor> parameters, double lr, int slots, 
                           Update update) const {
   const char* name = state_->name.c_str();
   refuse_capture("the parameters");
-  check(name, lr >= 0, "lr must not be negative", lr, "0 or more");
+  check_not_negative(name, "lr", lr);
   if (parameters.empty()) fail(name, "a group has parameters", "none", "at least one");
   std::unordered_set<const TensorImpl*> seen;
   for (const Group& g : state_->groups) {
@@ -170,7 +188,7 @@ double Optimizer::lr(int i) const {
 
 void Optimizer::set_lr(int i, double lr) const {
   refuse_capture("the learning rate");
-  check(state_->name.c_str(), lr >= 0, "lr must not be negative", lr, "0 or more");
+  check_not_negative(state_->name, "lr", lr);
   Group& g = group(i);
   g.lr.set(lr);
   for (Bucket& b : g.buckets) fill(b.lr, lr);
@@ -225,6 +243,7 @@ void Optimizer::load_state_dict(const StateDict& state) const {
       if (own_name == name) t = t.expand(counts.shape());
     }
   }
+  check_values(state_->name, own, given);
   load_into(state_->name, own, given);
   for (int i = 0; i < groups(); ++i) {
     Group& g = group(i);
@@ -251,11 +270,9 @@ SGD::SGD(std::vector<Tensor> parameters, const SgdOptions& o)
 SGD::SGD(std::vector<ParameterGroup<SgdOptions>> groups) : Optimizer("SGD", {"momentum"}) {
   for (auto& g : groups) {
     const SgdOptions& o = g.options;
-    check("SGD", o.momentum >= 0, "momentum must not be negative", o.momentum, "0 or more");
-    check("SGD", o.dampening >= 0 && o.dampening <= 1, "dampening is a share of the gradient",
-          o.dampening, "0 to 1");
-    check("SGD", o.weight_decay >= 0, "weight_decay must not be negative", o.weight_decay,
-          "0 or more");
+    check_not_negative("SGD", "momentum", o.momentum);
+    check_option(o.dampening >= 0 && o.dampening <= 1, "SGD", "dampening", o.dampening, "0 to 1");
+    check_not_negative("SGD", "weight_decay", o.weight_decay);
     if (o.nesterov && (o.momentum == 0 || o.dampening != 0)) {
       fail("SGD", "nesterov needs momentum and no dampening",
            fmt::format("momentum {}, dampening {}", o.momentum, o.dampening),
@@ -280,11 +297,10 @@ Adam::Adam(const char* name, std::vector<ParameterGroup<AdamOptions>> groups, bo
     : Optimizer(name, {"exp_avg", "exp_avg_sq"}) {
   for (auto& g : groups) {
     const AdamOptions& o = g.options;
-    check(name, o.beta1 >= 0 && o.beta1 < 1, "beta1 is out of range", o.beta1, "0 <= beta1 < 1");
-    check(name, o.beta2 >= 0 && o.beta2 < 1, "beta2 is out of range", o.beta2, "0 <= beta2 < 1");
-    check(name, o.eps >= 0, "eps must not be negative", o.eps, "0 or more");
-    check(name, o.weight_decay >= 0, "weight_decay must not be negative", o.weight_decay,
-          "0 or more");
+    check_option(o.beta1 >= 0 && o.beta1 < 1, name, "beta1", o.beta1, "0 <= beta1 < 1");
+    check_option(o.beta2 >= 0 && o.beta2 < 1, name, "beta2", o.beta2, "0 <= beta2 < 1");
+    check_not_negative(name, "eps", o.eps);
+    check_not_negative(name, "weight_decay", o.weight_decay);
     const AdamAttrs a{.beta1 = o.beta1,
                       .beta2 = o.beta2,
                       .eps = o.eps,

@@ -32,7 +32,8 @@ class Optimizer {
   const void* identity() const { return state_.get(); }
   int groups() const;
   double lr(int group = 0) const;
-  /// For all groups, or one. CaptureError inside a capture: it would not happen at replay.
+  /// For all groups, or one. ValueError unless finite and 0 or more; CaptureError inside a capture:
+  /// it would not happen at replay.
   void set_lr(double lr) const;
   void set_lr(int group, double lr) const;
 
@@ -43,8 +44,9 @@ class Optimizer {
   ///   "0.momentum.3"  the slot of the fourth parameter, in its shape
   StateDict state_dict() const;
   /// Copies values in. A "0.step" that is one number (of files from before parameters had counts of
-  /// their own) counts for every parameter. Throws ValueError naming what is missing or unexpected,
-  /// ShapeError, TypeError; nothing is changed then. CaptureError inside a capture.
+  /// their own) counts for every parameter. Throws ValueError naming what is missing, unexpected or
+  /// given twice, and for rates and counts that cannot be; ShapeError, TypeError. Nothing is
+  /// changed then. CaptureError inside a capture.
   void load_state_dict(const StateDict& state) const;
 
  protected:
@@ -93,11 +95,12 @@ struct ParameterGroup {
   Options options;
 };
 
-/// Options of SGD.
+/// Options of SGD. Here and below: ValueError unless all are finite and in the ranges given, or 0
+/// or more.
 struct SgdOptions {
   double lr = 1e-2;
   double momentum = 0;
-  double dampening = 0;     // of the gradient on its way into the momentum
+  double dampening = 0;     // of the gradient on its way into the momentum, in [0, 1]
   double weight_decay = 0;  // added to the gradient times the parameter
   bool nesterov = false;    // needs momentum, and no dampening
 };
@@ -113,7 +116,7 @@ class SGD final : public Optimizer {
 /// Options of Adam and AdamW.
 struct AdamOptions {
   double lr = 1e-3;
-  double beta1 = 0.9, beta2 = 0.999;
+  double beta1 = 0.9, beta2 = 0.999;  // in [0, 1)
   double eps = 1e-8;
   double weight_decay = 0;
   /// Where eps is added: to the root of the corrected second moment, or (TensorFlow) to the root of

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "nn/option_check.h"
 
 namespace tandem::optim {
 
@@ -11,9 +12,12 @@ namespace {
 
 constexpr double kPi = 3.14159265358979323846;
 
-double positive(const char* schedule, std::int64_t n) {
-  if (n < 1) fail(schedule, "the number of steps is too small", std::to_string(n), "1 or more");
+double positive(const char* schedule, const char* option, std::int64_t n) {
+  check_option(n >= 1, schedule, option, n, "1 or more");
   return static_cast<double>(n);
+}
+void check_divisor(const char* schedule, const char* option, double x) {
+  check_option(x > 0 && std::isfinite(x), schedule, option, x, "above 0, and finite");
 }
 
 /// How far x is along a stretch: 0 to 1.
@@ -37,10 +41,13 @@ ScheduleRule times(Factor factor) {
 }  // namespace
 
 Schedule::Schedule(Optimizer optimizer, std::function<double(std::int64_t)> factor)
-    : Schedule(std::move(optimizer), times(std::move(factor))) {}
+    : Schedule(std::move(optimizer), factor ? times(std::move(factor)) : ScheduleRule{}) {}
 
 Schedule::Schedule(Optimizer optimizer, ScheduleRule rule)
     : state_(std::make_shared<State>(State{std::move(optimizer), std::move(rule), 0})) {
+  if (!state_->rule.rate) {
+    fail("Schedule", "there is no function", "null", "rates or factors by the step");
+  }
   std::vector<double>& base = state_->rule.base;
   const auto groups = static_cast<std::size_t>(state_->optimizer.groups());
   if (base.empty()) {
@@ -57,22 +64,40 @@ Schedule::Schedule(Optimizer optimizer, ScheduleRule rule)
 }
 
 double Schedule::lr(std::int64_t t, int group) const {
-  return state_->rule.rate(t, state_->rule.base.at(static_cast<std::size_t>(group)));
+  check_option(t >= 0, "Schedule", "the number of steps", t, "0 or more");
+  const auto& base = state_->rule.base;
+  if (group < 0 || group >= std::ssize(base)) {
+    fail<IndexError>("Schedule", "no such parameter group", std::to_string(group),
+                     fmt::format("0 to {}", std::ssize(base) - 1));
+  }
+  return state_->rule.rate(t, base[static_cast<std::size_t>(group)]);
 }
 
 void Schedule::set_steps(std::int64_t t) const {
-  for (int i = 0; i < state_->optimizer.groups(); ++i) state_->optimizer.set_lr(i, lr(t, i));
+  std::vector<double> rates;
+  for (int i = 0; i < state_->optimizer.groups(); ++i) {
+    rates.push_back(lr(t, i));
+    check_not_negative("Schedule", fmt::format("the rate after {} steps", t), rates.back());
+  }
+  for (std::size_t i = 0; i < rates.size(); ++i) {
+    state_->optimizer.set_lr(static_cast<int>(i), rates[i]);
+  }
   state_->steps = t;
 }
 
 ScheduleRule StepLROptions::rule() const {
-  positive("StepLR", step_size);
+  positive("StepLR", "step_size", step_size);
+  check_not_negative("StepLR", "gamma", gamma);
   return times([o = *this](std::int64_t t) {
     return std::pow(o.gamma, static_cast<double>(t / o.step_size));
   });
 }
 
 ScheduleRule MultiStepLROptions::rule() const {
+  for (const std::int64_t m : milestones) {
+    check_option(m >= 0, "MultiStepLR", "a milestone", m, "0 or more");
+  }
+  check_not_negative("MultiStepLR", "gamma", gamma);
   return times([o = *this](std::int64_t t) {
     const auto passed = std::count_if(o.milestones.begin(), o.milestones.end(),
                                       [=](std::int64_t m) { return m <= t; });
@@ -81,21 +106,25 @@ ScheduleRule MultiStepLROptions::rule() const {
 }
 
 ScheduleRule CosineAnnealingLROptions::rule() const {
-  const double n = positive("CosineAnnealingLR", t_max);
+  const double n = positive("CosineAnnealingLR", "T_max", t_max);
+  check_not_negative("CosineAnnealingLR", "eta_min", eta_min);
   return {[n, last = eta_min](std::int64_t t, double base) {
     return half_cosine(base, last, static_cast<double>(t) / n);
   }};
 }
 
 ScheduleRule LinearLROptions::rule() const {
-  const double n = positive("LinearLR", total_iters);
+  const double n = positive("LinearLR", "total_iters", total_iters);
+  check_not_negative("LinearLR", "start_factor", start_factor);
+  check_not_negative("LinearLR", "end_factor", end_factor);
   return times([n, o = *this](std::int64_t t) {
     return line(o.start_factor, o.end_factor, part(static_cast<double>(t), n));
   });
 }
 
 ScheduleRule LinearWarmupOptions::rule() const {
-  const double n = positive("LinearWarmup", total_iters);
+  const double n = positive("LinearWarmup", "total_iters", total_iters);
+  check_not_negative("LinearWarmup", "start_factor", start_factor);
   const ScheduleRule then = after ? after->rule() : times([](std::int64_t) { return 1.0; });
   return {[n, then, first = start_factor, m = total_iters](std::int64_t t, double base) {
             if (t >= m) return then.rate(t - m, base);
@@ -105,8 +134,12 @@ ScheduleRule LinearWarmupOptions::rule() const {
 }
 
 ScheduleRule OneCycleLROptions::rule() const {
-  const double end = positive("OneCycleLR", total_steps) - 1;
+  const double end = positive("OneCycleLR", "total_steps", total_steps) - 1;
   if (max_lr.empty()) fail("OneCycleLR", "max_lr must be given", "none", "one or one per group");
+  for (const double top : max_lr) check_not_negative("OneCycleLR", "max_lr", top);
+  check_option(pct_start >= 0 && pct_start <= 1, "OneCycleLR", "pct_start", pct_start, "0 to 1");
+  check_divisor("OneCycleLR", "div_factor", div_factor);
+  check_divisor("OneCycleLR", "final_div_factor", final_div_factor);
   return {[=, up = pct_start * (end + 1) - 1, o = *this](std::int64_t t, double top) {
             const double first = top / o.div_factor;
             const auto at = static_cast<double>(t);

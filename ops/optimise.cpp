@@ -1,5 +1,9 @@
 #include "ops/optimise.h"
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
 #include "core/dispatch.h"
 #include "ops/op_list.h"
 
@@ -76,6 +80,13 @@ void check_scaling(const InferContext& c, int i) {
   c.expect_shape(i, {2}, "the scaling is a factor and a flag");
 }
 
+void check_not_negative(const InferContext& c, const char* what, double value) {
+  if (!(value >= 0 && std::isfinite(value))) {
+    c.fail<ValueError>(fmt::format("{} must be finite and not negative", what),
+                       fmt::format("{}", value), "0 or more");
+  }
+}
+
 constexpr List kSgdLists[] = {{"parameter", false}, {"gradient", false}, {"momentum", true}};
 constexpr List kAdamLists[] = {
     {"parameter", false}, {"gradient", false}, {"first moment", true}, {"second moment", true}};
@@ -86,6 +97,8 @@ void infer_sgd_step(InferContext& c) {
   const int n = static_cast<int>(a.num_params), lr = n * static_cast<int>(lists);
   const int end = lr + 1 + a.counts_steps();
   c.expect_inputs(end + a.scaled);
+  check_not_negative(c, "momentum", a.momentum);
+  check_not_negative(c, "weight_decay", a.weight_decay);
   if (!(a.dampening >= 0 && a.dampening <= 1)) {
     c.fail<ValueError>("dampening is a share of the gradient", fmt::format("{}", a.dampening),
                        "0 to 1");
@@ -108,9 +121,8 @@ void infer_adam_step(InferContext& c) {
     c.fail<ValueError>("the decay rates lie in [0, 1)",
                        fmt::format("beta1 {}, beta2 {}", a.beta1, a.beta2));
   }
-  if (!(a.eps >= 0)) {
-    c.fail<ValueError>("eps must not be negative", fmt::format("{}", a.eps), "0 or more");
-  }
+  check_not_negative(c, "eps", a.eps);
+  check_not_negative(c, "weight_decay", a.weight_decay);
   check_lists(c, n, kAdamLists);
   check_lr(c, 4 * n);
   check_step(c, 4 * n + 1, n, a.positions);
@@ -144,6 +156,52 @@ void append(std::vector<const Tensor*>& in, std::span<const Tensor> list, std::s
                        "a tensor with values");
     }
     in.push_back(&list[i]);
+  }
+}
+
+/// The memory of a tensor that a step writes.
+struct Written {
+  const void* base;  // what `begin` and `end` are places in
+  std::uintptr_t begin, end;
+  bool dense;  // every byte from begin to end is its own
+  const char* what;
+  std::size_t index;
+};
+
+void add_written(std::vector<Written>& all, std::span<const Tensor> list, const char* what) {
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const TensorDesc& d = list[i].desc();
+    if (d.numel() == 0) continue;
+    const TensorImpl& t = *list[i].impl();
+    // A value of a capture has no address, but its storage is its own.
+    const bool symbolic = list[i].is_symbolic();
+    const void* base = symbolic ? t.storage.get() : nullptr;
+    const std::uintptr_t begin =
+        static_cast<std::uintptr_t>(t.offset) +
+        (symbolic ? 0 : reinterpret_cast<std::uintptr_t>(t.storage->data()));
+    all.push_back({base, begin, begin + d.bytes(), d.is_dense(), what, i});
+  }
+}
+
+/// Elements are updated by many threads in any order: one that two tensors have would be updated
+/// twice, or half. Tensors with gaps may interleave, so of those only the first elements count.
+void check_distinct(std::vector<Written>& all, const char* op) {
+  std::sort(all.begin(), all.end(), [](const Written& a, const Written& b) {
+    return a.base != b.base ? std::less<>()(a.base, b.base) : a.begin < b.begin;
+  });
+  const Written *before = nullptr, *dense = nullptr;
+  for (const Written& w : all) {
+    const Written* same = before && before->base == w.base && before->begin == w.begin ? before
+                          : w.dense && dense && dense->base == w.base && w.begin < dense->end
+                              ? dense
+                              : nullptr;
+    if (same) {
+      fail<ValueError>(op, "what a step writes must not share memory",
+                       fmt::format("{} {} and {} {}", same->what, same->index, w.what, w.index),
+                       "each in memory of its own, and given once");
+    }
+    before = &w;
+    if (w.dense) dense = &w;
   }
 }
 
@@ -186,6 +244,11 @@ void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
     in.push_back(&step);
   }
   if (attrs.scaled) in.push_back(&scaling);
+  std::vector<Written> written;
+  written.reserve(2 * n);
+  add_written(written, params, "parameter");
+  add_written(written, momenta, "momentum");
+  check_distinct(written, name);
   const NoGrad guard;
   dispatch::call(op::sgd_step, in, attrs, loc);
 }
@@ -208,6 +271,12 @@ void adam_step(std::span<const Tensor> params, std::span<const Tensor> grads,
   in.push_back(&lr);
   in.push_back(&step);
   if (attrs.scaled) in.push_back(&scaling);
+  std::vector<Written> written;
+  written.reserve(3 * n);
+  add_written(written, params, "parameter");
+  add_written(written, m, "first moment");
+  add_written(written, v, "second moment");
+  check_distinct(written, name);
   const NoGrad guard;
   dispatch::call(op::adam_step, in, attrs, loc);
 }

@@ -7,6 +7,10 @@
 
 namespace tandem {
 
+/// Step counts are below this: a double, in which the factors of a step are computed, holds every
+/// number up to it.
+inline constexpr std::int64_t kStepLimit = std::int64_t{1} << 53;
+
 /// Attributes of sgd_step.
 struct SgdAttrs {
   double momentum = 0, dampening = 0, weight_decay = 0;
@@ -56,11 +60,13 @@ struct AdamAttrs {
 /// step, and none at all without momentum. lr: f32 or f64, one element, read when the op runs. With
 /// dampening a parameter's first step is undampened (u = g), so steps are counted: `step`, i64 [n],
 /// has the steps each parameter has made, 0 before its first, and the op increments those of its
-/// own. They are the elements at `positions`, or else, with n parameters, all. Without dampening
-/// leave it out.
+/// own. They are the elements at `positions`, or else, with n parameters, all. One outside [0,
+/// kStepLimit) is a ValueError before anything is written; on a device its parameter is left as it
+/// is and the error comes with the next synchronisation. Without dampening leave it out.
 /// `scaling`, f32[2], may be left out: gradients are multiplied by its first element as they are
 /// read, and if the second is not 0 the whole step is left out (see optim::GradScaler). Not
-/// differentiable. Throws ShapeError, TypeError, ValueError.
+/// differentiable. Throws ShapeError, TypeError, ValueError; the latter also for tensors that are
+/// written and share memory, as when a parameter is given twice.
 void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
               std::span<const Tensor> momenta, const Tensor& lr, SgdAttrs attrs,
               const Tensor& step = {}, const Tensor& scaling = {}, SrcLoc loc = SrcLoc::current());
@@ -70,8 +76,8 @@ void sgd_step(std::span<const Tensor> params, std::span<const Tensor> grads,
 ///   m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g²
 ///   p -= lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
 /// and with eps_hat p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps), the form at the
-/// end of section 2 of the paper. Tensors as for sgd_step, `step` too.
-/// Not differentiable. Throws ShapeError, TypeError, ValueError.
+/// end of section 2 of the paper. Tensors and errors as for sgd_step, `step` too.
+/// Not differentiable.
 /// Sources: Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and Hutter 2019, arXiv:1711.05101.
 void adam_step(std::span<const Tensor> params, std::span<const Tensor> grads,
                std::span<const Tensor> m, std::span<const Tensor> v, const Tensor& lr,

@@ -392,7 +392,8 @@ void bind_optim(py::module_& m) {
       .def("step", &Schedule::step, "Call after each step of the optimiser, or each epoch.")
       .def_property("steps", &Schedule::steps, &Schedule::set_steps,
                     "How often step() was called; assigning continues from there.")
-      .def("lr", &Schedule::lr, "t"_a, "group"_a = 0, "The learning rate after t steps.");
+      .def("lr", &Schedule::lr, "t"_a, "group"_a = 0,
+           "The learning rate after t steps. OutOfBoundsError for a group there is not.");
   py::class_<StepLR, Schedule>(m, "StepLR", "Times gamma every `step_size` steps.")
       .def(py::init([](const Optimizer& o, std::int64_t n, double g) {
              return StepLR(o, {n, g});
@@ -405,13 +406,13 @@ void bind_optim(py::module_& m) {
            "optimizer"_a, "milestones"_a, "gamma"_a = 0.1);
   py::class_<CosineAnnealingLR, Schedule>(
       m, "CosineAnnealingLR",
-      "Down to the rate `eta_min` along half a cosine over `t_max` steps, and up again over the "
+      "Down to the rate `eta_min` along half a cosine over `T_max` steps, and up again over the "
       "next "
       "(Loshchilov and Hutter, \"SGDR\", 2017, without restarts).")
       .def(py::init([](const Optimizer& o, std::int64_t n, double least) {
              return CosineAnnealingLR(o, {n, least});
            }),
-           "optimizer"_a, "t_max"_a, "eta_min"_a = 0.0);
+           "optimizer"_a, "T_max"_a, "eta_min"_a = 0.0);  // PyTorch's spelling
   py::class_<LinearLR, Schedule>(
       m, "LinearLR",
       "Times a factor that goes from `start_factor` to `end_factor` over "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -68,12 +69,15 @@ def _on_signal(number: int, frame: Any) -> None:
 
 
 def number(kind: Callable, low: float, high: float) -> Callable[[str], Any]:
-    """An argparse type: a number in [low, high]."""
+    """An argparse type: a number from `low` to `high`, which NaN is not."""
 
     def parse(text: str) -> Any:
-        value = kind(text)
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not in [{low}, {high}]")
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {low} to {high}")
         return value
 
     return parse

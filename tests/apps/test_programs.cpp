@@ -1,4 +1,5 @@
 // The programs as users run them: exit codes, messages, JSON, and E1 on MNIST.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -64,6 +65,43 @@ TEST_F(Programs, RefuseNonsenseInALine) {
     const Outcome o = run(std::string("tandem-tradeoff --quick ") + arguments);
     EXPECT_NE(o.status, 0) << arguments << "\n" << o.text;
   }
+}
+
+TEST_F(Programs, RefuseNumbersThatAreNone) {
+  const auto refused = [](const std::string& command, const std::string& message) {
+    const Outcome o = run(command);
+    EXPECT_EQ(o.status, 2) << command << "\n" << o.text;
+    EXPECT_EQ(o.text, "error: " + message + " (--help says what there is)\n") << command;
+  };
+  const auto each = [&](const std::string& program, const std::string& option, const char* range,
+                        std::initializer_list<const char*> all) {
+    for (const char* bad : all) {
+      refused(fmt::format("{} {}={}", program, option, bad),
+              fmt::format("{}: {} is not a number from {}", option, bad, range));
+    }
+  };
+  each("tandem-train", "--lr", "1e-12 to 1000000",
+       {"nan", "-nan", "inf", "-inf", "-1", "1e999", "x", "1x", "0x10"});
+  each("tandem-train", "--momentum", "0 to 1", {"nan", "-1"});
+  each("tandem-train", "--weight-decay", "0 to 1000000", {"nan", "inf"});
+  each("tandem-train", "--epochs", "1 to 100000", {"-1", "1.5"});
+  each("tandem-train", "--limit-batches", "1 to 1073741824", {"-1"});
+  each("tandem-train", "--seed", "0 to 18446744073709551615", {"-1", "nan", "x"});
+  each("tandem-train", "--batch-size", "1 to 1048576", {"-1", "nan"});
+  each("tandem-train", "--threads", "1 to 1024", {"-1"});
+  each("tandem-tradeoff", "--seconds", "0.1 to 86400", {"nan", "inf", "-1"});
+  each("tandem-tradeoff", "--steps", "1 to 1048576", {"-1", "nan"});
+  refused("tandem-train --lr 0", "--lr: 0 is not a number from 1e-12 to 1000000");
+  refused("tandem-train --seed 18446744073709551616",
+          "--seed: 18446744073709551616 is not a number from 0 to 18446744073709551615");
+}
+
+// A leading zero does not make a number octal.
+TEST_F(Programs, ReadNumbersAsDecimal) {
+  const Json j = run_for_json(
+      "tandem-train --mode eager --epochs 01 --limit-batches 010 --batch-size 2 --seed 017");
+  EXPECT_EQ(j.at("losses").at("eager").size(), 10u);
+  EXPECT_EQ(j.at("seed"), 17);
 }
 
 TEST_F(Programs, SayWhatTheyCan) {

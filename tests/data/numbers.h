@@ -25,13 +25,14 @@ class Numbers final : public data::Dataset {
     for (const auto i : indices) {
       if (i == bad_) throw std::runtime_error("sample " + std::to_string(i) + " is bad");
       for (int k = 0; k < 24; ++k) *images++ = value(i, k);
-      *labels++ = i % 10;
+      *labels++ = i == mislabelled ? label : i % 10;
     }
   }
   static float value(std::int64_t i, int k) { return static_cast<float>(i * 24 + k) / 65536.0f; }
 
   mutable std::atomic<int> calls = 0;
   bool slow = false;
+  std::int64_t mislabelled = -1, label = 0;  // that sample has this label
 
  private:
   std::int64_t n_, bad_;

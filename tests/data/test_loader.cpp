@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <numeric>
 #include <set>
@@ -14,6 +15,7 @@
 #include "data/synthetic.h"
 #include "tests/data/files.h"
 #include "tests/data/numbers.h"
+#include "tests/message_of.h"
 
 namespace tandem {
 namespace {
@@ -178,6 +180,24 @@ TEST(Loader, AWorkersExceptionReachesTheConsumerAtItsBatch) {
   }
 }
 
+TEST(Loader, ALabelOutsideTheClassesIsAnErrorNamingTheSample) {
+  for (const int workers : {0, 2}) {
+    for (const std::int64_t label : {std::int64_t{10}, std::int64_t{-1}}) {
+      const auto d = std::make_shared<Numbers>(12);
+      d->mislabelled = 9;
+      d->label = label;
+      DataLoader loader(d, {.batch_size = 4, .shuffle = false, .num_workers = workers});
+      int n = 0;
+      const std::string m = test::message_of<DataError>([&] {
+        for ([[maybe_unused]] auto& batch : loader) ++n;
+      });
+      EXPECT_EQ(m, "[dataset] numbers: the label of sample 9 is out of range; got " +
+                       std::to_string(label) + "; expected 0 to 9");
+      EXPECT_EQ(n, 2);
+    }
+  }
+}
+
 TEST(Loader, TwoEpochsAtOnce) {
   DataLoader loader(std::make_shared<Numbers>(20), {.batch_size = 4});
   int pairs = 0;
@@ -196,6 +216,10 @@ TEST(Loader, BadOptions) {
   EXPECT_THROW(DataLoader(d, {.dtype = DType::i64}), ValueError);
   EXPECT_THROW(DataLoader(d, {.mean = {1.0f}, .std = {1.0f}}), ValueError);
   EXPECT_THROW(DataLoader(d, {.mean = {1.0f, 1.0f}, .std = {1.0f, 0.0f}}), ValueError);
+  for (const float x : {INFINITY, NAN}) {
+    EXPECT_THROW(DataLoader(d, {.mean = {1.0f, x}, .std = {1.0f, 1.0f}}), ValueError);
+    EXPECT_THROW(DataLoader(d, {.mean = {1.0f, 1.0f}, .std = {1.0f, x}}), ValueError);
+  }
   EXPECT_THROW(DataLoader(d, {.augment = {.translate = 3}}), ValueError);
 }
 

@@ -26,6 +26,13 @@ Tensor leaf(const Shape& s) {
   return f(s).set_requires_grad();
 }
 
+/// Slots of parameters: as many tensors of their shapes.
+std::vector<Tensor> slots(const std::vector<Tensor>& parameters) {
+  std::vector<Tensor> v;
+  for (const Tensor& p : parameters) v.push_back(zeros_like(p));
+  return v;
+}
+
 struct Bad {
   const char* name;
   std::function<void()> call;
@@ -420,7 +427,8 @@ const std::vector<Bad>& table() {
       bad<ValueError>("dampening",
                       [] {
                         const std::vector<Tensor> p{f({2})};
-                        sgd_step(p, p, p, full({}, 0.1), {.momentum = 0.9, .dampening = -0.5},
+                        sgd_step(p, p, slots(p), full({}, 0.1),
+                                 {.momentum = 0.9, .dampening = -0.5},
                                  zeros({1}, {.dtype = DType::i64}));
                       },
                       {"[sgd_step]", "dampening", "got -0.5", "expected 0 to 1"}),
@@ -444,34 +452,35 @@ const std::vector<Bad>& table() {
       bad<ValueError>("nesterov",
                       [] {
                         const std::vector<Tensor> p{f({2})};
-                        sgd_step(p, p, p, full({}, 0.1), {.momentum = 0, .nesterov = true});
+                        sgd_step(p, p, slots(p), full({}, 0.1), {.momentum = 0, .nesterov = true});
                       },
                       {"[sgd_step]"}),
       bad<ValueError>("betas",
                       [] {
                         const std::vector<Tensor> p{f({2})};
-                        adam_step(p, p, p, p, full({}, 0.1), zeros({1}, {.dtype = DType::i64}),
-                                  {.beta1 = 1});
+                        adam_step(p, p, slots(p), slots(p), full({}, 0.1),
+                                  zeros({1}, {.dtype = DType::i64}), {.beta1 = 1});
                       },
                       {"[adam_step]", "decay rates"}),
       bad<ShapeError>("step_counts",
                       [] {
                         const std::vector<Tensor> p{f({2}), f({2})};
-                        adam_step(p, p, p, p, full({}, 0.1), zeros({1}, {.dtype = DType::i64}), {});
+                        adam_step(p, p, slots(p), slots(p), full({}, 0.1),
+                                  zeros({1}, {.dtype = DType::i64}), {});
                       },
                       {"[adam_step]", "one step count for each parameter", "i64[1]"}),
       bad<ValueError>("step_positions",
                       [] {
                         const std::vector<Tensor> p{f({2}), f({2})};
-                        adam_step(p, p, p, p, full({}, 0.1), zeros({3}, {.dtype = DType::i64}),
-                                  {.positions = {1, 3}});
+                        adam_step(p, p, slots(p), slots(p), full({}, 0.1),
+                                  zeros({3}, {.dtype = DType::i64}), {.positions = {1, 3}});
                       },
                       {"[adam_step]", "positions of step counts", "[1, 3]", "0 to 2"}),
       bad<ValueError>("step_twice",
                       [] {
                         const std::vector<Tensor> p{f({2}), f({2})};
-                        adam_step(p, p, p, p, full({}, 0.1), zeros({3}, {.dtype = DType::i64}),
-                                  {.positions = {1, 1}});
+                        adam_step(p, p, slots(p), slots(p), full({}, 0.1),
+                                  zeros({3}, {.dtype = DType::i64}), {.positions = {1, 1}});
                       },
                       {"[adam_step]", "positions of step counts", "[1, 1]"}),
       bad<ValueError>("counts",

@@ -115,7 +115,7 @@ std::vector<Call> calls() {
   row("sgd_step", [] { sgd_step({{_}}, {{x}}, {}, ones({}), {}); });
   row("sgd_step", [] { sgd_step({{x}}, {{_}}, {}, ones({}), {}); });
   row("sgd_step", [] { sgd_step({{x}}, {{x}}, {}, _, {}); });
-  row("adam_step", [] { adam_step({{x}}, {{x}}, {{x}}, {{x}}, ones({}), _, {}); });
+  row("adam_step", [] { adam_step({{x}}, {{x}}, {{x.clone()}}, {{x.clone()}}, ones({}), _, {}); });
 
   row("reshape", [] { _.reshape({2}); });
   row("view", [] { _.view({2}); });

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import pickle
 from collections import OrderedDict
 
@@ -259,7 +260,7 @@ def test_a_schedule_of_ones_own():
 @pytest.mark.parametrize("make, rates", [
     (lambda o: optim.StepLR(o, step_size=2, gamma=0.5), [0.8, 0.8, 0.4, 0.4, 0.2]),
     (lambda o: optim.MultiStepLR(o, milestones=[1, 3], gamma=0.5), [0.8, 0.4, 0.4, 0.2, 0.2]),
-    (lambda o: optim.CosineAnnealingLR(o, t_max=2, eta_min=0.2), [0.8, 0.5, 0.2, 0.5, 0.8]),
+    (lambda o: optim.CosineAnnealingLR(o, T_max=2, eta_min=0.2), [0.8, 0.5, 0.2, 0.5, 0.8]),
     (lambda o: optim.LinearLR(o), [0.8 * f for f in (5 / 15, 7 / 15, 9 / 15, 11 / 15, 13 / 15)]),
     (lambda o: optim.LinearLR(o, start_factor=0.5, end_factor=0.25, total_iters=2),
      [0.4, 0.3, 0.2, 0.2, 0.2]),
@@ -276,6 +277,39 @@ def test_schedules(make, rates):
         assert schedule.lr(t) == opt.lr
         schedule.step()
     assert found == pytest.approx(rates, rel=1e-12)
+
+
+@pytest.mark.parametrize("make", [
+    lambda o: optim.StepLR(o, 1, gamma=math.nan),
+    lambda o: optim.MultiStepLR(o, [-1]),
+    lambda o: optim.CosineAnnealingLR(o, T_max=0),
+    lambda o: optim.LinearLR(o, start_factor=math.inf),
+    lambda o: optim.LinearWarmup(o, 2, start_factor=-1),
+    lambda o: optim.OneCycleLR(o, 1.0, 9, pct_start=2),
+    lambda o: optim.OneCycleLR(o, 1.0, 9, div_factor=0),
+    lambda o: optim.OneCycleLR(o, 1.0, 0),
+    lambda o: optim.Schedule(o, lambda t: math.nan),
+    lambda o: setattr(o, "lr", math.inf),
+    lambda o: optim.SGD(nn.Linear(2, 2).parameters(), momentum=math.nan),
+    lambda o: optim.StepLR(o, 1).lr(-1),
+])
+def test_rates_that_cannot_be(make):
+    opt = optim.SGD(nn.Linear(2, 2).parameters(), lr=0.8)
+    with pytest.raises(ValueError, match="out of range"):
+        make(opt)
+    assert opt.lr == 0.8
+    with pytest.raises(IndexError, match="no such parameter group; got 5; expected 0 to 0"):
+        optim.StepLR(opt, 1).lr(0, 5)
+
+
+def test_a_state_is_loaded_whole_or_not_at_all():
+    opt = optim.Adam(nn.Linear(2, 2).parameters(), lr=0.5)
+    for name, bad in {"0.lr": td.tensor(math.inf), "0.step": td.tensor([0, -5])}.items():
+        state = {k: td.ones_like(v) for k, v in opt.state_dict().items()}
+        with pytest.raises(td.RangeError, match=name):
+            opt.load_state_dict({**state, name: bad})
+        assert opt.lr == 0.5 and not any(v.any() for k, v in opt.state_dict().items()
+                                         if k != "0.lr")
 
 
 def test_a_top_rate_per_group():

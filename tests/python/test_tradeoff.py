@@ -256,8 +256,12 @@ def test_train_program(tmp_path):
 
 @pytest.mark.parametrize("args, word", [
     (["--model", "alexnet"], "invalid choice"),
-    (["--lr", "0"], "not in"),
-    (["--epochs", "x"], "invalid"),
+    (["--lr", "0"], "0 is not a number from 1e-12 to 1000000"),
+    (["--lr", "nan"], "nan is not a number from"),
+    (["--weight-decay", "inf"], "inf is not a number from"),
+    (["--momentum", "nan"], "nan is not a number from"),
+    (["--seed", "-1"], "-1 is not a number from"),
+    (["--epochs", "x"], "x is not a number from"),
     (["--data-set", "mnist"], "needs files"),
     (["--data-set", "mnist", "--data", "/nowhere"], "nowhere"),
     (["--model", "vgg-cifar", "--data-set", "synthetic-digits"], "does not take the images"),
@@ -279,6 +283,7 @@ def test_tradeoff_program(tmp_path):
     j = json.loads(figures.read_text())
     assert j["command"].startswith("python -m tandem.tradeoff --quick") and len(j["arms"]) > 3
     assert program("tradeoff", "--model", "no").returncode == 2
+    assert "nan is not a number from" in program("tradeoff", "--seconds", "nan").stderr
     assert program("tradeoff", "--html", "/nowhere/x").returncode == 2
 
 
