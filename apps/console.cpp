@@ -82,24 +82,45 @@ bool interrupted() {
   return stop_asked != 0;
 }
 
+namespace {
+
+// Where to write before `path` is replaced as a whole: beside the file it names. Empty for what is
+// no file (a pipe, a terminal), which is written itself.
+std::string part_of(std::string& path) {
+  std::error_code ignored;
+  // Not by canonical(), which needs the file to be there.
+  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, ignored); ++links) {
+    const std::filesystem::path at(path);
+    path = (at.parent_path() / std::filesystem::read_symlink(at, ignored)).string();
+  }
+  const auto status = std::filesystem::status(path, ignored);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) return {};
+  return path + ".part" + std::to_string(getpid());
+}
+
+}  // namespace
+
 void check_writable(const std::string& path) {
   if (path.empty()) return;
-  const std::string part = path + ".part";
-  const bool fine =
-      std::ofstream(part, std::ios::app).good() && !std::filesystem::is_directory(path);
+  std::string target = path;
+  const std::string part = part_of(target);
+  const bool fine = !std::filesystem::is_directory(target) &&
+                    std::ofstream(part.empty() ? target : part, std::ios::app).good();
   std::error_code ignored;
-  std::filesystem::remove(part, ignored);
+  if (!part.empty()) std::filesystem::remove(part, ignored);
   if (!fine) fail<DataError>("json", "the file cannot be written", path);
 }
 
-void write_json(const std::string& path, const nlohmann::json& j) {
-  const std::string part = path + ".part";
+void write_json(const std::string& given, const nlohmann::json& j) {
+  std::string path = given;
+  const std::string beside = part_of(path), &part = beside.empty() ? path : beside;
   {
     std::ofstream f(part, std::ios::trunc);
     f << j.dump(1) << '\n';
     f.flush();
     if (!f) fail<DataError>("json", "the file cannot be written", path);
   }
+  if (beside.empty()) return;
   std::error_code error;
   std::filesystem::rename(part, path, error);
   if (error) fail<DataError>("json", "the file cannot be written", path + ": " + error.message());

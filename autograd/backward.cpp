@@ -156,6 +156,11 @@ class BackwardPass {
         results_[x.result] = grads[static_cast<std::size_t>(x.output)];
       }
     }
+    if (!n.knows_history()) {
+      // For a target alone it ends here. What other targets have to do with it, nobody knows.
+      if (node_targets_.contains(&n) && results_.size() == 1) return;
+      return n.apply({}, {}, {});  // throws
+    }
     InlineArray<std::uint8_t, 8> needed(n.edges.size());
     bool any = false;
     for (std::size_t i = 0; i < n.edges.size(); ++i) {
@@ -163,6 +168,14 @@ class BackwardPass {
       any |= needed[i] != 0;
     }
     if (!any) return;
+    if (!n.symbolic && trace_guards()) {
+      fail<CaptureError>(n.name(),
+                         fmt::format("a captured backward pass reached this operation (called at "
+                                     "{}), which was recorded before the capture",
+                                     str(n.loc)),
+                         "a tape that replay would not look at again",
+                         "the operation inside of the function, or detach()");
+    }
     InlineArray<Tensor, 4> result(n.edges.size());
     {
       // Whatever the gradient rule calls is blamed on the line of the forward operation.
@@ -231,11 +244,13 @@ class BackwardPass {
     return it != useful_.end() && it->second;
   }
 
+  bool is_target(Node* n) const { return node_targets_.contains(n) || !n->knows_history(); }
+
   void mark_useful(Node* root) {
     // Depth first without recursion: a node is judged after all nodes it depends on.
     std::vector<std::pair<Node*, std::size_t>> stack{{root, 0}};
     if (useful_.contains(root)) return;
-    useful_[root] = node_targets_.contains(root);
+    useful_[root] = is_target(root);
     while (!stack.empty()) {
       auto& [n, i] = stack.back();
       if (i == n->edges.size()) {
@@ -251,7 +266,7 @@ class BackwardPass {
       } else if (auto it = useful_.find(e.node()); it != useful_.end()) {
         if (it->second) useful_[n] = true;
       } else {
-        useful_[e.node()] = node_targets_.contains(e.node());
+        useful_[e.node()] = is_target(e.node());
         stack.push_back({e.node(), 0});
       }
     }
@@ -275,6 +290,10 @@ Tensor seed_for(const Tensor& output, std::span<const Tensor> seeds, std::size_t
       fail<ShapeError>(op, "a seed must have the shape and dtype of its output",
                        seeds[k].desc().str(), output.desc().str());
     }
+    if (!(seeds[k].device() == output.device())) {
+      fail<DeviceError>(op, "a seed must be on the device of its output", seeds[k].device().str(),
+                        output.device().str());
+    }
     return seeds[k];
   }
   if (output.numel() != 1) {
@@ -294,7 +313,7 @@ std::vector<Tensor> run(std::span<const Tensor> outputs, std::span<const Tensor>
   } restore;
   accumulating = accumulate;
   const Autocast off(DType::bf16, false);
-  if (TraceGuards* t = trace_guards()) t->gradients_taken(targets);
+  if (TraceGuards* t = trace_guards()) t->gradients_taken(outputs, targets);
   BackwardPass pass(targets, accumulate, o, loc);
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     if (!outputs[k].defined()) {
@@ -347,7 +366,7 @@ HookHandle register_hook(const Tensor& t, GradHook hook, SrcLoc loc) {
   if (!e.wanted()) {
     fail<AutogradError>("register_hook", "the tensor does not require a gradient", t.desc().str());
   }
-  if (e.is_leaf() && t.impl()->storage->pinned()) note_host_change();
+  if (t.impl()->storage->pinned()) note_host_change();
   auto& hooks = e.is_leaf() ? grad_meta(t)->hooks : e.node()->hooks;
   if (!hooks) hooks = std::make_shared<GradHooks>();
   HookHandle h;

@@ -238,7 +238,7 @@ class CheckpointNode final : public Node {
                      in_[i].version, loc);
       }
       leaves.push_back(in_[i].tensor.detach());
-      if (needed[i]) leaves.back().set_requires_grad();
+      if (needed[i]) ensure_grad_meta(leaves.back()).requires_grad = true;
     }
     for (const ReadMemory& r : reads_) {
       if (r.storage->version() != r.version) {

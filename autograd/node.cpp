@@ -56,6 +56,7 @@ void Node::adopt(Tensor& t, int i) {
   m.requires_grad = true;
   m.node = RefPtr<RefCounted>(this);
   m.output_index = i;
+  symbolic = symbolic || t.is_symbolic();
 }
 
 Tensor without_history(const Tensor& t) {
@@ -220,37 +221,43 @@ void check_mutation(const PreparedOp& op, Inputs in) {
 }
 
 namespace {
-class RefusalNode final : public autograd::Node {
+
+// What all refusals of one maker share.
+struct Refusal final : RefCounted {
+  explicit Refusal(std::string m) : message(std::move(m)) {}
+  std::string message;
+};
+
+class RefusalNode final : public autograd::Node, public Pooled<RefusalNode> {
  public:
-  explicit RefusalNode(std::string message)
-      : Node(1, 1, SrcLoc::foreign()), message_(std::move(message)) {  // the line of backward()
-    // A node without a wanted input would be skipped; this one must be reached.
-    edges[0] = {RefPtr<RefCounted>(new TensorImpl(nullptr, {}, 0)), -1};
-  }
+  explicit RefusalNode(RefPtr<Refusal> r) : Node(0, 1, SrcLoc::foreign()), refusal_(std::move(r)) {}
   const char* name() const override { return "compile"; }
+  bool knows_history() const override { return false; }
   void apply(std::span<Tensor>, std::span<const std::uint8_t>, std::span<Tensor>) override {
-    fail<AutogradError>("compile", message_);
+    fail<AutogradError>("compile", refusal_->message);
   }
 
  private:
-  std::string message_;
+  RefPtr<Refusal> refusal_;
 };
+
+Origin origin_of_edge(const autograd::Edge& e) {
+  if (!e.wanted()) return {};
+  if (e.is_leaf()) return {e.target.get(), e.index};
+  return {e.target.get(), e.index, !e.node()->knows_history(), e.node()->symbolic};
+}
+
 }  // namespace
 
 RefPtr<RefCounted> make_refusal(std::string message) {
-  return RefPtr<RefCounted>(new RefusalNode(std::move(message)));
+  return make_ref<Refusal>(std::move(message));
 }
 
-void adopt_refusal(const RefPtr<RefCounted>& refusal, Tensor& t) {
-  static_cast<RefusalNode*>(refusal.get())->adopt(t, 0);
+void refuse_history(const RefPtr<RefCounted>& refusal, Tensor& t) {
+  const RefPtr<Refusal> r(static_cast<Refusal*>(refusal.get()));
+  const RefPtr<RefusalNode> node(new RefusalNode(r));
+  node->adopt(t, 0);
 }
-
-namespace {
-Origin origin_of_edge(const autograd::Edge& e) {
-  if (!e.wanted()) return {};
-  return {e.target.get(), e.index, e.is_leaf() ? e.leaf()->storage.get() : nullptr};
-}
-}  // namespace
 
 Origin origin_of(const Tensor& t) {
   return origin_of_edge(autograd::edge_of(t));
@@ -263,8 +270,9 @@ void visit_history(const Tensor& t, FunctionRef<void(const Origin&)> see) {
     const autograd::Edge e = std::move(todo.back());
     todo.pop_back();
     if (!e.wanted()) continue;
-    see(origin_of_edge(e));
-    if (e.is_leaf() || !entered.insert(e.target.get()).second) continue;
+    const Origin x = origin_of_edge(e);
+    see(x);
+    if (e.is_leaf() || x.refused || !entered.insert(e.target.get()).second) continue;
     for (const autograd::Edge& next : e.node()->edges) todo.push_back(next);
   }
 }

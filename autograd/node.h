@@ -38,6 +38,8 @@ class Node : public RefCounted {
                      std::span<Tensor> result) = 0;
   /// Drops what was kept for the backward pass.
   virtual void release_saved() {}
+  /// False where only the tensor is known, and not what it was made from.
+  virtual bool knows_history() const { return true; }
   /// Shape and dtype a gradient of input i must have, or null where not checked.
   virtual const TensorDesc* input_desc(std::size_t) const { return nullptr; }
 
@@ -50,6 +52,7 @@ class Node : public RefCounted {
   std::uint64_t seq = 0;  // above that of every node it depends on
   SrcLoc loc;             // the user's line
   bool released = false;
+  bool symbolic = false;             // a capture recorded it
   std::shared_ptr<GradHooks> hooks;  // on gradients of outputs; null while there are none
   // Scratch of the backward pass in progress.
   InlineArray<Tensor, 1> pending;

@@ -24,7 +24,8 @@ Tensor& Tensor::set_requires_grad(bool on, SrcLoc loc) {
   }
   if (on || impl_->grad_meta) {
     bool& now = ensure_grad_meta(*this).requires_grad;
-    if (now != on && impl_->storage->pinned()) note_host_change();
+    // What a captured function does itself, it does at every capture.
+    if (now != on && impl_->storage->pinned() && !trace_guards()) note_host_change();
     now = on;
   }
   return *this;

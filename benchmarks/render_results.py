@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Puts the figures of a results folder into a document: render_results.py FOLDER DOCUMENT.md
+"""Puts the figures of a results folder into a document.
+
+    render_results.py FOLDER DOCUMENT.md [PREFIX]
 
 What stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced; a table whose JSON
-file is missing is left as it is.
+file is missing is left as it is. Marks without a prefix are the CPU's: figures of another machine
+need marks of their own, `<!-- begin PREFIX-NAME -->`.
 """
 
 import json
@@ -187,12 +190,13 @@ SECTIONS = {
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
-    folder, document = sys.argv[1:]
+    folder, document, *prefix = sys.argv[1:]
     with open(document, encoding="utf-8") as f:
         text = f.read()
     for name, render in SECTIONS.items():
+        name = "-".join([*prefix, name])
         new = render(folder)
         if new is None:
             print(f"{name}: no figures, left as it is", file=sys.stderr)

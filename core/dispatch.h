@@ -135,16 +135,22 @@ void record(const PreparedOp& op, Inputs in, Outputs& out, const SrcLoc& loc);
 void record_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc);
 /// AutogradError if the tape could not follow what `op` writes into its inputs.
 void check_mutation(const PreparedOp& op, Inputs in);
-/// A tape entry that throws AutogradError(`message`) when a backward pass reaches it, for results
-/// whose history is not on the tape. `adopt_refusal` makes it the history of a tensor.
+/// For tensors whose history is not on the tape: a backward pass that would have to go on from
+/// there throws AutogradError(`message`). `refuse_history` makes that the history of `t`.
 RefPtr<RefCounted> make_refusal(std::string message);
-void adopt_refusal(const RefPtr<RefCounted>& refusal, Tensor& t);
+void refuse_history(const RefPtr<RefCounted>& refusal, Tensor& t);
 /// A tensor as the tape knows it: output `index` of an operation, or a leaf (-1).
 struct Origin {
   const RefCounted* of = nullptr;  // null: wants no gradient
   int index = -1;
-  Storage* leaf = nullptr;  // memory of a leaf
-  bool operator==(const Origin&) const = default;
+  bool refused = false;       // a refusal: what it was made from is not known
+  bool captured = false;      // an operation that a capture recorded
+  TensorImpl* leaf() const {  // null if it is none
+    return of && index < 0 ? static_cast<TensorImpl*>(const_cast<RefCounted*>(of)) : nullptr;
+  }
+  friend bool operator==(const Origin& a, const Origin& b) {
+    return a.of == b.of && a.index == b.index;
+  }
 };
 Origin origin_of(const Tensor& t);
 /// Every tensor the gradient of `t` would reach, `t` first, some of them repeatedly.

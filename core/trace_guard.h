@@ -20,8 +20,9 @@ class TraceGuards {
   /// threads use it meanwhile.
   virtual Tensor read_grad(const Tensor& leaf) = 0;
   virtual void write_grad(const Tensor& leaf, const Tensor& g) = 0;
-  /// The program takes gradients; with respect to `targets`, if it was not backward().
-  virtual void gradients_taken(std::span<const Tensor> targets) = 0;
+  /// The program takes gradients of `outputs` with respect to `targets`, or (none) of all leaves.
+  virtual void gradients_taken(std::span<const Tensor> outputs,
+                               std::span<const Tensor> targets) = 0;
   /// A CaptureError with this message was made.
   virtual void refused(const std::string& what) = 0;
 };

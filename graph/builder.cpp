@@ -33,12 +33,28 @@ Function Graph::compile(const Tensor& result, const CompileOptions& o) {
 
 Function Graph::compile(const std::vector<Tensor>& results, const CompileOptions& o) {
   Function f;
-  f.program_ = std::make_shared<CompiledProgram>(compile_program(tracer_->snapshot(results), o));
+  f.program_ = std::make_shared<CompiledProgram>(compile_program(snapshot(results), o));
   return f;
 }
 
 std::string Graph::dump(const std::vector<Tensor>& results) {
-  return graph::dump(tracer_->snapshot(results));
+  return graph::dump(snapshot(results));
+}
+
+Program Graph::snapshot(const std::vector<Tensor>& results) const {
+  std::vector<std::uint8_t> want_grad;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const Tensor& t = results[i];
+    if (t.defined() && !t.is_symbolic()) {
+      fail<CaptureError>("graph",
+                         fmt::format("result {} does not depend on anything declared here", i),
+                         t.desc().str(), "an expression over variables, or one made in a scope");
+    }
+    want_grad.push_back(t.defined() && t.requires_grad());
+  }
+  Program p = tracer_->snapshot(results);
+  p.results_want_grad = std::move(want_grad);
+  return p;
 }
 
 const CompiledProgram& Function::checked() const {
@@ -48,6 +64,14 @@ const CompiledProgram& Function::checked() const {
 
 std::vector<Tensor> Function::run(const Feeds& feeds) const {
   const Program& p = checked().executor->program();
+  const Interceptor* i = dispatch::interceptor();
+  const bool fed_symbols = std::any_of(feeds.begin(), feeds.end(), [](const auto& f) {
+    return f.second.defined() && f.second.is_symbolic();
+  });
+  if (fed_symbols || (i && i->records())) {
+    fail<CaptureError>("graph", "a Function cannot become part of another program", {},
+                       "the expressions it was made of, or compile() of a C++ function");
+  }
   std::vector<const Tensor*> args;
   for (std::size_t i = 0; i < p.inputs.size(); ++i) {
     const std::string& name = p.input_names[i];
@@ -79,7 +103,9 @@ std::vector<Tensor> Function::run(const Feeds& feeds) const {
                        "what was there when it was declared, or a new Graph");
   }
   program_->check_aliases(args);
-  return program_->executor->run(args);
+  std::vector<Tensor> results = program_->executor->run(args);
+  if (grad_enabled()) program_->history.give(results);
+  return results;
 }
 
 Tensor Function::operator()(const Feeds& feeds) const {

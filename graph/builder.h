@@ -22,7 +22,7 @@ using Feeds = std::map<std::string, Tensor>;
 class Function {
  public:
   /// Throws ValueError for a name that is missing or unknown, ShapeError, TypeError or DeviceError
-  /// for a tensor that does not match its variable.
+  /// for a tensor that does not match its variable; CaptureError inside another program.
   std::vector<Tensor> run(const Feeds& feeds) const;
   /// run() of a function of one result, which it gives. ValueError, before anything runs, if there
   /// are more.
@@ -55,7 +55,8 @@ class Graph {
   Tensor variable(const std::string& name, const TensorDesc& desc);
 
   /// While it lives, every operation of this thread is part of the program: also those that make
-  /// tensors (`ones`), and backward(). Expressions over variables need no scope.
+  /// tensors (`ones`), and backward(). Expressions over variables need no scope, as long as they
+  /// write no tensor from outside (CaptureError).
   [[nodiscard]] std::unique_ptr<CaptureScope> scope();
 
   /// A program that computes these expressions. CaptureError for a result that does not depend on
@@ -67,6 +68,8 @@ class Graph {
   std::string dump(const std::vector<Tensor>& results);
 
  private:
+  Program snapshot(const std::vector<Tensor>& results) const;
+
   RefPtr<Tracer> tracer_;
   std::vector<std::string> names_;
 };

@@ -10,6 +10,7 @@
 #include "core/grad_meta.h"
 #include "graph/tracer.h"
 #include "graph/verify_mode.h"
+#include "ops/op_list.h"
 
 namespace tandem::graph {
 namespace {
@@ -17,7 +18,6 @@ namespace {
 struct Captured {
   Program program;
   CompiledFunction::Host host;
-  std::vector<std::uint8_t> results_want_grad;
 };
 
 Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace trace) {
@@ -34,16 +34,17 @@ Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace
   }
   CaptureScope scope(*tracer);
   std::vector<Tensor> out = trace(in, c.host);
+  std::vector<std::uint8_t> want_grad;
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (!out[i].defined()) {
       fail<CaptureError>("compile", fmt::format("result {} is an undefined tensor", i));
     }
-    c.results_want_grad.push_back(grad_enabled() && out[i].requires_grad());
+    want_grad.push_back(out[i].requires_grad());
     // Its history ends with the capture, and must not seem to be something that outlives it.
-    if (c.results_want_grad.back()) out[i] = out[i].detach();
+    if (want_grad.back()) out[i] = out[i].detach();
   }
   for (std::size_t i = 0; i < in.size(); ++i) {
-    if (grad_enabled() && in[i].requires_grad() && !in[i].is_leaf()) {
+    if (in[i].requires_grad() && !in[i].is_leaf()) {
       fail<CaptureError>("compile",
                          fmt::format("argument {} was written with a value that wants a gradient: "
                                      "its history would be lost",
@@ -52,6 +53,7 @@ Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace
     }
   }
   c.program = tracer->finish(out);
+  c.program.results_want_grad = std::move(want_grad);
   return c;
 }
 
@@ -60,16 +62,24 @@ std::string describe(const Program& p, std::size_t n) {
   return fmt::format("{}({}) at {}", node.op().name, node.call->attrs.str(), str(node.source.loc));
 }
 
+// What the hash does not know: which tensors of the outside world it is about.
 bool same_outside(const Program& a, const Program& b) {
-  bool same = a.states.size() == b.states.size() && a.grad_writes.size() == b.grad_writes.size();
-  for (std::size_t i = 0; same && i < a.states.size(); ++i) {
-    same = a.states[i].storage.get() == b.states[i].storage.get() &&
-           a.states[i].offset == b.states[i].offset;
-  }
-  for (std::size_t i = 0; same && i < a.grad_writes.size(); ++i) {
-    same = a.grad_writes[i].leaf.get() == b.grad_writes[i].leaf.get();
-  }
-  return same;
+  const auto same = [](const auto& x, const auto& y, const auto& equal) {
+    return std::equal(x.begin(), x.end(), y.begin(), y.end(), equal);
+  };
+  const auto same_leaf = [](const auto& x, const auto& y) { return x.leaf.get() == y.leaf.get(); };
+  return same(a.states, b.states,
+              [](const State& x, const State& y) {
+                return x.storage.get() == y.storage.get() && x.offset == y.offset;
+              }) &&
+         same(a.grad_reads, b.grad_reads, same_leaf) &&
+         same(a.grads_absent, b.grads_absent,
+              [](const auto& x, const auto& y) { return x.get() == y.get(); }) &&
+         same(a.grad_writes, b.grad_writes,
+              [&](const GradWrite& x, const GradWrite& y) {
+                return same_leaf(x, y) && (x.value < 0) == (y.value < 0);
+              }) &&
+         a.results_want_grad == b.results_want_grad;
 }
 
 // A captured function that gives two programs read something capture cannot see.
@@ -122,8 +132,6 @@ struct CompiledFunction::Entry {
   std::shared_ptr<const std::any> prototype;
   std::string host_text;
   std::uint64_t calls = 1;
-  std::vector<std::uint8_t> results_want_grad;
-  RefPtr<RefCounted> refusal;
   // host_epoch() and what was watched when the program was last known to be right.
   std::uint64_t epoch = 0;
   std::string watched;
@@ -155,14 +163,6 @@ CompiledFunction::EntryPtr CompiledFunction::capture(std::span<const Tensor* con
 
   e->host_text = std::move(c.host.text);
   e->prototype = std::make_shared<const std::any>(std::move(c.host.prototype));
-  e->results_want_grad = std::move(c.results_want_grad);
-  for (auto w : e->results_want_grad) {
-    if (w && !e->refusal) {
-      e->refusal = hooks::make_refusal(
-          "a backward pass reached the result of a compiled function, whose operations are not on "
-          "the tape; call backward() inside the compiled function");
-    }
-  }
   CompileOptions options = options_;
   if (e->signature.anomaly) {
     // Every operation of the program must be there to be looked at.
@@ -265,7 +265,8 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
     result.tensors.resize(tensors.size());
     std::move(tensors.begin(), tensors.end(), result.tensors.begin());
   };
-  if (dispatch::interceptor()) {
+  const auto is_symbolic = [](const Tensor* t) { return t->is_symbolic(); };
+  if (dispatch::interceptor() || std::any_of(args.begin(), args.end(), is_symbolic)) {
     // Inside another capture: become part of it. Without the lock: the outer function holds its
     // own, and two functions that call each other would wait for each other.
     std::vector<Tensor> in;
@@ -286,16 +287,22 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
       return trace(in, ignored);
     }));
   } else if (dispatch::anomaly_mode()) [[unlikely]] {
-    give(e.program.executor->run_observed(args, check_finite));
+    const auto& constants = e.program.executor->program().constants;
+    give(
+        e.program.executor->run_observed(args, [&](const Node& node, std::span<const Tensor> made) {
+          // Values that the user wrote down are nobody's result.
+          const bool written_down =
+              !node.inputs.empty() &&
+              std::any_of(constants.begin(), constants.end(),
+                          [&](const Constant& c) { return c.value == node.inputs[0]; }) &&
+              &node.op() == &op::copy;
+          if (!written_down) check_finite(node, made);
+        }));
   } else {
     result.tensors.resize(e.program.executor->num_results());
     e.program.executor->run(args, result.tensors);
   }
-  if (e.refusal) {
-    for (std::size_t i = 0; i < result.tensors.size(); ++i) {
-      if (e.results_want_grad[i]) hooks::adopt_refusal(e.refusal, result.tensors[i]);
-    }
-  }
+  e.program.history.give(result.tensors);
   result.prototype = e.prototype;
 }
 

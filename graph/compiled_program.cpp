@@ -54,6 +54,7 @@ CompiledProgram compile_program(Program captured, const CompileOptions& options,
     verify(p, pass.name);
     c.passes.push_back(std::move(r));
   }
+  c.history = ResultHistory(c.captured.results_want_grad);
   c.executor = std::make_unique<Executor>(
       std::move(p),
       ExecutorOptions{.memory_plan = options.memory_plan, .device_graph = options.device_graph});
@@ -129,42 +130,69 @@ void CompiledProgram::check_aliases(std::span<const Tensor* const> args) const {
   }
 }
 
-// In a program every argument is a leaf of its own, without history and hooks. That is wrong where
-// gradients are taken and the argument hangs together with another tensor of the program (or is the
-// same): the other's part would be missing. Or where a hook would have been called.
+// In a program every argument is a leaf of its own, without history and hooks. That gives another
+// gradient where eagerly it flows on from one argument or outside tensor to another that a gradient
+// is asked of.
 void CompiledProgram::check_tied(std::span<const Tensor* const> args) const {
-  if (!captured.takes_gradients || !grad_enabled()) return;
-  const auto is_outside = [&](const Storage* leaf) {
-    const auto& leaves = captured.outer_leaves;
-    return std::find(states.begin(), states.end(), leaf) != states.end() ||
-           std::any_of(leaves.begin(), leaves.end(),
-                       [&](const auto& x) { return x.get() == leaf; });
+  const auto refuse = [&](std::size_t i, const std::string& what, const char* expected) {
+    fail<CaptureError>("compile", fmt::format("argument {} wants a gradient and {}", i, what),
+                       args[i]->desc().str(), expected);
   };
-  for (std::size_t i = 0; i < args.size(); ++i) {
-    const Tensor& a = *args[i];
-    if (!a.requires_grad()) continue;
-    const auto refuse = [&](const std::string& what, const char* expected) {
-      fail<CaptureError>("compile", fmt::format("argument {} wants a gradient and {}", i, what),
-                         a.desc().str(), expected);
-    };
-    if (hooks::has_grad_hooks(a)) {
-      refuse("has gradient hooks, which the program would not call",
-             "a hook registered inside the function, or detach()");
-    }
-    bool itself = true;  // the first one visited
-    hooks::visit_history(a, [&](const hooks::Origin& x) {
-      const char* is = std::exchange(itself, false) ? "is" : "was computed from";
-      std::string other;
-      if (x.leaf && is_outside(x.leaf)) other = "a tensor the function uses";
-      for (std::size_t j = 0; j < args.size(); ++j) {
-        if (j != i && hooks::origin_of(*args[j]) == x) other = fmt::format("argument {}", j);
+  const auto refuse_tie = [&](std::size_t i, bool itself, const std::string& other) {
+    refuse(i,
+           fmt::format("{} {}: gradients of the program would take them for different tensors",
+                       itself ? "is" : "was computed from", other),
+           "each tensor once, or detach()");
+  };
+  const auto among = [](const std::vector<hooks::Origin>& v, const hooks::Origin& x) {
+    return std::find(v.begin(), v.end(), x) != v.end();
+  };
+  for (const GradientFlow& flow : captured.gradients) {
+    for (std::size_t i = 0; i < args.size(); ++i) {
+      if (!args[i]->requires_grad()) continue;
+      if (flow.wants[i] && hooks::has_grad_hooks(*args[i])) {
+        refuse(i, "has gradient hooks, which the program would not call",
+               "a hook registered inside the function, or detach()");
       }
-      if (other.empty()) return;
-      refuse(
-          fmt::format("{} {}, too: gradients of the program would take them for different tensors",
-                      is, other),
-          "each tensor once, or detach()");
-    });
+      if (flow.wants[i] && among(flow.outer, hooks::origin_of(*args[i]))) {
+        refuse_tie(i, true, "a tensor the function uses, too");
+      }
+      if (!flow.reaches[i]) continue;
+      bool itself = true;  // the first one visited
+      hooks::visit_history(*args[i], [&](const hooks::Origin& x) {
+        const bool first = std::exchange(itself, false);
+        if (among(flow.wanted, x)) refuse_tie(i, first, "a tensor the function uses, too");
+        bool others = !flow.wanted.empty();
+        for (std::size_t j = 0; j < args.size(); ++j) {
+          if (j == i || !flow.wants[j]) continue;
+          others = true;
+          if (hooks::origin_of(*args[j]) == x)
+            refuse_tie(i, first, fmt::format("argument {}, too", j));
+        }
+        if (x.refused && others) {
+          refuse(i,
+                 fmt::format("{} a result of a compiled function: whether it hangs together with "
+                             "the other tensors that the function takes gradients of is not known",
+                             first ? "is" : "was computed from"),
+                 "detach()");
+        }
+      });
+    }
+  }
+}
+
+ResultHistory::ResultHistory(std::vector<std::uint8_t> wants_grad)
+    : wants_grad_(std::move(wants_grad)) {
+  if (std::find(wants_grad_.begin(), wants_grad_.end(), 1) == wants_grad_.end()) return;
+  refusal_ = hooks::make_refusal(
+      "a backward pass reached the result of a compiled function, whose operations are not on the "
+      "tape; call backward() inside the compiled function");
+}
+
+void ResultHistory::give(std::span<Tensor> results) const {
+  if (!refusal_) return;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (wants_grad_[i]) hooks::refuse_history(refusal_, results[i]);
   }
 }
 

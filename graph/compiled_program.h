@@ -23,8 +23,9 @@ struct CompileOptions {
   /// program that differs read a host value that changed, or a tensor that a variable no longer
   /// names. That is a CaptureError.
   bool check_capture = true;
-  /// The most calls that such a change can stay unnoticed. A check costs about as much as a
-  /// capture.
+  /// The most calls that such a change can stay unnoticed, if it lasts until then. (What only runs
+  /// of the function itself change, a counter in it, does not move between the checks.) A check
+  /// costs about as much as a capture.
   int check_interval = 128;
   /// At every call run eagerly beside, and throw at the first node that differs. Slow.
   bool verify = false;
@@ -49,6 +50,20 @@ struct LedgerEntry {
   std::size_t arena_bytes = 0;
 };
 
+/// What the results of a program have for a history: none that is known.
+class ResultHistory {
+ public:
+  ResultHistory() = default;
+  /// One flag for each result.
+  explicit ResultHistory(std::vector<std::uint8_t> wants_grad);
+  /// To the results of a run. A backward pass that reaches one throws AutogradError.
+  void give(std::span<Tensor> results) const;
+
+ private:
+  std::vector<std::uint8_t> wants_grad_;
+  RefPtr<RefCounted> refusal_;
+};
+
 /// One captured program, for one signature.
 struct CompiledProgram {
   std::unique_ptr<Executor> executor;
@@ -56,6 +71,7 @@ struct CompiledProgram {
   std::uint64_t captured_hash = 0;
   std::vector<PassReport> passes;
   LedgerEntry ledger;
+  ResultHistory history;
 
   /// Why the host values and gradients the program found are not there any more, or "".
   std::string out_of_date() const;

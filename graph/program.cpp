@@ -211,6 +211,7 @@ std::uint64_t hash(const Program& p) {
   };
   for (const Node& n : p.nodes) {
     h = detail::hash_field(h, std::string(n.op().name));
+    h = mix(h, n.call->policy.key());
     h = mix(h,
             static_cast<std::uint64_t>(n.inplace) * 64 + static_cast<std::uint64_t>(n.reuse + 1));
     if (n.call->attrs.ref().data) {

@@ -68,6 +68,14 @@ struct HostGuard {
   std::function<bool()> holds;
 };
 
+/// Where the gradients of one backward() or grad() go. They are right only as long as arguments and
+/// tensors from outside do not hang together in ways that the program cannot see.
+struct GradientFlow {
+  std::vector<std::uint8_t> reaches, wants;  // arguments that they reach, that are targets
+  std::vector<hooks::Origin> outer, wanted;  // the same for tensors from outside
+  std::vector<Pinned<TensorImpl>> leaves;    // those of them that are leaves
+};
+
 /// A captured or declared program: straight-line calls in static single assignment.
 struct Program {
   std::vector<Value> values;
@@ -88,10 +96,9 @@ struct Program {
 
   std::vector<HostGuard> guards;
 
-  /// The function calls backward() or grad().
-  bool takes_gradients = false;
-  /// Leaves that tensors from outside were computed from: gradients go there as well.
-  std::vector<Pinned<Storage>> outer_leaves;
+  std::vector<GradientFlow> gradients;
+  /// Of the results, in order: eagerly it would have a history.
+  std::vector<std::uint8_t> results_want_grad;
 
   ValueId add_value(const TensorDesc& d) {  // of no node yet
     values.push_back({d, -1, 0});

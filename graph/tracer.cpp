@@ -90,23 +90,10 @@ ValueId Tracer::as_strided(Buffer& b, const TensorDesc& d, std::int64_t offset) 
   return v;
 }
 
-void Tracer::note_history(const Tensor& t) {
-  hooks::visit_history(t, [&](const hooks::Origin& x) {
-    auto& all = program_.outer_leaves;
-    Storage* s = x.leaf;
-    if (!s || s->is_symbolic() ||
-        std::any_of(all.begin(), all.end(), [&](const auto& x) { return x.get() == s; })) {
-      return;
-    }
-    all.emplace_back(s);
-  });
-}
-
 ValueId Tracer::value_of(const Tensor& t) {
   const std::size_t bi = buffer_of(t);
   Buffer& b = buffers_[bi];
   TensorImpl* m = t.impl();
-  if (!t.is_symbolic()) note_history(t);
   if (m->storage->is_symbolic()) {
     if (m->trace_version != b.version) {
       // Another view of its memory was written meanwhile: look at the newest content.
@@ -155,7 +142,18 @@ Node& Tracer::add_node(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
   return program_.nodes.back();
 }
 
+// Between operations of a declared program others run at once. They must not read what the program
+// is going to write. (Nobody reads the state of a generator.)
+void Tracer::check_write(const OpDef& op, const Tensor& t) const {
+  if (t.is_symbolic() || trace_guards() == this || op.traits.random) return;
+  fail<CaptureError>(op.name,
+                     "a declared program writes a tensor from outside, and what reads it next "
+                     "would run before that",
+                     t.desc().str(), "auto s = graph.scope() around the declaration");
+}
+
 Outputs Tracer::call(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
+  for (int i : op.mutated) check_write(*op.op, *in[static_cast<std::size_t>(i)]);
   Node& n = add_node(op, in, loc);
   Outputs out;
   if (op.op->traits.kind == OpKind::view) {
@@ -194,6 +192,7 @@ Outputs Tracer::call(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
 }
 
 void Tracer::call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) {
+  check_write(*op.op, *in[0]);
   Node& n = add_node(op, in, loc);
   n.inplace = true;
   const ValueId v = new_value(op.out[0], buffer_of(*in[0]));
@@ -214,7 +213,7 @@ Tensor Tracer::constant(Tensor t) {
   const TensorDesc* d = &in.desc();
   const RefPtr<const PreparedOp> p(&dispatch::prepare(op::copy, {&d, 1}, attrs));
   const Tensor* arg = &in;
-  return call(*p, {&arg, 1}, SrcLoc::current())[0];
+  return call(*p, {&arg, 1}, SrcLoc())[0];
 }
 
 Tensor Tracer::input(const TensorDesc& desc, std::string name) {
@@ -294,16 +293,24 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
     if (!t.defined()) fail<CaptureError>("compile", "a result is an undefined tensor");
     outputs.push_back(value_of(t));  // may add a view
   }
-  // References to a leaf that this program itself holds: a slot found empty pins its leaf.
-  const auto gone = [&](const Tensor& leaf) {
-    return static_cast<std::uint32_t>(
-        std::count_if(program_.grads_absent.begin(), program_.grads_absent.end(),
-                      [&](const auto& p) { return p.get() == leaf.impl(); }));
+  // References to a leaf that this program itself holds.
+  const auto count = [](const auto& list, const Tensor& leaf) {
+    return std::count_if(list.begin(), list.end(),
+                         [&](const auto& p) { return p.get() == leaf.impl(); });
+  };
+  const auto pins = [&](const Tensor& leaf) {
+    auto n = count(program_.grads_absent, leaf);
+    for (const GradientFlow& f : program_.gradients) n += count(f.leaves, leaf);
+    return static_cast<std::uint32_t>(n);
   };
   std::vector<GradWrite> writes;
+  std::vector<const RefCounted*> gone;
   for (const Slot& s : slots_) {
     // Gone with the function (a leaf that checkpointing made, say): nobody can ask for it.
-    if (s.leaf.impl()->use_count() == 1 + gone(s.leaf)) continue;
+    if (s.leaf.impl()->use_count() == 1 + pins(s.leaf)) {
+      gone.push_back(s.leaf.impl());
+      continue;
+    }
     const Tensor& grad = s.now;
     // A slot that was written without being read is a result whatever it holds.
     const bool unchanged =
@@ -317,6 +324,19 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
     writes.push_back({grad.defined() ? value_of(grad) : -1, Pinned<TensorImpl>(s.leaf.impl())});
   }
   Program p = program_;
+  const auto drop = [&](auto& list, auto leaf_of) {
+    std::erase_if(list, [&](const auto& x) {
+      return std::find(gone.begin(), gone.end(), leaf_of(x)) != gone.end();
+    });
+  };
+  const auto pinned = [](const Pinned<TensorImpl>& x) { return x.get(); };
+  const auto origin = [](const hooks::Origin& x) { return x.of; };
+  drop(p.grads_absent, pinned);
+  for (GradientFlow& f : p.gradients) {
+    drop(f.leaves, pinned);
+    drop(f.outer, origin);
+    drop(f.wanted, origin);
+  }
   p.outputs = std::move(outputs);
   p.grad_writes = std::move(writes);
   for (const Buffer& b : buffers_) {
@@ -326,11 +346,35 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
   return p;
 }
 
-void Tracer::gradients_taken(std::span<const Tensor> targets) {
-  program_.takes_gradients = true;
-  for (const Tensor& t : targets) {
-    if (t.defined()) note_history(t);
+void Tracer::gradients_taken(std::span<const Tensor> outputs, std::span<const Tensor> targets) {
+  GradientFlow flow;
+  flow.reaches.resize(arguments_.size());
+  flow.wants.resize(arguments_.size());
+  const auto note = [&](const hooks::Origin& x, std::vector<std::uint8_t>& of_arguments,
+                        std::vector<hooks::Origin>& others) {
+    if (!x.of || x.captured) return;
+    const auto a = std::find(arguments_.begin(), arguments_.end(), x.of);
+    if (a != arguments_.end()) {
+      of_arguments[static_cast<std::size_t>(a - arguments_.begin())] = 1;
+      return;
+    }
+    if (TensorImpl* leaf = x.leaf()) {
+      if (leaf->storage->is_symbolic()) return;
+      flow.leaves.emplace_back(leaf);
+    }
+    others.push_back(x);
+  };
+  for (const Tensor& t : outputs) {
+    if (!t.defined()) continue;  // an error that others find
+    hooks::visit_history(t, [&](const hooks::Origin& x) {
+      note(x, flow.reaches, flow.outer);
+      if (targets.empty() && x.leaf()) note(x, flow.wants, flow.wanted);
+    });
   }
+  for (const Tensor& t : targets) {
+    if (t.defined()) note(hooks::origin_of(t), flow.wants, flow.wanted);
+  }
+  program_.gradients.push_back(std::move(flow));
 }
 
 void Tracer::refused(const std::string& what) {

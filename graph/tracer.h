@@ -23,7 +23,7 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   void guard(std::string what, std::function<bool()> still_holds) override;
   Tensor read_grad(const Tensor& leaf) override;
   void write_grad(const Tensor& leaf, const Tensor& g) override;
-  void gradients_taken(std::span<const Tensor> targets) override;
+  void gradients_taken(std::span<const Tensor> outputs, std::span<const Tensor> targets) override;
   void refused(const std::string& what) override;
 
   /// The program so far, with these results.
@@ -52,8 +52,6 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
 
   void check_open() const;
   ValueId value_of(const Tensor& t);
-  /// Notes where gradients of a tensor from outside would go.
-  void note_history(const Tensor& t);
   ValueId as_strided(Buffer& b, const TensorDesc& d, std::int64_t offset);
   std::size_t new_buffer(ValueId v, const TensorDesc& d, bool external);
   ValueId new_value(const TensorDesc& d, std::size_t buffer);
@@ -61,6 +59,7 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   std::size_t buffer_of(const Tensor& t);
   /// After a node wrote `t`: makes `v` its value.
   void written(const Tensor& t, ValueId v, const char* op, const SrcLoc& loc);
+  void check_write(const OpDef& op, const Tensor& t) const;
   Node& add_node(const PreparedOp& op, Inputs in, const SrcLoc& loc);
   Slot& slot_of(const Tensor& leaf, bool& is_new);
 

@@ -23,7 +23,7 @@ void infer_full(InferContext& c) {
   const auto& a = c.attrs<FullAttrs>();
   checked_numel(a.shape, c.op_name());
   check_value(c, a.value, a.dtype);
-  c.output({a.dtype, a.device, a.shape});
+  c.output({a.dtype, a.device, a.shape, strides_for(a.shape, a.format)});
 }
 
 void infer_arange(InferContext& c) {
@@ -100,10 +100,17 @@ Tensor ones(const Shape& shape, TensorOptions o, SrcLoc loc) {
   const FunctionSite at("ones", loc);
   return full(shape, 1, o, loc);
 }
+Tensor full_like(In x, Scalar value, TensorOptions o) {
+  const FunctionSite at("full_like", x.loc);
+  expect_defined("full_like", {&x.t}, x.loc);
+  const MemoryFormat format = x.t.desc().format(MemoryFormat::contiguous);
+  const FullAttrs a{x.t.shape(), value, o.dtype, o.device, format};
+  return std::move(dispatch::call(op::full, Inputs{}, a, x.loc)[0]);
+}
 Tensor full_like(In x, Scalar value) {
   const FunctionSite at("full_like", x.loc);
   expect_defined("full_like", {&x.t}, x.loc);
-  return full(x.t.shape(), value, {x.t.dtype(), x.t.device()}, x.loc);
+  return full_like(x, value, {x.t.dtype(), x.t.device()});
 }
 Tensor zeros_like(In x) {
   const FunctionSite at("zeros_like", x.loc);

@@ -10,9 +10,11 @@ struct FullAttrs {
   Scalar value;
   DType dtype = DType::f32;
   Device device;
+  MemoryFormat format = MemoryFormat::contiguous;
   static constexpr auto fields() {
     return std::tuple{Field{"shape", &FullAttrs::shape}, Field{"value", &FullAttrs::value},
-                      Field{"dtype", &FullAttrs::dtype}, Field{"device", &FullAttrs::device}};
+                      Field{"dtype", &FullAttrs::dtype}, Field{"device", &FullAttrs::device},
+                      Field{"format", &FullAttrs::format}};
   }
 };
 
@@ -39,8 +41,10 @@ struct FillAttrs {
 Tensor full(const Shape& shape, Scalar value, TensorOptions o = {}, SrcLoc loc = SrcLoc::current());
 Tensor zeros(const Shape& shape, TensorOptions o = {}, SrcLoc loc = SrcLoc::current());
 Tensor ones(const Shape& shape, TensorOptions o = {}, SrcLoc loc = SrcLoc::current());
-/// Like `x` in shape, dtype and device; row-major.
+/// Like `x` in shape, dtype, device and memory format (channels-last where `x` is, else row-major).
 Tensor full_like(In x, Scalar value);
+/// The same with another dtype or device.
+Tensor full_like(In x, Scalar value, TensorOptions o);
 Tensor zeros_like(In x);
 Tensor ones_like(In x);
 

@@ -151,7 +151,7 @@ void infer_gather(InferContext& c) {
   c.expect_inputs(2);
   const TensorDesc& x = c.input(0);
   expect_fitting_index(c, axis_of(c));
-  c.output({x.dtype, x.device, c.input(1).shape});
+  c.output(in_format_of(x, c.input(1).shape));
 }
 
 int axis_of(const VjpContext& c) {
@@ -176,7 +176,7 @@ void infer_scatter_add(InferContext& c) {
   expect_fitting_index(c, axis_of(c));
   c.expect_shape(2, c.input(1).shape, "src must have the index's shape");
   expect_addable(c);
-  c.output({x.dtype, x.device, x.shape});
+  c.output(in_format_of(x, x.shape));
 }
 
 void vjp_scatter_add(VjpContext& c) {
@@ -199,7 +199,7 @@ Shape selected_shape(const InferContext& c) {
 void infer_index_select(InferContext& c) {
   c.expect_inputs(2);
   const TensorDesc& x = c.input(0);
-  c.output({x.dtype, x.device, selected_shape(c)});
+  c.output(in_format_of(x, selected_shape(c)));
 }
 
 void vjp_index_select(VjpContext& c) {
@@ -212,7 +212,7 @@ void infer_index_add(InferContext& c) {
   const TensorDesc& x = c.input(0);
   c.expect_shape(2, selected_shape(c), "src must have x's shape, and the index's size on the axis");
   expect_addable(c);
-  c.output({x.dtype, x.device, x.shape});
+  c.output(in_format_of(x, x.shape));
 }
 
 void vjp_index_add(VjpContext& c) {

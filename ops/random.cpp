@@ -178,7 +178,8 @@ Tensor bernoulli(In p, Generator* g) {
   // A 16-bit float has too few bits to compare a probability with.
   const DType t = p->dtype() == DType::f64 ? DType::f64 : DType::f32;
   const Tensor u = rand(p->shape(), {.dtype = t, .device = p->device()}, g, p.loc);
-  return lt(In(u, p.loc), p).to(p->dtype(), p.loc);
+  // p first: the result has the memory order of the first.
+  return gt(p, u).to(p->dtype(), p.loc);
 }
 
 Tensor dropout(In x, double p, bool training, Generator* g) {

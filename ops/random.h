@@ -58,7 +58,9 @@ Tensor normal(const Shape& shape, double mean, double std, TensorOptions o = {},
 Tensor randint(std::int64_t lo, std::int64_t hi, const Shape& shape,
                TensorOptions o = {.dtype = DType::i64}, Generator* g = nullptr,
                SrcLoc loc = SrcLoc::current());
-/// 1 with probability p (floating, element by element), else 0; in p's shape and dtype.
+/// 1 with probability p (floating, element by element), else 0; in p's shape, dtype and memory
+/// order. Elements are numbered in row-major order, so p's memory order does not change which
+/// are 1.
 Tensor bernoulli(In p, Generator* g = nullptr);
 /// Each element is 0 with probability p, else x / (1 - p) (Srivastava et al., "Dropout", 2014).
 /// x itself when not training, or when p is 0. ValueError unless 0 <= p <= 1.

@@ -98,7 +98,8 @@ void infer_cumsum(InferContext& c) {
   const TensorDesc& x = c.input(0);
   if (x.rank() == 0) c.fail("a 0-dim tensor has no axis", x.str());
   c.axis(c.attrs<CumsumAttrs>().axis, x.rank());
-  c.output({is_integral(x.dtype) ? DType::i64 : x.dtype, x.device, x.shape});
+  c.output({is_integral(x.dtype) ? DType::i64 : x.dtype, x.device, x.shape,
+            strides_for(x.shape, x.format(MemoryFormat::contiguous))});
 }
 
 // --------------------------------------------------------------------------------- gradients

@@ -15,12 +15,19 @@ int expect_axis(const InferContext& c, std::int64_t axis) {
   return c.axis(axis, x.rank());
 }
 
+// Values and positions, laid out alike.
+void output_in_order(InferContext& c, const Shape& s) {
+  const TensorDesc& x = c.input(0);
+  const Strides strides = strides_for(s, x.format(MemoryFormat::contiguous));
+  c.output({x.dtype, x.device, s, strides});
+  c.output({DType::i64, x.device, s, strides});
+}
+
 void infer_sort(InferContext& c) {
   c.expect_inputs(1);
   const TensorDesc& x = c.input(0);
   expect_axis(c, c.attrs<SortAttrs>().axis);
-  c.output({x.dtype, x.device, x.shape});
-  c.output({DType::i64, x.device, x.shape});
+  output_in_order(c, x.shape);
 }
 
 void infer_topk(InferContext& c) {
@@ -34,8 +41,7 @@ void infer_topk(InferContext& c) {
                        fmt::format("0 <= k <= {}", n));
   }
   n = a.k;
-  c.output({x.dtype, x.device, s});
-  c.output({DType::i64, x.device, s});
+  output_in_order(c, s);
 }
 
 template <class A>

@@ -1,5 +1,6 @@
 #include "tests/op_cases.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -137,7 +138,19 @@ std::vector<Tensor> make_args(const OpCase& c, DType dtype, const Shapes& shapes
 }
 
 Array to_array(const Tensor& t) {
-  return {t.shape(), t.to_vector<double>()};
+  Array r(t.shape(), t.to_vector<double>());
+  std::vector<bool> taken(r.v.size(), false);
+  for (std::size_t k = 0; k < r.v.size(); ++k) {
+    const Dims i = r.position(k);
+    std::size_t place = 0;
+    for (int a = 0; a < r.rank(); ++a) place += static_cast<std::size_t>(i[a] * t.strides()[a]);
+    r.place.push_back(place);
+    if (place < taken.size()) taken[place] = true;
+  }
+  if (std::find(taken.begin(), taken.end(), false) != taken.end()) {
+    for (std::size_t k = 0; k < r.v.size(); ++k) r.place[k] = k;
+  }
+  return r;
 }
 
 std::vector<Array> expected(const OpCase& c, const std::vector<Tensor>& args) {

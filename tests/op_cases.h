@@ -17,6 +17,9 @@ namespace tandem::cases {
 struct Array {
   Shape shape;
   std::vector<double> v;
+  /// What is drawn for an element of a tensor without gaps goes by its place in memory: the place
+  /// of each element, and its number in `v` for a tensor with gaps.
+  std::vector<std::size_t> place = {};
 
   Array() = default;
   explicit Array(const Shape& s, double fill = 0)
@@ -71,9 +74,8 @@ struct OpCase {
   std::vector<Shapes> more = {};  // other shapes of the arguments: empty, one element, …
   Shapes big = {};                // shapes at which kernels use several threads; none: not tried
   bool differentiable = true;
-  bool channels_last = false;  // keeps the layout: channels-last in, channels-last out
-  bool strided = true;         // takes arguments of any strides
-  bool differences = true;     // f64 throughout, so that finite differences mean something
+  bool differences = true;  // f64 throughout, so that finite differences mean something
+  bool by_place = false;    // elements are numbered as they lie in memory: Array::place
   std::size_t differentiable_results = 0;  // how many of the first results; 0: all
 
   // A result may differ from the reference by `roundings` roundings to its own dtype and `ulps`

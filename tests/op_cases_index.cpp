@@ -100,7 +100,6 @@ void index_cases(CaseTable& out) {
                                         {{1, 1}, {1, 1}, {1, 1}}}
                   : std::vector<Shapes>{{{1}, {0}, {3}}, {{0, 2}, {3, 2}, {1, 2}}, {{1}, {1}, {1}}};
     c.big = {{90, 800}, {90, 800}, {90, 800}};
-    c.channels_last = true;
     out.push_back(c);
   }
   OpCase joined = exact(
@@ -110,7 +109,7 @@ void index_cases(CaseTable& out) {
         for (Array& a : in) a.shape.insert(1, 1);
         return std::vector{concat_of(in, 1)};
       });
-  joined.more = {{{4}, {4}}, {{0, 2}, {0, 2}}};
+  joined.more = {{{4}, {4}}, {{0, 2}, {0, 2}}, {{1}, {1}}};
   out.push_back(joined);
 
   OpCase padded = exact(
@@ -140,7 +139,6 @@ void index_cases(CaseTable& out) {
           return a >= 0 && a < s[2] && b >= 0 ? in[0][Dims{i[0], i[1], a, b}] : 0.0;
         })};
       });
-  nhwc.channels_last = true;
   out.push_back(nhwc);
   OpCase flipped = exact(
       "flip", {{{2, 3, 4}}},
@@ -156,7 +154,7 @@ void index_cases(CaseTable& out) {
           return in[0][i];
         })};
       });
-  flipped.more = {{{0, 3}}, {{1, 1}}, {{5, 2}}};
+  flipped.more = {{{0, 3}}, {{1, 1}}, {{5, 2}}, {{2, 3, 2, 2}}};
   flipped.big = {{50, 60, 70}};
   out.push_back(flipped);
   OpCase rolled = exact(
@@ -166,11 +164,13 @@ void index_cases(CaseTable& out) {
       },
       [](const std::vector<Array>& in) {
         const Shape& s = in[0].shape;
-        return std::vector{build(s, [&](const Dims& i) {
-          return in[0][Dims{(i[0] + s[0] - 1) % s[0], (i[1] + 6) % s[1]}];
+        return std::vector{build(s, [&](Dims i) {
+          i[0] = (i[0] + s[0] - 1) % s[0];
+          i[1] = (i[1] + 6) % s[1];
+          return in[0][i];
         })};
       });
-  rolled.more = {{{1, 1}}, {{3, 0}}};
+  rolled.more = {{{1, 1}}, {{3, 0}}, {{2, 3, 2, 2}}};
   rolled.big = {{300, 700}};
   out.push_back(rolled);
 
@@ -187,7 +187,7 @@ void index_cases(CaseTable& out) {
           })};
         });
     c.name += suffix;
-    c.more = {{{3, 4}, {0, 5}}, {{2, 4}, {2, 0}}, {{1, 4}, {1, 1}}};
+    c.more = {{{3, 4}, {0, 5}}, {{2, 4}, {2, 0}}, {{1, 4}, {1, 1}}, {{2, 4, 2, 2}, {2, 3, 2, 2}}};
     c.big = {{40, 50, 60}, {40, 50, 60}};
     out.push_back(c);
     out.push_back(one_element(c, {{1, 1}, {1, 1}}));
@@ -208,7 +208,9 @@ void index_cases(CaseTable& out) {
         },
         kNumbers);
     c.name += suffix;
-    c.more = {{{3, 4}, {2, 0}, {2, 0}}, {{1, 4}, {1, 1}, {1, 1}}};
+    c.more = {{{3, 4}, {2, 0}, {2, 0}},
+              {{1, 4}, {1, 1}, {1, 1}},
+              {{2, 4, 2, 2}, {2, 3, 2, 2}, {2, 3, 2, 2}}};
     c.big = {{40, 50, 60}, {40, 50, 60}, {40, 50, 60}};
     c.ulps = 16;
     c.magnitude = 8;
@@ -229,7 +231,7 @@ void index_cases(CaseTable& out) {
           })};
         });
     c.name += suffix;
-    c.more = {{{3, 4}, {0}}, {{0, 4}, {2}}, {{1, 4}, {1}}};
+    c.more = {{{3, 4}, {0}}, {{0, 4}, {2}}, {{1, 4}, {1}}, {{2, 4, 2, 2}, {3}}};
     c.big = {{40, 50, 60}, {50}};
     out.push_back(c);
     out.push_back(one_element(c, {{1, 1}, {1}}));
@@ -250,7 +252,7 @@ void index_cases(CaseTable& out) {
         },
         kNumbers);
     c.name += suffix;
-    c.more = {{{3, 4}, {0}, {3, 0}}, {{1, 4}, {1}, {1, 1}}};
+    c.more = {{{3, 4}, {0}, {3, 0}}, {{1, 4}, {1}, {1, 1}}, {{2, 4, 2, 2}, {3}, {2, 3, 2, 2}}};
     c.big = {{40, 50, 60}, {50}, {40, 50, 60}};
     c.ulps = 16;
     c.magnitude = 8;
@@ -274,29 +276,30 @@ void index_cases(CaseTable& out) {
     c.name += suffix;
     c.more = {{{4, 3}, {}}, {{4, 3}, {0}}, {{4, 0}, {2}}};
     out.push_back(c);
+    out.push_back(one_element(c, {{1, 1}, {}}));
 
-    for (const DType result : {DType::i64, DType::f32}) {
-      OpCase h = exact(
-          "one_hot", {indices({2, 3}, 4, t)},
-          [result](const std::vector<Tensor>& in) {
-            return std::vector{one_hot(in[0], 4, result)};
-          },
-          [](const std::vector<Array>& in) {
-            Shape s = in[0].shape;
-            s.push_back(4);
-            return std::vector{build(s, [&](const Dims& i) {
-              Dims id = i;
-              id.resize(i.size() - 1);
-              return static_cast<double>(in[0][id] == static_cast<double>(i[i.size() - 1]));
-            })};
-          },
-          {DType::f32});
-      h.name += suffix + (result == DType::f32 ? "_float" : "");
-      h.types = {result == DType::f32 ? Type::f32 : Type::i64};
-      h.more = {{{}}, {{0}}};
-      h.differentiable = false;
-      out.push_back(h);
-    }
+    // The second argument only says of which type the result is.
+    OpCase h = exact(
+        "one_hot", {indices({2, 3}, 4, t), {.shape = {}, .grad = false}},
+        [](const std::vector<Tensor>& in) { return std::vector{one_hot(in[0], 4, in[1].dtype())}; },
+        [](const std::vector<Array>& in) {
+          Shape s = in[0].shape;
+          s.push_back(4);
+          return std::vector{build(s, [&](const Dims& i) {
+            Dims id = i;
+            id.resize(i.size() - 1);
+            return static_cast<double>(in[0][id] == static_cast<double>(i[i.size() - 1]));
+          })};
+        });
+    h.name += suffix;
+    h.more = {{{}, {}}, {{0}, {}}};
+    h.differentiable = false;
+    out.push_back(h);
+    h.name += "_default";
+    h.run = [](const std::vector<Tensor>& in) { return std::vector{one_hot(in[0], 4)}; };
+    h.dtypes = {DType::f32};
+    h.types = {Type::i64};
+    out.push_back(h);
   }
 
   // --- order
@@ -315,7 +318,7 @@ void index_cases(CaseTable& out) {
         c.name = fmt::format("sort{}{}{}", axis ? "_last" : "_first", descending ? "_down" : "",
                              ties ? "_ties" : "");
         c.types = {Type::same, Type::i64};
-        c.more = {{{1}}, {{0, 3}}, {{3, 0}}, {{300}}};
+        c.more = {{{1}}, {{0, 3}}, {{3, 0}}, {{300}}, {{2, 3, 2, 2}}};
         c.big = {{500, 700}};
         c.differentiable = !ties;  // the gradient is right, but differences cannot show it
         out.push_back(c);
@@ -329,7 +332,7 @@ void index_cases(CaseTable& out) {
         c.reference = [=](const std::vector<Array>& in) {
           return sorted(in[0], axis, descending, 2);
         };
-        c.more = {{{2}}, {{300}}};
+        c.more = {{{2}}, {{300}}, {{2, 3, 2, 2}}};
         c.more.push_back(axis ? Shapes{{0, 3}} : Shapes{{3, 0}});
         out.push_back(c);
         if (ties) continue;

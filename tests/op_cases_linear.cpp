@@ -286,6 +286,8 @@ void linear_cases(CaseTable& out) {
       {"conv2d_1x1", {2, 5, 3, 3}, {4, 5, 1, 1}, true, {}, {}, {}},
       {"conv2d_1x1_strided", {1, 3, 5, 5}, {2, 3, 1, 1}, false, {.sh = 2, .sw = 2}, {}, {}},
       {"conv2d_one_channel", {2, 1, 6, 6}, {2, 1, 5, 5}, true, {.ph = 2, .pw = 2}, {}, {}},
+      {"conv2d_one", {1, 1, 1, 1}, {1, 1, 1, 1}, false, {}, {}, {}},
+      {"conv2d_none", {0, 2, 3, 3}, {2, 2, 2, 2}, false, {}, {}, {}},
   };
   for (const ConvCase& v : convolutions) {
     OpCase c;
@@ -302,7 +304,6 @@ void linear_cases(CaseTable& out) {
     c.types = {Type::same};
     c.more = v.more;
     c.big = v.big;
-    c.channels_last = true;
     c.ulps = 128;
     c.magnitude = 16;
     c.why = "sums in another order";
@@ -336,7 +337,6 @@ void linear_cases(CaseTable& out) {
     out.push_back(c);
     c.name = std::string("grad_weight_") + v.name;
     c.args = {{v.x}, {y}};
-    c.channels_last = false;
     c.run = [v](const std::vector<Tensor>& in) {
       return std::vector{conv2d_grad_weight(in[0], in[1], v.w, v.o.options())};
     };
@@ -399,7 +399,11 @@ void linear_cases(CaseTable& out) {
     };
     c.dtypes = kFloats;
     c.types = {Type::same};
-    c.channels_last = true;
+    Shape none = v.x;
+    none[0] = 0;
+    c.more = {{none, v.w}};
+    if (v.bias) c.more[0].push_back({v.w[1]});
+    if (c.name == "conv_transpose2d") c.more.push_back({{1, 1, 1, 1}, {1, 1, 1, 1}, {1}});
     c.ulps = 128;
     c.magnitude = 8;
     c.roundings = 2;
@@ -445,7 +449,6 @@ void linear_cases(CaseTable& out) {
     c.types = {Type::same};
     c.more = v.more;
     c.big = v.big;
-    c.channels_last = true;
     c.ulps = c.roundings = 0;
     out.push_back(c);
     c.name = std::string("max_pool2d_indices") + v.name;
@@ -500,7 +503,6 @@ void linear_cases(CaseTable& out) {
     c.types = {Type::same};
     c.more = {{{0, 3, 5, 4}}, {{1, 1, 1, 1}}, {{2, 5, 7, 7}}};
     c.big = {{8, 32, 30, 30}};
-    c.channels_last = true;
     c.ulps = 64;
     c.why = "a sum in another order";
     out.push_back(c);

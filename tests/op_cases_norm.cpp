@@ -138,7 +138,6 @@ void norm_cases(CaseTable& out) {
     c.dtypes = kFloats;
     c.types = {Type::same, Type::wide};
     c.differentiable_results = 1;
-    c.channels_last = true;
     c.ulps = 128;
     c.magnitude = 4;
     c.why = "mean and variance are sums in another order";
@@ -233,7 +232,8 @@ void norm_cases(CaseTable& out) {
     c.dtypes = kFloats;
     c.types = {Type::same};
     if (v.axes == 1 && v.affine) {
-      c.more = {{{1}, {1}, {1}}, {{0, 4}, {4}, {4}}, {{2, 300}, {300}, {300}}};
+      c.more = {
+          {{1}, {1}, {1}}, {{0, 4}, {4}, {4}}, {{2, 300}, {300}, {300}}, {{2, 3, 2, 4}, {4}, {4}}};
       c.big = {{400, 300}, {300}, {300}};
     }
     c.ulps = 128;
@@ -253,7 +253,7 @@ void norm_cases(CaseTable& out) {
     };
     c.dtypes = kFloats;
     c.types = {Type::same};
-    c.more = {{{3, 1}}, {{0, 3}}, {{2, 300}}, {{1, 1}}};
+    c.more = {{{3, 1}}, {{0, 3}}, {{2, 300}}, {{1, 1}}, {{2, 3, 2, 2}}};
     if (axis == -1) c.more.push_back({{5}});
     c.big = {{90, 80, 70}};
     c.ulps = 64;
@@ -270,7 +270,8 @@ void norm_cases(CaseTable& out) {
 
   // --- losses
   for (const Reduction r : {Reduction::none, Reduction::mean, Reduction::sum}) {
-    const std::vector<Shapes> others = {{{2, 3, 4}, {2, 4}}, {{3}, {}}, {{1, 3}, {1}}};
+    const std::vector<Shapes> others = {
+        {{2, 3, 4}, {2, 4}}, {{2, 3, 2, 2}, {2, 2, 2}}, {{3}, {}}, {{1, 3}, {1}}};
     OpCase c;
     c.name = std::string("nll_loss_") + name_of(r);
     // One class more than there are labels: the last is asked for nowhere.
@@ -348,7 +349,12 @@ void norm_cases(CaseTable& out) {
         });
         return std::vector{reduce_loss(each, r, static_cast<double>(each.v.size()))};
       };
-      p.more = {{{2, 3, 4}, {2, 3, 4}}, {{3}, {3}}, {{1, 3}, {1, 3}}, {{1, 1}, {1, 1}}};
+      p.more = {{{2, 3, 4}, {2, 3, 4}},
+                {{2, 3, 2, 2}, {2, 3, 2, 2}},
+                {{3}, {3}},
+                {{1, 3}, {1, 3}},
+                {{1, 1}, {1, 1}},
+                {{0, 4}, {0, 4}}};
       p.big = {};
       p.roundings = 8;
       p.why = "a composition of several operations, each rounded";
@@ -364,7 +370,7 @@ void norm_cases(CaseTable& out) {
     };
     m.dtypes = kFloats;
     m.types = {Type::same};
-    m.more = {{{}, {}}, {{0, 3}, {0, 3}}};
+    m.more = {{{}, {}}, {{0, 3}, {0, 3}}, {{2, 3, 2, 2}, {2, 3, 2, 2}}};
     m.ulps = 64;
     m.roundings = 4;
     m.why = "difference, square and sum, each rounded";

@@ -30,10 +30,21 @@ double unit24(std::uint32_t w) {
   return static_cast<double>(w >> 8) * 0x1p-24;
 }
 
-OpCase drawing(const char* name, std::function<Tensor(DType)> f, Shape s,
+double unit32(std::uint32_t w) {
+  return static_cast<double>(w) * 0x1p-32;
+}
+// Box and Muller: words 2i and 2i + 1 make numbers 2i and 2i + 1.
+double normal_number(std::size_t k) {
+  const double a = word(k & ~std::size_t{1}), b = word(k | 1);
+  const double u = std::floor(a / 2) * 0x1p-31 + 0x1p-32;
+  const double r = std::sqrt(-2 * std::log(u)), t = b * 0x1p-32 * 2 * M_PI;
+  return k % 2 ? r * std::sin(t) : r * std::cos(t);
+}
+
+OpCase drawing(std::string name, std::function<Tensor(DType)> f, Shape s,
                std::function<double(std::size_t)> value, std::vector<DType> dtypes) {
   OpCase c;
-  c.name = name;
+  c.name = std::move(name);
   c.args = {{.shape = {}, .grad = false}};
   c.run = [f](const std::vector<Tensor>& a) { return std::vector{f(a[0].dtype())}; };
   c.reference = [s, value](const std::vector<Array>&) {
@@ -50,23 +61,53 @@ OpCase drawing(const char* name, std::function<Tensor(DType)> f, Shape s,
 }  // namespace
 
 void random_cases(CaseTable& out) {
-  const std::vector<DType> narrow = {DType::f32, DType::f16, DType::bf16};
-  out.push_back(drawing(
-      "rand",
-      [](DType t) {
-        return rand({3, 5}, {.dtype = t});
-      },
-      {3, 5}, [](std::size_t k) { return unit24(word(k)); }, {DType::f32}));
-  out.push_back(drawing(
-      "rand_f64",
-      [](DType t) {
-        return rand({3, 5}, {.dtype = t});
-      },
-      {3, 5}, [](std::size_t k) { return static_cast<double>(word(k)) * 0x1p-32; }, {DType::f64}));
-  out.push_back(drawing(
-      "uniform", [](DType t) { return uniform({7}, -3, 5, {.dtype = t}); }, {7},
-      [](std::size_t k) { return -3 + 8 * unit24(word(k)); }, narrow));
-  out.back().magnitude = 8;
+  const std::vector<DType> narrow = {DType::f32, DType::f16, DType::bf16}, wide = {DType::f64};
+  const std::vector<DType> integers = kInts + std::vector<DType>{DType::u8};
+  for (const auto& [size, suffix] : std::initializer_list<std::pair<Shape, std::string>>{
+           {{3, 5}, ""}, {{0, 4}, "_none"}, {{1, 1}, "_one"}}) {
+    const auto add_case = [&, s = size, end = suffix](const char* name, auto f, auto value,
+                                                      const std::vector<DType>& dtypes) -> OpCase& {
+      out.push_back(drawing(
+          name + end, [f, s](DType t) { return f(s, TensorOptions{.dtype = t}); }, s, value,
+          dtypes));
+      return out.back();
+    };
+    const auto add_normal = [&](const char* name, auto f, double mean, double std) {
+      const auto value = [=](std::size_t k) { return mean + std * normal_number(k); };
+      OpCase& c = add_case(name, f, value, narrow);
+      c.ulps = 64;
+      c.magnitude = 4;
+      c.why = "polynomials for logarithm, sine and cosine";
+      OpCase& precise = add_case((std::string(name) + "_f64").c_str(), f, value, wide);
+      precise.ulps = 0x1p36;
+      precise.magnitude = 4;
+      precise.why = "drawn in f32 for every dtype";
+    };
+    const auto unit = [](const Shape& s, TensorOptions o) { return rand(s, o); };
+    const auto wider = [](const Shape& s, TensorOptions o) { return uniform(s, -3, 5, o); };
+    add_case(
+        "rand", unit, [](std::size_t k) { return unit24(word(k)); }, narrow);
+    add_case(
+        "rand_f64", unit, [](std::size_t k) { return unit32(word(k)); }, wide);
+    add_case(
+        "uniform", wider, [](std::size_t k) { return -3 + 8 * unit24(word(k)); }, narrow)
+        .magnitude = 8;
+    add_case(
+        "uniform_f64", wider, [](std::size_t k) { return -3 + 8 * unit32(word(k)); }, wide)
+        .magnitude = 8;
+    add_normal(
+        "randn", [](const Shape& s, TensorOptions o) { return randn(s, o); }, 0, 1);
+    add_normal(
+        "normal", [](const Shape& s, TensorOptions o) { return normal(s, 2, 0.5, o); }, 2, 0.5);
+    const auto below = [](std::uint64_t n) {
+      return [n](std::size_t k) { return static_cast<double>(word(k) * n >> 32); };
+    };
+    add_case(
+        "randint", [](const Shape& s, TensorOptions o) { return randint(3, 13, s, o); },
+        [=](std::size_t k) { return 3 + below(10)(k); }, integers);
+    add_case("randint_bool", [](const Shape& s, TensorOptions o) { return randint(0, 2, s, o); },
+             below(2), {DType::boolean});
+  }
   out.push_back(drawing(
       "uniform_second",  // the first op of this program used ceil(5 / 4) blocks
       [](DType t) {
@@ -74,82 +115,25 @@ void random_cases(CaseTable& out) {
         return rand({0}, {.dtype = t}).numel() == 0 ? rand({6}, {.dtype = t}) : Tensor{};
       },
       {6}, [](std::size_t k) { return unit24(word(k, 2)); }, {DType::f32}));
-  out.push_back(drawing(
-      "randn",
-      [](DType t) {
-        return randn({3, 5}, {.dtype = t});
-      },
-      {3, 5},
-      [](std::size_t k) {
-        // Box and Muller: words 2i and 2i + 1 make numbers 2i and 2i + 1.
-        const double a = word(k & ~std::size_t{1}), b = word(k | 1);
-        const double u = std::floor(a / 2) * 0x1p-31 + 0x1p-32;
-        const double r = std::sqrt(-2 * std::log(u)), t = b * 0x1p-32 * 2 * M_PI;
-        return k % 2 ? r * std::sin(t) : r * std::cos(t);
-      },
-      kFloats));
-  out.back().ulps = 64;
-  out.back().dtypes = {DType::f32, DType::f16, DType::bf16};
-  out.back().magnitude = 4;
-  out.back().why = "polynomials for logarithm, sine and cosine";
-  OpCase wide = out.back();
-  wide.name = "randn_f64";
-  wide.dtypes = {DType::f64};
-  wide.ulps = 0x1p36;
-  wide.why = "drawn in f32 for every dtype";
-  out.push_back(wide);
-  out.push_back(drawing(
-      "normal", [](DType t) { return normal({9}, 2, 0.5, {.dtype = t}); }, {9},
-      [](std::size_t k) {
-        const double a = word(k & ~std::size_t{1}), b = word(k | 1);
-        const double u = std::floor(a / 2) * 0x1p-31 + 0x1p-32;
-        const double r = std::sqrt(-2 * std::log(u)), t = b * 0x1p-32 * 2 * M_PI;
-        return 2 + 0.5 * (k % 2 ? r * std::sin(t) : r * std::cos(t));
-      },
-      {DType::f32}));
-  out.back().ulps = 64;
-  out.back().magnitude = 4;
-  out.back().why = "polynomials for logarithm, sine and cosine";
-  out.push_back(drawing(
-      "randn_none",
-      [](DType t) {
-        return randn({0, 4}, {.dtype = t});
-      },
-      {0, 4}, [](std::size_t) { return 0.0; }, kFloats));
-  out.push_back(drawing(
-      "randn_one",
-      [](DType t) {
-        return randn({1, 1}, {.dtype = t});
-      },
-      {1, 1},
-      [](std::size_t) {
-        const double u = std::floor(static_cast<double>(word(0)) / 2) * 0x1p-31 + 0x1p-32;
-        return std::sqrt(-2 * std::log(u)) *
-               std::cos(static_cast<double>(word(1)) * 0x1p-32 * 2 * M_PI);
-      },
-      {DType::f32}));
-  out.back().ulps = 64;
-  out.back().magnitude = 4;
-  out.back().why = "polynomials for logarithm, sine and cosine";
-  out.push_back(drawing(
-      "randint", [](DType t) { return randint(3, 13, {9}, {.dtype = t}); }, {9},
-      [](std::size_t k) { return 3 + static_cast<double>(std::uint64_t{word(k)} * 10 >> 32); },
-      kInts + std::vector<DType>{DType::u8}));
 
-  OpCase b;
-  b.name = "bernoulli";
-  b.args = {{.shape = {4, 5}, .lo = 0, .hi = 1, .grad = false}};
-  b.run = [](const std::vector<Tensor>& in) { return std::vector{bernoulli(in[0])}; };
-  b.reference = [](const std::vector<Array>& in) {
-    Array r = in[0];
-    for (std::size_t k = 0; k < r.v.size(); ++k) r.v[k] = unit24(word(k)) < in[0].v[k];
-    return std::vector{r};
-  };
-  b.dtypes = narrow;
-  b.types = {Type::same};
-  b.more = {{{}}, {{0, 2}}};
-  b.differentiable = false;
-  out.push_back(b);
+  for (const bool precise : {false, true}) {
+    OpCase b;
+    b.name = precise ? "bernoulli_f64" : "bernoulli";
+    b.args = {{.shape = {4, 5}, .lo = 0, .hi = 1, .grad = false}};
+    b.run = [](const std::vector<Tensor>& in) { return std::vector{bernoulli(in[0])}; };
+    b.reference = [precise](const std::vector<Array>& in) {
+      Array r = in[0];
+      for (std::size_t k = 0; k < r.v.size(); ++k) {
+        r.v[k] = (precise ? unit32(word(k)) : unit24(word(k))) < in[0].v[k];
+      }
+      return std::vector{r};
+    };
+    b.dtypes = precise ? wide : narrow;
+    b.types = {Type::same};
+    b.more = {{{}}, {{0, 2}}, {{2, 3, 2, 2}}};
+    b.differentiable = false;
+    out.push_back(b);
+  }
 
   for (const double p : {0.3, 1.0}) {
     OpCase c;
@@ -159,7 +143,8 @@ void random_cases(CaseTable& out) {
     c.reference = [p](const std::vector<Array>& in) {
       Array r = in[0];
       for (std::size_t k = 0; k < r.v.size(); ++k) {
-        r.v[k] = p < 1 && (word(k) >> 8) >= p * 0x1p24 ? in[0].v[k] / (1 - p) : 0;
+        const bool kept = p < 1 && (word(in[0].place[k]) >> 8) >= p * 0x1p24;
+        r.v[k] = kept ? in[0].v[k] / (1 - p) : 0;
       }
       return std::vector{r};
     };
@@ -167,8 +152,7 @@ void random_cases(CaseTable& out) {
     c.types = {Type::same};
     c.more = {{{}}, {{0}}, {{3, 2, 2, 3}}};
     c.big = {{300, 500}};
-    // Numbered as it lies in memory, so another layout of the same values drops other elements.
-    c.strided = false;
+    c.by_place = true;
     out.push_back(c);
   }
   OpCase twice;
@@ -181,14 +165,15 @@ void random_cases(CaseTable& out) {
   twice.reference = [](const std::vector<Array>& in) {
     Array r = in[0];
     for (std::size_t k = 0; k < r.v.size(); ++k) {
-      const int kept = (word(k) >> 31) + (word(k, (r.v.size() + 3) / 4) >> 31);
+      const std::size_t i = in[0].place[k];
+      const int kept = (word(i) >> 31) + (word(i, (r.v.size() + 3) / 4) >> 31);
       r.v[k] = 2 * kept * in[0].v[k];
     }
     return std::vector{r, in[0], in[0]};
   };
   twice.dtypes = kFloats;
   twice.types = {Type::same};
-  twice.strided = false;
+  twice.by_place = true;
   out.push_back(twice);
 
   // --- optimiser steps: two, on two parameters

@@ -104,10 +104,10 @@ void reduce_cases(CaseTable& out) {
     Dims axes;
     bool keepdim;
   };
-  const Where places[] = {{"", {}, false},          {"_keep", {}, true},
-                          {"_last", {-1}, false},   {"_first", {0}, false},
-                          {"_middle", {1}, true},   {"_outer", {0, 2}, false},
-                          {"_tail", {2, 3}, false}, {"_nchw", {0, 2, 3}, true}};
+  const Where places[] = {
+      {"", {}, false},          {"_keep", {}, true},        {"_last", {-1}, false},
+      {"_first", {0}, false},   {"_middle", {1}, true},     {"_outer", {0, 2}, false},
+      {"_tail", {2, 3}, false}, {"_nchw", {0, 2, 3}, true}, {"_rows", {2}, true}};
   for (const Kind& k : kinds) {
     for (const Where& w : places) {
       OpCase c;
@@ -149,6 +149,7 @@ void reduce_cases(CaseTable& out) {
         if (k.empty) c.more.push_back({{3, 0}});
         c.big = {{300, 1111}};
         if (std::string(k.name) == "prod") c.more[2] = {{2, 30}};
+        if (std::string(k.name) != "var") c.more.push_back({{1}});
       } else if (w.axes.size() == 1 && w.axes[0] == 0) {
         c.more = {{{7}}, {{3, 0}}, {{100, 3}}};
         if (k.empty) c.more.push_back({{0, 3}});
@@ -217,7 +218,7 @@ void reduce_cases(CaseTable& out) {
     };
     c.dtypes = all;
     c.types = {Type::total};
-    c.more = {{{3, 0}}, {{0, 3}}, {{2, 1}}, {{1, 1}}};
+    c.more = {{{3, 0}}, {{0, 3}}, {{2, 1}}, {{1, 1}}, {{2, 3, 2, 2}}};
     c.big = {{60, 70, 80}};
     c.ulps = 64;
     c.magnitude = 8;

@@ -1,4 +1,5 @@
 // Views, creation, and writes in place.
+#include <algorithm>
 #include <cmath>
 
 #include "tests/op_cases.h"
@@ -111,6 +112,10 @@ void view_cases(CaseTable& out) {
       },
       {2, 3, 4}, reshaped({3, 8})));
   add_case(moves(
+      "view_flat", [](const Tensor& x) { return x.contiguous().view({x.numel()}); }, {2, 3},
+      [](const Array& a) { return Array({static_cast<std::int64_t>(a.v.size())}, a.v); },
+      {{{1, 1}}, {{0, 2}}}));
+  add_case(moves(
       "flatten", [](const Tensor& x) { return x.flatten(1); }, {2, 3, 4},
       [](const Array& a) {
         Shape s = {a.shape[0], 1};
@@ -138,10 +143,11 @@ void view_cases(CaseTable& out) {
       {2, 3, 4, 2},
       [](const Array& a) {
         return permuted(a, {2, 0, 3, 1});
-      }));
+      },
+      {{{1, 1, 1, 1}}, {{2, 0, 1, 3}}}));
   add_case(moves(
       "squeeze", [](const Tensor& x) { return x.squeeze(-2); }, {3, 1, 4},
-      [](const Array& a) { return Array(without(a.shape, 1), a.v); }, {{{0, 1, 2}}}));
+      [](const Array& a) { return Array(without(a.shape, 1), a.v); }, {{{0, 1, 2}}, {{1, 1, 1}}}));
   add_case(moves(
       "unsqueeze", [](const Tensor& x) { return x.unsqueeze(-1); }, {3, 4},
       [](const Array& a) {
@@ -162,8 +168,21 @@ void view_cases(CaseTable& out) {
       {{{}}, {{4}}, {{1, 1, 4}}}));
   out.back().dtypes = kFloats + kInts;
   add_case(moves(
+      "expand_none",
+      [](const Tensor& x) {
+        return x.expand({0, 4}) + 0;
+      },
+      {0, 1},
+      [](const Array& a) {
+        return broadcast(a, {0, 4});
+      }));
+  out.back().dtypes = kFloats + kInts;
+  add_case(moves(
       "slice", [](const Tensor& x) { return x.slice(1, 1, 6, 2); }, {3, 7},
       [](const Array& a) { return sliced(a, 1, 1, 6, 2); }, {{{0, 7}}, {{2, 7, 3}}}));
+  add_case(moves(
+      "slice_one", [](const Tensor& x) { return x.slice(0, 0, 1); }, {1, 1},
+      [](const Array& a) { return a; }));
   add_case(moves(
       "slice_negative", [](const Tensor& x) { return x.slice(-1, -3, -1); }, {3, 5},
       [](const Array& a) { return sliced(a, 1, 2, 4, 1); }));
@@ -177,56 +196,77 @@ void view_cases(CaseTable& out) {
         return Array(without(a.shape, 1), s.v);
       },
       {{{0, 4}}}));
+  add_case(moves(
+      "select_one", [](const Tensor& x) { return x.select(0, 0); }, {1}, reshaped({})));
   OpCase parts = moves(
       "split", [](const Tensor& x) { return x; }, {7, 3}, reshaped({}));
   parts.run = [](const std::vector<Tensor>& a) { return split(a[0], 3); };
   parts.reference = [](const std::vector<Array>& a) {
-    return std::vector{sliced(a[0], 0, 0, 3, 1), sliced(a[0], 0, 3, 6, 1),
-                       sliced(a[0], 0, 6, 7, 1)};
+    std::vector<Array> r;
+    const std::int64_t n = a[0].shape[0];
+    for (std::int64_t b = 0; b == 0 || b < n; b += 3) {
+      r.push_back(sliced(a[0], 0, b, std::min(n, b + 3), 1));
+    }
+    return r;
   };
+  parts.more = {{{0, 2}}, {{1, 1}}, {{3, 0}}, {{6}}};
   add_case(parts);
+  parts.name = "chunk";  // three of three, three and one; of none, one
+  parts.run = [](const std::vector<Tensor>& a) { return chunk(a[0], 3); };
+  parts.more = {{{0, 2}}, {{9, 0}}};
+  add_case(parts);
+  parts.name = "chunk_one";
+  parts.args[0].shape = {1, 1};
+  parts.more = {};
+  add_case(parts);
+  parts.args[0].shape = {7, 3};
   parts.name = "split_sizes";
   parts.run = [](const std::vector<Tensor>& a) { return split(a[0], {0, 5, 2}, 0); };
   parts.reference = [](const std::vector<Array>& a) {
     return std::vector{sliced(a[0], 0, 0, 0, 1), sliced(a[0], 0, 0, 5, 1),
                        sliced(a[0], 0, 5, 7, 1)};
   };
-  add_case(parts);
-  parts.name = "chunk";
-  parts.run = [](const std::vector<Tensor>& a) { return chunk(a[0], 3); };
-  parts.reference = [](const std::vector<Array>& a) {
-    return std::vector{sliced(a[0], 0, 0, 3, 1), sliced(a[0], 0, 3, 6, 1),
-                       sliced(a[0], 0, 6, 7, 1)};
-  };
+  parts.more = {{{7, 0}}};
   add_case(parts);
 
   // --- creation
-  add_case(creation(
-      "full",
-      [](DType t) {
-        return full({2, 3}, 1, {.dtype = t});
-      },
-      Array({2, 3}, 1), kAll, Type::same));
-  add_case(creation(
-      "zeros",
-      [](DType t) {
-        return zeros({0, 3}, {.dtype = t});
-      },
-      Array({0, 3}), kAll, Type::same));
-  add_case(creation(
-      "ones", [](DType t) { return ones({}, {.dtype = t}); }, Array(Shape{}, 1), kAll, Type::same));
-  add_case(creation(
-      "full_like", [](DType t) { return full_like(zeros({5}, {.dtype = t}), 1); }, Array({5}, 1),
-      kAll, Type::same));
-  add_case(creation(
-      "zeros_like", [](DType t) { return zeros_like(ones({5}, {.dtype = t})); }, Array({5}), kAll,
-      Type::same));
-  add_case(creation(
-      "ones_like", [](DType t) { return ones_like(zeros({5}, {.dtype = t})); }, Array({5}, 1), kAll,
-      Type::same));
+  for (const auto& [s, suffix] : std::initializer_list<std::pair<Shape, std::string>>{
+           {{2, 3}, ""}, {{0, 3}, "_none"}, {{}, "_one"}}) {
+    const auto made = [&, s = s, end = suffix](const char* name, auto f, double value) {
+      add_case(creation(
+                   name, [f, s](DType t) { return f(s, TensorOptions{.dtype = t}); },
+                   Array(s, value), kAll, Type::same))
+          .name += end;
+    };
+    made(
+        "full", [](const Shape& x, TensorOptions o) { return full(x, 1, o); }, 1);
+    made(
+        "zeros", [](const Shape& x, TensorOptions o) { return zeros(x, o); }, 0);
+    made(
+        "ones", [](const Shape& x, TensorOptions o) { return ones(x, o); }, 1);
+  }
+  for (const auto& [name, f, value] :
+       std::initializer_list<std::tuple<const char*, Tensor (*)(const Tensor&), double>>{
+           {"full_like", [](const Tensor& x) { return full_like(x, 1); }, 1},
+           {"zeros_like", [](const Tensor& x) { return zeros_like(x); }, 0},
+           {"ones_like", [](const Tensor& x) { return ones_like(x); }, 1}}) {
+    OpCase& c = add_case(moves(name, f, {2, 3, 2, 2},
+                               [value = value](const Array& a) { return Array(a.shape, value); },
+                               {{{}}, {{5}}, {{2, 0}}, {{2, 1, 3, 3}}}));
+    c.differentiable = false;
+  }
+  OpCase& typed = add_case(moves(
+      "full_like_typed", [](const Tensor& x) { return full_like(x, 7, {.dtype = DType::i32}); },
+      {2, 3, 2, 2}, [](const Array& a) { return Array(a.shape, 7); }));
+  typed.types = {Type::i32};
+  typed.differentiable = false;
   add_case(creation(
       "arange", [](DType t) { return arange(2, 11, 3, {.dtype = t}); },
-      Array({3}, std::vector<double>{2, 5, 8}), kFloats + kInts, Type::same));
+      Array({3}, std::vector<double>{2, 5, 8}), kFloats + kInts + std::vector<DType>{DType::u8},
+      Type::same));
+  add_case(creation(
+      "arange_one", [](DType t) { return arange(2, 3, 1, {.dtype = t}); }, Array({1}, 2),
+      kFloats + kInts + std::vector<DType>{DType::u8}, Type::same));
   add_case(creation(
       "arange_down", [](DType t) { return arange(2, 0.5, -0.5, {.dtype = t}); },
       Array({3}, std::vector<double>{2, 1.5, 1}), kFloats, Type::same));
@@ -234,8 +274,8 @@ void view_cases(CaseTable& out) {
       "arange_default", [](DType) { return arange(0, 4); },
       Array({4}, std::vector<double>{0, 1, 2, 3}), {DType::f32}, Type::i64));
   add_case(creation(
-      "arange_empty", [](DType t) { return arange(3, 3, 1, {.dtype = t}); }, Array({0}),
-      kFloats + kInts, Type::same));
+      "arange_empty", [](DType t) { return arange(3, 3, 1, {.dtype = t}); }, Array(Shape{0}),
+      kFloats + kInts + std::vector<DType>{DType::u8}, Type::same));
   add_case(creation(
       "linspace", [](DType t) { return linspace(-1, 1, 5, {.dtype = t}); },
       Array({5}, std::vector<double>{-1, -0.5, 0, 0.5, 1}), kFloats, Type::same));
@@ -243,8 +283,17 @@ void view_cases(CaseTable& out) {
       "linspace_one", [](DType t) { return linspace(3, 7, 1, {.dtype = t}); },
       Array({1}, std::vector<double>{3}), kFloats, Type::same));
   add_case(creation(
+      "linspace_none", [](DType t) { return linspace(3, 7, 0, {.dtype = t}); }, Array(Shape{0}),
+      kFloats, Type::same));
+  add_case(creation(
       "eye", [](DType t) { return eye(2, 3, {.dtype = t}); },
-      Array({2, 3}, std::vector<double>{1, 0, 0, 0, 1, 0}), kFloats + kInts, Type::same));
+      Array({2, 3}, std::vector<double>{1, 0, 0, 0, 1, 0}), kAll, Type::same));
+  add_case(creation(
+      "eye_one", [](DType t) { return eye(1, -1, {.dtype = t}); }, Array({1, 1}, 1), kAll,
+      Type::same));
+  add_case(creation(
+      "eye_none", [](DType t) { return eye(0, 3, {.dtype = t}); }, Array({0, 3}), kAll,
+      Type::same));
 
   // --- writes in place
   const std::vector<DType> numbers = kFloats + kInts;
@@ -330,6 +379,7 @@ void view_cases(CaseTable& out) {
   OpCase fill_op = writes(
       "fill", [](Tensor& t, const std::vector<Tensor>&) { fill(t, 1); }, {x}, filled.reference,
       kAll);
+  fill_op.more = {{{}}, {{0}}};
   fill_op.differentiable = false;
   add_case(fill_op);
 }

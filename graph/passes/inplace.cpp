@@ -37,9 +37,12 @@ Program reuse_buffers(const Program& p, PassStats& s) {
       if (b.kind[r] != Buffers::Kind::temporary || b.offset[static_cast<std::size_t>(v)] != 0)
         continue;
       if (p.values[r].desc.bytes() != c.out_bytes[0]) continue;
-      bool aliased = false;  // another input looks at the same buffer in another way
+      // Another input that looks at the same buffer. An elementwise op has read an element when it
+      // writes it, so there the very same value is fine.
+      const bool by_element = c.op->traits.kind == OpKind::elementwise;
+      bool aliased = false;
       for (std::size_t j = 0; j < n.inputs.size(); ++j) {
-        aliased |= j != k && n.inputs[j] != v && root(n.inputs[j]) == r;
+        aliased |= j != k && root(n.inputs[j]) == r && !(by_element && n.inputs[j] == v);
       }
       if (aliased) continue;
       n.reuse = static_cast<int>(k);

@@ -48,7 +48,8 @@ constexpr Sections kPosition{
 constexpr Sections kFilled{"The result has `shape`: a tuple, or a number for one axis.",
                            "ShapeError for negative sizes, more than 8 axes or too many elements; "
                            "OutOfMemoryError."};
-constexpr Sections kLike{"x of any shape; the result has x's.", "OutOfMemoryError."};
+constexpr Sections kLike{"x of any shape; the result has its shape and memory format.",
+                         "OutOfMemoryError."};
 constexpr Sections kDrawn{
     "The result has `shape`: a tuple, or a number for one axis.",
     "DTypeError unless floating; RangeError for bounds in the wrong order, a "

@@ -39,20 +39,21 @@ void bind_creation() {
     function(
         name,
         [v](const Tensor& x, T t, D d) {
-          return full(at(x)->shape(), v,
-                      {.dtype = t.value_or(x.dtype()), .device = d.value_or(x.device())}, here());
+          return full_like(at(x), v,
+                           {.dtype = t.value_or(x.dtype()), .device = d.value_or(x.device())});
         },
         "x"_a, dtype, device, doc);
   };
-  like("zeros_like", 0, "Zeros with x's shape, dtype and device; row-major.");
-  like("ones_like", 1, "Ones with x's shape, dtype and device; row-major.");
+  like("zeros_like", 0, "Zeros with x's shape, dtype, device and memory format.");
+  like("ones_like", 1, "Ones with x's shape, dtype, device and memory format.");
   function(
       "full_like",
       [](const Tensor& x, Scalar v, T t, D d) {
-        return full(at(x)->shape(), v,
-                    {.dtype = t.value_or(x.dtype()), .device = d.value_or(x.device())}, here());
+        return full_like(at(x), v,
+                         {.dtype = t.value_or(x.dtype()), .device = d.value_or(x.device())});
       },
-      "x"_a, "fill_value"_a, dtype, device, "`fill_value` with x's shape, dtype and device.");
+      "x"_a, "fill_value"_a, dtype, device,
+      "`fill_value` with x's shape, dtype, device and memory format.");
   function(
       "arange",
       [](Scalar start, std::optional<Scalar> end, Scalar step, T t, D d) {

@@ -135,6 +135,27 @@ TEST_F(Programs, TradeoffWritesWhatItSays) {
   for (const Json& a : j.at("arms")) EXPECT_GT(a.at("step_ms").at("median").get<double>(), 0);
 }
 
+// A file is replaced as a whole, where a link leads to; what is no file is written.
+TEST_F(Programs, JsonGoesWhereALinkLeads) {
+  const fs::path file = folder_ / "real.json", link = folder_ / "link.json",
+                 null = folder_ / "null";
+  fs::create_symlink(file, link);
+  fs::create_symlink("/dev/null", null);
+  for (const fs::path& path : {link, null}) {
+    const Outcome o =
+        run("tandem-train --quick --limit-batches 1 --batch-size 4 --mode eager --json " +
+            path.string());
+    EXPECT_EQ(o.status, 0) << o.text;
+    EXPECT_TRUE(fs::is_symlink(path));
+  }
+  std::ifstream in(file);
+  EXPECT_TRUE(Json::parse(in).contains("epochs"));
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+  for (const auto& entry : fs::directory_iterator(folder_)) {
+    EXPECT_EQ(entry.path().string().find(".part"), std::string::npos) << entry.path();
+  }
+}
+
 // --quick changes defaults only: what is named is done.
 TEST_F(Programs, QuickDoesNotOverrideWhatIsNamed) {
   const Json three =

@@ -497,6 +497,18 @@ TEST(Compile, ErrorsOfProgramsAreThoseOfEagerRuns) {
   }
 }
 
+TEST(Compile, AnomalyModeLetsWrittenDownValuesBe) {
+  const auto masked = [](const Tensor& x) {
+    return maximum(x, Tensor::from<float>({-INFINITY, 0}, {2}));
+  };
+  dispatch::set_anomaly_mode(true);
+  auto fast = compile(masked);
+  for (const bool eager : {true, false}) {
+    EXPECT_NO_THROW(eager ? masked(ones({2})) : fast(ones({2}))) << eager;
+  }
+  dispatch::set_anomaly_mode(false);
+}
+
 // Nobody wrote a line in the backward pass's own files.
 TEST(Compile, GradientsAreBlamedOnLinesOfTheUser) {
   const Tensor w = ones({2}).set_requires_grad();

@@ -243,6 +243,19 @@ TEST(Inplace, NotUnderAnotherViewOfTheSameMemory) {
   EXPECT_EQ(out.nodes[2].reuse, -1) << dump(out);
 }
 
+// Ops that read elements of one input in another order than they write the other.
+TEST(Inplace, NotOverAnInputThatIsReadTwice) {
+  const Tensor index = Tensor::from<std::int64_t>({1, 1, 3, 0}, {4});
+  const auto twice = [&](const Tensor& x) {
+    const Tensor h = exp(x), k = exp(x * 2);
+    return std::vector{scatter_add(h, 0, index, h), index_add(k, 0, index, k)};
+  };
+  const Tensor x = Tensor::from<float>({0.1F, 0.7F, -0.3F, 0.2F}, {4});
+  auto fast = compile(twice);
+  const auto want = twice(x), got = fast(x);
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(cases::compare_bits(got[i], want[i]), "") << i;
+}
+
 TEST(Passes, AreListedInOrder) {
   std::vector<std::string> names;
   for (const Pass& p : all_passes()) {

@@ -315,7 +315,7 @@ class Capturing {
     }
     Tensor read_grad(const Tensor& leaf) override { return grad_meta(leaf)->grad; }
     void write_grad(const Tensor& leaf, const Tensor& g) override { grad_meta(leaf)->grad = g; }
-    void gradients_taken(std::span<const Tensor>) override {}
+    void gradients_taken(std::span<const Tensor>, std::span<const Tensor>) override {}
     void refused(const std::string&) override {}
     std::vector<std::function<bool()>> checks;
   };

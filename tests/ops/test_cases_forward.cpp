@@ -1,5 +1,7 @@
 // Forward results of every case: against its reference, in every dtype, layout and shape, with the
 // vendor's kernels and the plain ones, twice, and with one thread and two.
+#include <map>
+
 #include "core/parallel.h"
 #include "core/policy.h"
 #include "tests/ops/cases_fixture.h"
@@ -45,7 +47,6 @@ TEST_P(Forward, HasTheRightType) {
 }
 
 TEST_P(Forward, TakesAnyLayout) {
-  if (!c().strided) GTEST_SKIP() << "the result depends on the layout by definition";
   for (const DType t : c().dtypes) {
     for (const Shapes& shapes : every_shape()) {
       const auto args = make_args(c(), t, shapes);
@@ -71,7 +72,6 @@ TEST_P(Forward, TakesAnyLayout) {
 }
 
 TEST_P(Forward, TakesExpandedArguments) {
-  if (!c().strided) GTEST_SKIP();
   for (const DType t : c().dtypes) {
     const auto args = make_args(c(), t, shapes_of(c()));
     for (std::size_t i = 0; i < args.size(); ++i) {
@@ -86,8 +86,24 @@ TEST_P(Forward, TakesExpandedArguments) {
   }
 }
 
+// Why the first result of a case is not channels-last although its first argument is, or "". The
+// rule and its exceptions are those of docs/types.md.
+std::string exempt(const std::string& name) {
+  static const std::map<std::string, std::string> cases = {
+      {"copy_contiguous", "asks for row-major"},
+      {"permute", "a view: the memory stays, the axes change places"},
+      {"matmul_broadcast", "matrix products are row-major"},
+  };
+  const auto it = cases.find(name);
+  if (it != cases.end()) return it->second;
+  if (name.ends_with("_rows")) return "reductions are row-major";
+  if (name.starts_with("grad_weight_")) return "the format wanted is an argument";
+  return {};
+}
+
 TEST_P(Forward, KeepsChannelsLast) {
-  if (!c().channels_last) GTEST_SKIP();
+  const std::string why = exempt(c().name);
+  bool tried = false, kept = true;
   for (const DType t : c().dtypes) {
     for (const Shapes& shapes : every_shape()) {
       if (shapes[0].size() != 4) continue;
@@ -96,11 +112,19 @@ TEST_P(Forward, KeepsChannelsLast) {
       for (const bool vendor : {true, false}) {
         const PolicyScope scope({.vendor = vendor});
         const auto got = run(c(), args);
+        // One of both formats (one channel, one pixel, no element) says nothing.
+        if (got[0].rank() != 4 || (got[0].is_contiguous() && got[0].is_channels_last())) continue;
+        tried = true;
+        kept = kept && got[0].is_channels_last();
+        if (!why.empty()) continue;
         EXPECT_TRUE(got[0].is_channels_last())
-            << got[0].desc().str() << " " << got[0].strides().str() << " vendor " << vendor;
+            << tandem::name_of(t) << " " << str(shapes) << ": " << got[0].desc().str() << " "
+            << got[0].strides().str() << " vendor " << vendor;
       }
     }
   }
+  if (!tried) GTEST_SKIP() << "no result of four axes, or of both formats";
+  EXPECT_NE(kept, !why.empty()) << "exempt for nothing";
 }
 
 TEST_P(Forward, RepeatsItself) {
