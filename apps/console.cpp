@@ -84,45 +84,54 @@ bool interrupted() {
 
 namespace {
 
-// Where to write before `path` is replaced as a whole: beside the file it names. Empty for what is
-// no file (a pipe, a terminal), which is written itself.
-std::string part_of(std::string& path) {
-  std::error_code ignored;
-  // Not by canonical(), which needs the file to be there.
-  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, ignored); ++links) {
-    const std::filesystem::path at(path);
-    path = (at.parent_path() / std::filesystem::read_symlink(at, ignored)).string();
+// A file is written beside itself and then replaced as a whole, where links lead to. What is no
+// file (a pipe, a terminal, whatever stands behind /dev) is written itself, and only at the end: to
+// open a pipe and close it again would tell its reader that this was all.
+struct Target {
+  explicit Target(std::string given) : path(std::move(given)) {
+    std::error_code ignored;
+    const auto status = std::filesystem::status(path, ignored);
+    in_place = path.starts_with("/dev/") ||
+               (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status));
+    // Not by canonical(), which needs the file to be there.
+    for (int links = 0; !in_place && links < 40 && std::filesystem::is_symlink(path, ignored);
+         ++links) {
+      const std::filesystem::path at(path);
+      path = (at.parent_path() / std::filesystem::read_symlink(at, ignored)).string();
+    }
+    part = in_place ? path : path + ".part" + std::to_string(getpid());
   }
-  const auto status = std::filesystem::status(path, ignored);
-  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) return {};
-  return path + ".part" + std::to_string(getpid());
-}
+  std::string path, part;
+  bool in_place;
+};
 
 }  // namespace
 
 void check_writable(const std::string& path) {
   if (path.empty()) return;
-  std::string target = path;
-  const std::string part = part_of(target);
-  const bool fine = !std::filesystem::is_directory(target) &&
-                    std::ofstream(part.empty() ? target : part, std::ios::app).good();
-  std::error_code ignored;
-  if (!part.empty()) std::filesystem::remove(part, ignored);
+  const Target t(path);
+  bool fine = !std::filesystem::is_directory(t.path);
+  if (t.in_place) {
+    fine = fine && access(t.path.c_str(), W_OK) == 0;
+  } else {
+    fine = fine && std::ofstream(t.part, std::ios::app).good();
+    std::error_code ignored;
+    std::filesystem::remove(t.part, ignored);
+  }
   if (!fine) fail<DataError>("json", "the file cannot be written", path);
 }
 
-void write_json(const std::string& given, const nlohmann::json& j) {
-  std::string path = given;
-  const std::string beside = part_of(path), &part = beside.empty() ? path : beside;
+void write_json(const std::string& path, const nlohmann::json& j) {
+  const Target t(path);
   {
-    std::ofstream f(part, std::ios::trunc);
+    std::ofstream f(t.part, t.in_place ? std::ios::app : std::ios::trunc);
     f << j.dump(1) << '\n';
     f.flush();
     if (!f) fail<DataError>("json", "the file cannot be written", path);
   }
-  if (beside.empty()) return;
+  if (t.in_place) return;
   std::error_code error;
-  std::filesystem::rename(part, path, error);
+  std::filesystem::rename(t.part, t.path, error);
   if (error) fail<DataError>("json", "the file cannot be written", path + ": " + error.message());
 }
 

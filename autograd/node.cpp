@@ -22,7 +22,10 @@ Edge edge_of(const Tensor& t) {
 }
 
 Node::Node(std::size_t n_in, std::size_t n_out, const SrcLoc& where)
-    : edges(n_in), num_outputs(n_out), seq(++next_seq), loc(where) {}
+    : edges(n_in), num_outputs(n_out), seq(++next_seq), loc(where) {
+  const Interceptor* i = dispatch::interceptor();
+  symbolic = i && i->records();
+}
 
 Node::~Node() {
   std::vector<RefPtr<RefCounted>> local;
@@ -56,7 +59,7 @@ void Node::adopt(Tensor& t, int i) {
   m.requires_grad = true;
   m.node = RefPtr<RefCounted>(this);
   m.output_index = i;
-  symbolic = symbolic || t.is_symbolic();
+  symbolic = symbolic || t.is_symbolic();  // a program being declared
 }
 
 Tensor without_history(const Tensor& t) {
@@ -243,8 +246,16 @@ class RefusalNode final : public autograd::Node, public Pooled<RefusalNode> {
 
 Origin origin_of_edge(const autograd::Edge& e) {
   if (!e.wanted()) return {};
-  if (e.is_leaf()) return {e.target.get(), e.index};
-  return {e.target.get(), e.index, !e.node()->knows_history(), e.node()->symbolic};
+  if (e.is_leaf()) {
+    const auto memory = reinterpret_cast<std::uintptr_t>(e.leaf()->storage.get());
+    return {.of = e.target.get(), .index = e.index, .id = memory};
+  }
+  const autograd::Node& n = *e.node();
+  return {.of = &n,
+          .index = e.index,
+          .refused = !n.knows_history(),
+          .captured = n.symbolic,
+          .id = n.seq};
 }
 
 }  // namespace

@@ -23,9 +23,10 @@ Tensor& Tensor::set_requires_grad(bool on, SrcLoc loc) {
                         desc().str(), "detach()");
   }
   if (on || impl_->grad_meta) {
+    const bool is_new = !impl_->grad_meta;
     bool& now = ensure_grad_meta(*this).requires_grad;
-    // What a captured function does itself, it does at every capture.
-    if (now != on && impl_->storage->pinned() && !trace_guards()) note_host_change();
+    // A leaf that a captured function makes of a tensor from outside is made at every capture.
+    if (now != on && impl_->storage->pinned() && !(trace_guards() && is_new)) note_host_change();
     now = on;
   }
   return *this;

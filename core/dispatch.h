@@ -143,13 +143,15 @@ void refuse_history(const RefPtr<RefCounted>& refusal, Tensor& t);
 struct Origin {
   const RefCounted* of = nullptr;  // null: wants no gradient
   int index = -1;
-  bool refused = false;       // a refusal: what it was made from is not known
-  bool captured = false;      // an operation that a capture recorded
+  bool refused = false;   // a refusal: what it was made from is not known
+  bool captured = false;  // an operation that a capture recorded
+  // Tells it from another one that has the address now: the number of a node, a leaf's memory.
+  std::uint64_t id = 0;
   TensorImpl* leaf() const {  // null if it is none
     return of && index < 0 ? static_cast<TensorImpl*>(const_cast<RefCounted*>(of)) : nullptr;
   }
   friend bool operator==(const Origin& a, const Origin& b) {
-    return a.of == b.of && a.index == b.index;
+    return a.of == b.of && a.index == b.index && a.id == b.id;
   }
 };
 Origin origin_of(const Tensor& t);

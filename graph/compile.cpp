@@ -44,6 +44,14 @@ Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace
     if (want_grad.back()) out[i] = out[i].detach();
   }
   for (std::size_t i = 0; i < in.size(); ++i) {
+    if (in[i].is_leaf() && in[i].requires_grad() != args[i]->requires_grad()) {
+      fail<CaptureError>("compile",
+                         fmt::format("the function changed whether argument {} requires a "
+                                     "gradient, which replay would not",
+                                     i),
+                         args[i]->desc().str(),
+                         "detach().set_requires_grad() for a leaf of its own");
+    }
     if (in[i].requires_grad() && !in[i].is_leaf()) {
       fail<CaptureError>("compile",
                          fmt::format("argument {} was written with a value that wants a gradient: "

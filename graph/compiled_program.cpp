@@ -186,7 +186,7 @@ ResultHistory::ResultHistory(std::vector<std::uint8_t> wants_grad)
   if (std::find(wants_grad_.begin(), wants_grad_.end(), 1) == wants_grad_.end()) return;
   refusal_ = hooks::make_refusal(
       "a backward pass reached the result of a compiled function, whose operations are not on the "
-      "tape; call backward() inside the compiled function");
+      "tape; call backward() inside the compiled function, or detach() the result");
 }
 
 void ResultHistory::give(std::span<Tensor> results) const {

@@ -351,11 +351,11 @@ void Executor::launch_all(std::size_t first_dynamic, const Observer* observe) {
   ReplaySite site;
   for (std::size_t k = 0; k < steps_.size(); ++k) {
     const Step& s = steps_[k];
+    site.set(&program_.nodes[static_cast<std::size_t>(s.node)].source);
     if (moving) {
       for (std::size_t d : start_[k]) take(first_dynamic, d);
     }
     const std::size_t n_out = s.call->out.size();
-    site.set(&program_.nodes[static_cast<std::size_t>(s.node)].source);
     profiler::launch(*s.call, {pointers_.data() + s.in, pointers_.data() + s.out,
                                pointers_[s.out + n_out], stream});
     if (observe) {

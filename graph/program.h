@@ -73,7 +73,6 @@ struct HostGuard {
 struct GradientFlow {
   std::vector<std::uint8_t> reaches, wants;  // arguments that they reach, that are targets
   std::vector<hooks::Origin> outer, wanted;  // the same for tensors from outside
-  std::vector<Pinned<TensorImpl>> leaves;    // those of them that are leaves
 };
 
 /// A captured or declared program: straight-line calls in static single assignment.

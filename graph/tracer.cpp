@@ -293,15 +293,11 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
     if (!t.defined()) fail<CaptureError>("compile", "a result is an undefined tensor");
     outputs.push_back(value_of(t));  // may add a view
   }
-  // References to a leaf that this program itself holds.
-  const auto count = [](const auto& list, const Tensor& leaf) {
-    return std::count_if(list.begin(), list.end(),
-                         [&](const auto& p) { return p.get() == leaf.impl(); });
-  };
+  // References to a leaf that this program itself holds: a slot found empty pins its leaf.
   const auto pins = [&](const Tensor& leaf) {
-    auto n = count(program_.grads_absent, leaf);
-    for (const GradientFlow& f : program_.gradients) n += count(f.leaves, leaf);
-    return static_cast<std::uint32_t>(n);
+    return static_cast<std::uint32_t>(
+        std::count_if(program_.grads_absent.begin(), program_.grads_absent.end(),
+                      [&](const auto& p) { return p.get() == leaf.impl(); }));
   };
   std::vector<GradWrite> writes;
   std::vector<const RefCounted*> gone;
@@ -333,7 +329,6 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
   const auto origin = [](const hooks::Origin& x) { return x.of; };
   drop(p.grads_absent, pinned);
   for (GradientFlow& f : p.gradients) {
-    drop(f.leaves, pinned);
     drop(f.outer, origin);
     drop(f.wanted, origin);
   }
@@ -358,10 +353,7 @@ void Tracer::gradients_taken(std::span<const Tensor> outputs, std::span<const Te
       of_arguments[static_cast<std::size_t>(a - arguments_.begin())] = 1;
       return;
     }
-    if (TensorImpl* leaf = x.leaf()) {
-      if (leaf->storage->is_symbolic()) return;
-      flow.leaves.emplace_back(leaf);
-    }
+    if (x.leaf() && x.leaf()->storage->is_symbolic()) return;
     others.push_back(x);
   };
   for (const Tensor& t : outputs) {

@@ -12,9 +12,7 @@ std::vector<Tensor> run_on(Device d, const OpCase& c, DType t, const Shapes& sha
   const DefaultDevice scope(d);
   const NoGrad no_grad;
   std::vector<Tensor> args = make_args(c, t, shapes);
-  if (c.strided) {
-    for (Tensor& a : args) a = in_layout(a, l);
-  }
+  for (Tensor& a : args) a = in_layout(a, l);
   return run(c, args);
 }
 

@@ -209,6 +209,53 @@ TEST(GradientTies, LeavesMadeInsideCostNoCapture) {
   EXPECT_LE(runs, 12) << "checks, not one capture a call";
 }
 
+TEST(GradientTies, AReplacedParameterIsNoticed) {
+  Tensor w = leaf(2);
+  auto fast = compile([&](const Tensor& x) {
+    const Tensor own = w.detach().set_requires_grad();
+    return grad((x * w * w).sum(), {w})[0] + grad((own * x).sum(), {own})[0] * 0;
+  });
+  EXPECT_EQ(first(fast(ones({2}))), 4);
+  w = leaf(5);
+  EXPECT_EQ(first(fast(ones({2}))), 10);
+  EXPECT_EQ(fast.core().size(), 1) << "nothing is kept for what is gone";
+}
+
+TEST(GradientTies, AnotherTensorAtTheSameAddressIsNone) {
+  const Tensor w = leaf(), v = leaf();
+  Tensor h = w * 3;
+  auto fast = compile([&](const Tensor& a) { return grad((a * h).sum(), {a})[0]; });
+  fast(v);
+  h = h.detach();  // its tape entry is free, and the next one takes its place
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(first(fast(v * 2)), 3);
+}
+
+// A function that hands a tensor from outside through has an entry on the tape all the same.
+TEST(GradientTies, OperationsOfTheFunctionItselfAreInside) {
+  const Tensor w = leaf(2);
+  autograd::CustomFunction reversed;
+  reversed.forward = [](std::span<const Tensor> in, std::vector<Tensor>&) {
+    return std::vector<Tensor>(in.begin(), in.end());
+  };
+  reversed.backward = [](std::span<const Tensor> g, std::span<const Tensor>) {
+    return std::vector<Tensor>{-g[0]};
+  };
+  const auto f = [&](const Tensor& x) { return grad((reversed({w})[0] * x).sum(), {w})[0]; };
+  EXPECT_EQ(first(f(ones({2}))), -1);
+  auto fast = compile(f);
+  EXPECT_EQ(first(fast(ones({2}))), -1);
+}
+
+TEST(GradientTies, AFunctionDoesNotChangeItsArguments) {
+  auto fast = compile([](const Tensor& a, const Tensor& b) {
+    Tensor(a).set_requires_grad();
+    Tensor(b).set_requires_grad();
+    return grad((a * b).sum(), {a})[0];
+  });
+  EXPECT_THAT(test::message_of<CaptureError>([&] { fast(ones({2}), ones({2})); }),
+              testing::HasSubstr("changed whether argument 0 requires a gradient"));
+}
+
 // What the function reads through its own variables.
 TEST(GradientTies, AnotherTensorsGradientIsNoticed) {
   const Tensor u = leaf(), v = leaf();
