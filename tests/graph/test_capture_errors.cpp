@@ -306,11 +306,12 @@ TEST(CaptureErrors, LabelsAreCheckedAtReplayToo) {
   auto fast = compile([](const Tensor& x, const Tensor& t) { return nll_loss(x, t); });
   const Tensor x = zeros({2, 3});
   fast(x, Tensor::from<std::int64_t>({0, 2}, {2}));
-  expect_error<IndexError>(
-      [&] {
-        fast(x, Tensor::from<std::int64_t>({0, 3}, {2}));
-      },
-      {"[nll_loss]", "3", "(at test_capture_errors.cpp:"});
+  const auto replay = [&] { fast(x, Tensor::from<std::int64_t>({0, 3}, {2})).to_vector<float>(); };
+  if (default_device().is_cpu()) {
+    expect_error<IndexError>(replay, {"[nll_loss]", "3", "(at test_capture_errors.cpp:"});
+  } else {  // found later, by a kernel that knows its own name only
+    expect_error<IndexError>(replay, {"[nll]", "3"});
+  }
   EXPECT_EQ(fast(x, Tensor::from<std::int64_t>({0, 1}, {2})).item(), 0) << "and it works again";
 }
 
