@@ -127,8 +127,8 @@ std::vector<int> use_counts(const Program& p);
 /// descriptions that match the ops', no read of a value that has been written over.
 void verify(const Program& p, const char* after);
 
-/// Depends on ops, attributes, descriptions and data flow; not on names, lines or addresses.
-/// Equal programs, however they were written, have equal hashes.
+/// Depends on ops, attributes, policies, descriptions and data flow; not on names, lines or
+/// addresses. Equal programs, however they were written, have equal hashes.
 std::uint64_t hash(const Program& p);
 
 /// One line per node: "%7 = conv2d(%0, %1, %2) stride=[1, 1] … : f32[…]  # lenet.cpp:12 in 0".
