@@ -8,13 +8,13 @@
 #include "core/trace_guard.h"
 #include "ops/create.h"
 #include "ops/elementwise.h"
+#include "ops/grad_util.h"
 
 namespace tandem {
 
 const Tensor& VjpContext::grad(int i) {
   if (!grads[i].defined()) {
-    const TensorDesc& d = call.out[static_cast<std::size_t>(i)];
-    grads[i] = zeros(d.shape, {d.dtype, d.device});
+    grads[i] = zeros_of(call.out[static_cast<std::size_t>(i)]);
   }
   return grads[i];
 }

@@ -98,9 +98,9 @@ class RunWatch final : public Interceptor {
   RunWatch() : outer_(dispatch::interceptor()), scope_(this) {}
 
   Outputs call(const PreparedOp& op, Inputs in, const SrcLoc& loc) override {
-    for (int i : op.mutated) note_write(*in[static_cast<std::size_t>(i)]);
-    for (const Tensor* t : in) note_read(*t);
     Interceptor* i = next(in);
+    for (int k : op.mutated) note_write(*in[static_cast<std::size_t>(k)], i);
+    for (const Tensor* t : in) note_read(*t);
     Outputs out = i ? i->call(op, in, loc) : dispatch::execute(op, in, loc);
     if (op.op->traits.kind != OpKind::view) {
       for (const Tensor& t : out) made_.insert(t.impl()->storage.get());
@@ -108,9 +108,9 @@ class RunWatch final : public Interceptor {
     return out;
   }
   void call_inplace(const PreparedOp& op, Inputs in, const SrcLoc& loc) override {
-    note_write(*in[0]);
-    for (const Tensor* t : in) note_read(*t);
     Interceptor* i = next(in);
+    note_write(*in[0], i);
+    for (const Tensor* t : in) note_read(*t);
     i ? i->call_inplace(op, in, loc) : dispatch::execute_inplace(op, in, loc);
   }
   bool records() const override { return outer_ && outer_->records(); }
@@ -141,7 +141,8 @@ class RunWatch final : public Interceptor {
       reads_.push_back({s, s->version()});
     }
   }
-  void note_write(const Tensor& t) {
+  // `by`: who will write. What is written in a program is kept in it, too, not as it is now.
+  void note_write(const Tensor& t, Interceptor* by) {
     const Storage* s = t.impl()->storage.get();
     if (made_.contains(s)) return;
     for (const WrittenTensor& w : written_) {
@@ -150,7 +151,7 @@ class RunWatch final : public Interceptor {
         return;
       }
     }
-    const dispatch::InterceptorScope as_before(outer_);
+    const dispatch::InterceptorScope as_before(by);
     written_.push_back({t, copy(t, MemoryFormat::contiguous)});
     written_memory_.insert(s);
   }

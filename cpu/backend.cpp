@@ -4,10 +4,8 @@
 #include <cstring>
 
 #include "core/parallel.h"
-#include "cpu/table.h"
-#ifdef TANDEM_HAS_ONEDNN
 #include "cpu/onednn.h"
-#endif
+#include "cpu/table.h"
 
 namespace tandem {
 
@@ -37,28 +35,15 @@ class CpuBackend final : public Backend {
   int device_count() override { return 1; }
 
   std::string description() override {
-    std::string s = "plain C++";
-#ifdef TANDEM_HAS_ONEDNN
-    s = cpu::onednn::version();
-#endif
-    return s + fmt::format(", {} thread{}", num_threads(), num_threads() == 1 ? "" : "s");
+    return fmt::format("{}, {} thread{}", cpu::onednn::version(), num_threads(),
+                       num_threads() == 1 ? "" : "s");
   }
 
-  Allocator& allocator(int) override {
-    return cpu_allocator();
-  }
-  Stream& stream(int) override {
-    return stream_;
-  }
-  Stream* set_stream(int, Stream*) override {
-    return &stream_;
-  }
-  std::unique_ptr<Stream> make_stream(int) override {
-    return std::make_unique<HostStream>();
-  }
-  std::unique_ptr<Event> make_event(int) override {
-    return std::make_unique<HostEvent>();
-  }
+  Allocator& allocator(int) override { return cpu_allocator(); }
+  Stream& stream(int) override { return stream_; }
+  Stream* set_stream(int, Stream*) override { return &stream_; }
+  std::unique_ptr<Stream> make_stream(int) override { return std::make_unique<HostStream>(); }
+  std::unique_ptr<Event> make_event(int) override { return std::make_unique<HostEvent>(); }
 
   void copy(void* dst, Device to, const void* src, Device from, std::size_t bytes) override {
     if (!to.is_cpu() || !from.is_cpu()) {
@@ -72,9 +57,7 @@ class CpuBackend final : public Backend {
     copy(dst, to, src, from, bytes);
   }
 
-  PlanFn kernel(std::uint16_t op_id) override {
-    return cpu::kernel(op_id);
-  }
+  PlanFn kernel(std::uint16_t op_id) override { return cpu::kernel(op_id); }
 
  private:
   HostStream stream_;

@@ -198,11 +198,9 @@ RefPtr<Plan> plan(const PlanRequest& r, ConvPass pass, const TensorDesc& x, cons
                 .relu = a.relu,
                 .policy = r.policy};
   if (r.in.size() == 3) p.bias = r.in[2];
-#ifdef TANDEM_HAS_ONEDNN
   if (r.policy.vendor && x.numel() > 0 && w.numel() > 0 && y.numel() > 0) {
     if (RefPtr<Plan> v = onednn::plan_conv(p)) return v;
   }
-#endif
   RefPtr<Plan> own = visit_floating(
       x.dtype, [&](auto tag) { return plan_plain<typename decltype(tag)::type>(p); });
   own->epilogue = Exactness::exact;

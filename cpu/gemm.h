@@ -22,7 +22,7 @@ template <class T>
 struct Tile {
   static constexpr int lanes = kVectorBytes / static_cast<int>(sizeof(T));
   static constexpr int mr = detail::kMicroRows, nr = 2 * lanes;  // of the innermost kernel
-  static constexpr int m = 128, n = 256, depth = 256;            // of what is kept in cache
+  static constexpr int m = 128, n = 256, depth = 256;  // of what is kept in cache; m: or more
   static_assert(m % mr == 0 && n % nr == 0);
 };
 
@@ -157,6 +157,24 @@ inline void put_tile(T* c, std::int64_t ldc, int keep, bool first, bool stream,
   }
 }
 
+// Lines of `a` that a task takes: the more, the less often `b` is packed anew. As many as there is
+// room for, packed and (`buffered`) multiplied, while every thread has work. Decides nothing about
+// the order of summation.
+template <class T>
+std::int64_t rows_of_task(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k,
+                          bool packed, bool buffered) {
+  using P = Tile<T>;
+  const auto whole = [](std::int64_t i, std::int64_t step) { return (i + step - 1) / step * step; };
+  const std::int64_t columns = (n + P::n - 1) / P::n;
+  std::int64_t most = whole(m, P::mr);
+  if (packed) most = std::min(most, P::m * (P::depth / std::clamp<std::int64_t>(k, 1, P::depth)));
+  if (buffered) {
+    most = std::min(most, P::m * (P::n / std::min<std::int64_t>(P::n, whole(n, P::nr))));
+  }
+  most = std::min(most, whole(batch * m * columns / num_threads(), P::mr));
+  return std::max<std::int64_t>(P::m, most);
+}
+
 }  // namespace detail
 
 /// For each of `batch` products, writes to `place(batch, i, j)` or calls `store(batch, i, j, n,
@@ -167,9 +185,13 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
           const B& b, const BaseA& a_base, const BaseB& b_base, const Store& store,
           const Place& place) {
   using P = Tile<T>;
-  const std::int64_t rows = (m + P::m - 1) / P::m, columns = (n + P::n - 1) / P::n;
+  if (batch * m * n == 0) return;
+  const bool buffered = n % P::nr != 0 || place(0, 0, 0).data == nullptr;
+  const std::int64_t task_m =
+      detail::rows_of_task<T>(batch, m, n, k, a.along_memory(a_base(0), 0, 0) == nullptr, buffered);
+  const std::int64_t rows = (m + task_m - 1) / task_m, columns = (n + P::n - 1) / P::n;
   const std::int64_t work = std::max<std::int64_t>(
-      1, std::min<std::int64_t>(m, P::m) * std::min<std::int64_t>(n, P::n) * k);
+      1, std::min<std::int64_t>(m, task_m) * std::min<std::int64_t>(n, P::n) * k);
   const std::int64_t grain = std::max<std::int64_t>(1, (std::int64_t{1} << 17) / work);
   parallel_for(batch * rows * columns, grain, [&](std::int64_t begin, std::int64_t end) {
     alignas(64) T pa[P::m * P::depth];
@@ -177,14 +199,13 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
     alignas(64) T buffer[P::m * P::n];
     for (std::int64_t t = begin; t < end; ++t) {
       const std::int64_t s = t / (rows * columns);
-      const std::int64_t i0 = t / columns % rows * P::m, j0 = t % columns * P::n;
-      const int mm = static_cast<int>(std::min<std::int64_t>(P::m, m - i0));
+      const std::int64_t i0 = t / columns % rows * task_m, j0 = t % columns * P::n;
+      const int mm = static_cast<int>(std::min<std::int64_t>(task_m, m - i0));
       const int nn = static_cast<int>(std::min<std::int64_t>(P::n, n - j0));
       const std::int64_t base_a = a_base(s), base_b = b_base(s);
-      Destination<T> c{.data = nullptr};
-      if (nn % P::nr == 0) c = place(s, i0, j0);
-      const bool buffered = c.data == nullptr;
-      if (buffered) c = {.data = buffer, .row = P::n};
+      const std::int64_t buffer_row = (nn + P::nr - 1) / P::nr * P::nr;
+      const Destination<T> c =
+          buffered ? Destination<T>{.data = buffer, .row = buffer_row} : place(s, i0, j0);
       if (k == 0) {
         for (int i = 0; i < mm; ++i) std::fill_n(c.data + i * c.row, nn, T(0));
       }
@@ -192,11 +213,12 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
         const int depth = static_cast<int>(std::min<std::int64_t>(P::depth, k - k0));
         // Lines of `a` that lie along memory are read where they are.
         const T* in_place = a.along_memory(base_a, i0, k0);
+        // But for the last few, if they fill no tile: they are all that is packed then.
         const auto packed = [&](int i) { return in_place == nullptr || i + P::mr > mm; };
+        const auto strip = [&](int i) { return in_place == nullptr ? pa + i * depth : pa; };
         for (int i = 0; i < mm; i += P::mr) {
           if (!packed(i)) continue;
-          a.template load<P::mr>(base_a, i0 + i, std::min(P::mr, mm - i), k0, depth,
-                                 pa + i * depth);
+          a.template load<P::mr>(base_a, i0 + i, std::min(P::mr, mm - i), k0, depth, strip(i));
         }
         for (int j = 0; j < nn; j += P::nr) {
           b.template load<P::nr>(base_b, j0 + j, std::min(P::nr, nn - j), k0, depth,
@@ -205,7 +227,7 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
         const auto tile = [&](int i, int j) {
           Vector<T> acc[P::mr][2] = {};
           if (packed(i)) {
-            detail::multiply_tile<T, true>(depth, pa + i * depth, 0, pb + j * depth, acc);
+            detail::multiply_tile<T, true>(depth, strip(i), 0, pb + j * depth, acc);
           } else {
             detail::multiply_tile<T, false>(depth, in_place + i * a.line_stride, a.line_stride,
                                             pb + j * depth, acc);
@@ -226,7 +248,7 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
       }
       if (c.stream) stream_fence();
       if (!buffered) continue;
-      for (int i = 0; i < mm; ++i) store(s, i0 + i, j0, nn, buffer + i * P::n);
+      for (int i = 0; i < mm; ++i) store(s, i0 + i, j0, nn, buffer + i * buffer_row);
     }
   });
 }

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "cpu/lanes.h"
+#include "cpu/onednn.h"
 #include "cpu/operand.h"
 #include "ops/norm.h"
 
@@ -132,10 +133,16 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
 }  // namespace
 
 RefPtr<Plan> plan_layer_norm(const PlanRequest& r) {
+  if (r.policy.vendor) {
+    if (RefPtr<Plan> v = onednn::plan_layer_norm(r, r.attrs<LayerNormAttrs>().eps)) return v;
+  }
   return visit_floating(r.in[0].dtype,
                         [&](auto tag) { return forward_plan<typename decltype(tag)::type>(r); });
 }
 RefPtr<Plan> plan_layer_norm_grad(const PlanRequest& r) {
+  if (r.policy.vendor) {
+    if (RefPtr<Plan> v = onednn::plan_layer_norm_grad(r)) return v;
+  }
   return visit_floating(r.in[1].dtype,
                         [&](auto tag) { return grad_plan<typename decltype(tag)::type>(r); });
 }

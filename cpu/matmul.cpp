@@ -93,8 +93,7 @@ TensorDesc matrices(const Product& p, int operand, std::int64_t rows, std::int64
   return d;
 }
 
-RefPtr<Plan> plan_vendor([[maybe_unused]] const Product& p, [[maybe_unused]] const Policy& policy) {
-#ifdef TANDEM_HAS_ONEDNN
+RefPtr<Plan> plan_vendor(const Product& p, const Policy& policy) {
   if (p.empty() || p.k == 0) return {};
   const onednn::MatmulProblem problem{.a = matrices(p, 0, p.m, p.k, p.a_row, p.a_col),
                                       .b = matrices(p, 1, p.k, p.n, p.b_row, p.b_col),
@@ -109,9 +108,6 @@ RefPtr<Plan> plan_vendor([[maybe_unused]] const Product& p, [[maybe_unused]] con
                                       .relu = p.relu,
                                       .policy = policy};
   return onednn::plan_matmul(problem);
-#else
-  return {};
-#endif
 }
 
 // Below this many multiplications a library call costs more than it saves.

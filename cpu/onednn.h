@@ -1,4 +1,4 @@
-// The one place that knows the oneDNN API (2.6 and later, 3.x). It makes plans; a null plan means
+// oneDNN (2.6 and later, 3.x) for the other files of this folder. It makes plans; a null plan means
 // that the library has nothing better than the plain kernels for this case.
 #pragma once
 #include <optional>
@@ -8,7 +8,7 @@
 
 namespace tandem::cpu::onednn {
 
-std::string version();  // "oneDNN 2.6.3"
+std::string version();  // "oneDNN 2.6.3", or "plain C++" in a build without it
 
 /// c = a b (+ bias), or the ReLU of that: operands of equal rank, [batch..., M, K] and [batch...,
 /// K, N]; a batch size of 1 is repeated. c is row-major. Plan inputs: a, b and, if there is one,
@@ -47,5 +47,9 @@ struct AveragePoolProblem {
   bool count_include_pad;
 };
 RefPtr<Plan> plan_average_pool(const AveragePoolProblem& p);
+
+/// Plan inputs and outputs are those of the ops layer_norm and layer_norm_grad.
+RefPtr<Plan> plan_layer_norm(const PlanRequest& r, double eps);
+RefPtr<Plan> plan_layer_norm_grad(const PlanRequest& r);
 
 }  // namespace tandem::cpu::onednn

@@ -265,24 +265,20 @@ RefPtr<Plan> plan_average(const PlanRequest& r, const char* name) {
 }  // namespace
 
 namespace {
-// Of the library's pooling and normalisation (2.6, f32 and bf16, both layouts) only the average is
+// Of the library's pooling and batch norm (2.6, f32 and bf16, both layouts) only the average is
 // ever faster than the kernels here, its gradient by 1.1 to 2.8 times (but not contiguous f32
 // forward); maxima are 2.5 to 7 times as slow, and batch norm up to 5 (docs/performance.md).
-RefPtr<Plan> vendor_average([[maybe_unused]] const PlanRequest& r, [[maybe_unused]] bool grad) {
-#ifdef TANDEM_HAS_ONEDNN
+RefPtr<Plan> vendor_average(const PlanRequest& r, bool grad) {
   const auto& a = r.attrs<PoolAttrs>();
   const bool own = !grad && r.in[0].dtype == DType::f32 && !r.in[0].is_channels_last();
-  if (r.policy.vendor && !own) {
-    return onednn::plan_average_pool({.grad = grad,
-                                      .large = grad ? r.out[0] : r.in[0],
-                                      .small = grad ? r.in[0] : r.out[0],
-                                      .kernel = a.kernel,
-                                      .stride = a.stride,
-                                      .padding = a.padding,
-                                      .count_include_pad = a.count_include_pad});
-  }
-#endif
-  return {};
+  if (!r.policy.vendor || own) return {};
+  return onednn::plan_average_pool({.grad = grad,
+                                    .large = grad ? r.out[0] : r.in[0],
+                                    .small = grad ? r.in[0] : r.out[0],
+                                    .kernel = a.kernel,
+                                    .stride = a.stride,
+                                    .padding = a.padding,
+                                    .count_include_pad = a.count_include_pad});
 }
 }  // namespace
 

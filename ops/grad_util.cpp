@@ -1,5 +1,6 @@
 #include "ops/grad_util.h"
 
+#include "core/dispatch.h"
 #include "ops/create.h"
 #include "ops/elementwise.h"
 #include "ops/reduce.h"
@@ -22,7 +23,8 @@ Tensor reduce_to(const Tensor& g, const TensorDesc& like) {
 }
 
 Tensor zeros_of(const TensorDesc& like) {
-  return zeros(like.shape, {like.dtype, like.device});
+  const FullAttrs a{like.shape, 0, like.dtype, like.device, like.format(MemoryFormat::contiguous)};
+  return std::move(dispatch::call(op::full, Inputs{}, a, SrcLoc::current())[0]);
 }
 
 void expect_no_epilogue(const VjpContext& c, bool epilogue) {

@@ -8,7 +8,7 @@ namespace tandem {
 /// shape and dtype of `like`. `g` itself when it has them already.
 Tensor reduce_to(const Tensor& g, const TensorDesc& like);
 
-/// Zeros of that shape, dtype and device.
+/// Zeros of that shape, dtype, device and memory format.
 Tensor zeros_of(const TensorDesc& like);
 
 /// InternalError for a call with an epilogue: the graph's passes make it, after all gradients.

@@ -153,8 +153,9 @@ std::vector<Pair> normalisation(const Tensor& x) {
 
 std::vector<Pair> layer_normalisation(const Tensor& x) {
   const std::int64_t n = x.dim(0), c = x.dim(1);
-  const Tensor w = ones({c}), b = zeros({c}), mean = zeros({n}), var = ones({n});
-  const Tensor y = Tensor::empty(x.desc());
+  const Tensor w = ones({c}), b = zeros({c}), mean = zeros({n}), var = ones({n}), rstd = ones({n}),
+               gw = zeros({c}), gb = zeros({c});
+  const Tensor y = Tensor::empty(x.desc()), gx = Tensor::empty(x.desc());
   const auto flags = dnnl::normalization_flags::use_scale | dnnl::normalization_flags::use_shift;
   const auto f =
       prepare<dnnl::layer_normalization_forward>(dnnl::prop_kind::forward_training, describe(x),
@@ -162,13 +163,29 @@ std::vector<Pair> layer_normalisation(const Tensor& x) {
                                                  describe(y),
 #endif
                                                  describe(mean), 1e-5f, flags);
+  const auto g = prepare_backward<dnnl::layer_normalization_backward>(f, dnnl::prop_kind::backward,
+                                                                      describe(x), describe(x),
+#if DNNL_VERSION_MAJOR >= 3
+                                                                      describe(x),
+#endif
+                                                                      describe(mean), 1e-5f, flags);
   return {{"layer_norm", [=] { layer_norm(x, {c}, w, b); },
            runner(dnnl::layer_normalization_forward(f), {{DNNL_ARG_SRC, x},
                                                          {DNNL_ARG_DST, y},
                                                          {DNNL_ARG_SCALE, w},
                                                          {DNNL_ARG_SHIFT, b},
                                                          {DNNL_ARG_MEAN, mean},
-                                                         {DNNL_ARG_VARIANCE, var}})}};
+                                                         {DNNL_ARG_VARIANCE, var}})},
+          {"layer_norm_grad", [=] { layer_norm_grad(x, x, w, mean, rstd); },
+           runner(dnnl::layer_normalization_backward(g), {{DNNL_ARG_SRC, x},
+                                                          {DNNL_ARG_DIFF_DST, x},
+                                                          {DNNL_ARG_DIFF_SRC, gx},
+                                                          {DNNL_ARG_SCALE, w},
+                                                          {DNNL_ARG_SHIFT, b},
+                                                          {DNNL_ARG_MEAN, mean},
+                                                          {DNNL_ARG_VARIANCE, var},
+                                                          {DNNL_ARG_DIFF_SCALE, gw},
+                                                          {DNNL_ARG_DIFF_SHIFT, gb}})}};
 }
 
 /// Milliseconds of one call, from a block of about five.

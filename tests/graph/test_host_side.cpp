@@ -156,6 +156,28 @@ TEST(HostSide, CheckpointedSideEffectsHappenOncePerStep) {
   EXPECT_EQ(mean[0], m.to_vector<float>());
 }
 
+TEST(HostSide, ACheckpointDeclaredOutsideAScopeDrawsTheSameNumbersAgain) {
+  Tensor w = ones({64}).set_requires_grad();
+  graph::Graph g;
+  const Tensor y = autograd::checkpoint(
+      [](const std::vector<Tensor>& in) { return std::vector<Tensor>{dropout(in[0], 0.5)}; },
+      {g.variable("x", {64}) * w})[0];
+  std::optional<graph::Function> f;
+  {
+    const auto scope = g.scope();
+    y.sum().backward();
+    f = g.compile(y);
+  }
+  std::vector<float> last;
+  for (int i = 0; i < 3; ++i) {
+    w.set_grad({});
+    const auto drawn = f->run({{"x", ones({64})}})[0].to_vector<float>();
+    EXPECT_EQ(w.grad().to_vector<float>(), drawn);  // the mask, doubled
+    EXPECT_NE(drawn, last);
+    last = drawn;
+  }
+}
+
 TEST(HostSide, ACheckpointInACaptureNoticesWritesToWhatItReads) {
   Tensor w = full({2}, 2.0), p = ones({2}).set_requires_grad();
   auto f = compile([&](const Tensor& x) {

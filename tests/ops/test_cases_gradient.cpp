@@ -1,6 +1,7 @@
 // Gradients of every case: against differences, to second order; in lower precision and in other
 // layouts against the f64 gradient of the contiguous arguments.
 #include <cmath>
+#include <map>
 
 #include "autograd/autograd.h"
 #include "autograd/gradcheck.h"
@@ -21,6 +22,25 @@ std::int64_t elements(const Shapes& shapes) {
   return n;
 }
 
+// Why gradients of such a case are not, or need not be, channels-last where the arguments are.
+std::string exempt_from_channels_last(const std::string& name) {
+  static const std::map<std::string, std::string> cases = {
+      {"permute", "a view: the memory stays, the axes change places"},
+      {"flatten", "a view of a row-major gradient"},
+      {"concat_1", "a view of part of the channels"},
+      {"pad_images", "a view of the middle"},
+  };
+  const auto it = cases.find(name);
+  if (it != cases.end()) return it->second;
+  for (const char* reduction : {"sum", "mean", "prod"}) {
+    if (name == reduction || name.starts_with(std::string(reduction) + "_")) {
+      return "made of a result of fewer elements, repeated";
+    }
+  }
+  if (name.starts_with("nll_loss_")) return "made of the labels, row-major";
+  return {};
+}
+
 class Gradient : public OpCases {
  protected:
   void SetUp() override {
@@ -34,7 +54,8 @@ class Gradient : public OpCases {
     };
   }
   /// Gradients of all that are wanted, for fixed seeds; results that take no part are left out.
-  std::vector<Tensor> gradients(const std::vector<Tensor>& args, bool strided_seeds = false) const {
+  std::vector<Tensor> gradients(const std::vector<Tensor>& args,
+                                Layout seeds_in = Layout::contiguous) const {
     const auto in = with_grad(c(), args);
     const auto out = run(c(), in);
     std::vector<Tensor> wanted, outputs, seeds;
@@ -50,7 +71,7 @@ class Gradient : public OpCases {
       }
       Tensor s = Tensor::from<double>(v, out[k].shape()).to(out[k].dtype());
       outputs.push_back(out[k]);
-      seeds.push_back(strided_seeds ? in_layout(s, Layout::sliced) : s);
+      seeds.push_back(in_layout(s, seeds_in));
     }
     if (outputs.empty()) return {};
     return autograd::grad(outputs, wanted, seeds, {.allow_unused = true});
@@ -123,6 +144,26 @@ std::string compare_norm(const Tensor& got, const Tensor& want, double tolerance
   return {};
 }
 
+TEST_P(Gradient, KeepsChannelsLast) {
+  const std::string why = exempt_from_channels_last(c().name);
+  bool tried = false, kept = true;
+  for (const Shapes& shapes : every_shape()) {
+    auto args = make_args(c(), DType::f64, shapes);
+    for (Tensor& a : args) a = in_layout(a, Layout::channels_last);
+    for (const Tensor& g : gradients(args, Layout::channels_last)) {
+      // One of both formats (one channel, one pixel, no element) says nothing.
+      if (!g.defined() || g.rank() != 4 || (g.is_contiguous() && g.is_channels_last())) continue;
+      tried = true;
+      kept = kept && g.is_channels_last();
+      if (!why.empty()) continue;
+      EXPECT_TRUE(g.is_channels_last())
+          << str(shapes) << ": " << g.desc().str() << " " << g.strides().str();
+    }
+  }
+  if (!tried) GTEST_SKIP() << "no gradient of four axes, or of both formats";
+  EXPECT_NE(kept, !why.empty()) << "exempt for nothing";
+}
+
 TEST_P(Gradient, InEveryTypeAndLayoutEqualsTheOneInF64) {
   for (const DType t : c().dtypes) {
     if (!is_floating(t)) continue;
@@ -143,7 +184,7 @@ TEST_P(Gradient, InEveryTypeAndLayoutEqualsTheOneInF64) {
         }
         for (const bool vendor : {true, false}) {
           const PolicyScope scope({.vendor = vendor});
-          const auto got = gradients(in, l == Layout::sliced);
+          const auto got = gradients(in, l == Layout::sliced ? l : Layout::contiguous);
           ASSERT_EQ(got.size(), want.size());
           for (std::size_t k = 0; k < got.size(); ++k) {
             if (!want[k].defined()) continue;
