@@ -44,8 +44,8 @@ check() { # ROOT
       name = $0
       sub(/^[^"<]*["<]/, "", name)
       sub(/[">].*/, "", name)
-      if (name ~ /dnnl/ && FILENAME !~ /^(cpu\/onednn|benchmarks\/peers\/)/ && name != "cpu/onednn.h") {
-        bad("only cpu/onednn.* may include oneDNN")
+      if (name ~ /dnnl/ && FILENAME !~ /^(cpu\/onednn_|benchmarks\/peers\/)/ && name != "cpu/onednn.h") {
+        bad("only cpu/onednn_* may include oneDNN")
         next
       }
       target = name
@@ -83,7 +83,7 @@ self_test() {
   expect good cpu/conv.cpp '"ops/conv.h"'
   expect good nn/a.cpp '"graph/compile.h"'
   expect good tests/a.cpp '"cpu/strided.h"'
-  expect good cpu/onednn.cpp '<oneapi/dnnl/dnnl.hpp>'
+  expect good cpu/onednn_conv.cpp '<oneapi/dnnl/dnnl.hpp>'
   expect bad core/a.h '"ops/conv.h"'
   expect bad core/a.h '<ops/conv.h>'
   expect bad graph/a.h '"autograd/node.h"'

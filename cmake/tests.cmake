@@ -41,6 +41,11 @@ if(TARGET tandem-train AND TARGET tandem-tradeoff)
 endif()
 if(tandem_have_onednn)
   target_compile_definitions(test_cpu PRIVATE TANDEM_HAS_ONEDNN)
+  if(NOT BUILD_SHARED_LIBS)
+    # As a build without oneDNN: these stand-ins come before the library's members of that name.
+    file(GLOB sources CONFIGURE_DEPENDS tests/cpu/*.cpp)
+    tandem_test(cpu_without_onednn SOURCES ${sources} ${tandem_without_onednn})
+  endif()
 endif()
 
 # What is said of every device is tested on each: these programs take --device.

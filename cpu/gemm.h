@@ -157,28 +157,32 @@ inline void put_tile(T* c, std::int64_t ldc, int keep, bool first, bool stream,
   }
 }
 
+inline std::int64_t pieces(std::int64_t i, std::int64_t size) {
+  return (i + size - 1) / size;
+}
+
 // Lines of `a` that a task takes: the more, the less often `b` is packed anew. As many as there is
-// room for, packed and (`buffered`) multiplied, while every thread has work. Decides nothing about
-// the order of summation.
+// room for, if they are packed, with `buffered` columns that are multiplied into the buffer; but
+// the tasks must be a multiple of the threads, or many. Decides nothing about the order of
+// summation.
 template <class T>
-std::int64_t rows_of_task(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k,
-                          bool packed, bool buffered) {
+std::int64_t rows_of_task(std::int64_t others, std::int64_t m, std::int64_t k, bool packed,
+                          std::int64_t buffered) {
   using P = Tile<T>;
-  const auto whole = [](std::int64_t i, std::int64_t step) { return (i + step - 1) / step * step; };
-  const std::int64_t columns = (n + P::n - 1) / P::n;
-  std::int64_t most = whole(m, P::mr);
+  std::int64_t most = m;
   if (packed) most = std::min(most, P::m * (P::depth / std::clamp<std::int64_t>(k, 1, P::depth)));
-  if (buffered) {
-    most = std::min(most, P::m * (P::n / std::min<std::int64_t>(P::n, whole(n, P::nr))));
-  }
-  most = std::min(most, whole(batch * m * columns / num_threads(), P::mr));
-  return std::max<std::int64_t>(P::m, most);
+  if (buffered > 0) most = std::min(most, P::m * (P::n / (pieces(buffered, P::nr) * P::nr)));
+  const std::int64_t threads = num_threads(), finest = pieces(m, P::m);
+  std::int64_t parts = std::min(finest, pieces(m, most));
+  while (parts < finest && others * parts % threads != 0 && others * parts < 4 * threads) ++parts;
+  return pieces(pieces(m, parts), P::mr) * P::mr;
 }
 
 }  // namespace detail
 
 /// For each of `batch` products, writes to `place(batch, i, j)` or calls `store(batch, i, j, n,
-/// row)` with pieces of rows of the result. `a_base(batch)` and `b_base(batch)` are handed to the
+/// row)` with pieces of rows of the result. (`place` gives nothing for all of it, or for none but
+/// columns that fill no tile.) `a_base(batch)` and `b_base(batch)` are handed to the
 /// operands' `load`.
 template <class T, class A, class B, class BaseA, class BaseB, class Store, class Place>
 void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, const A& a,
@@ -186,10 +190,14 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
           const Place& place) {
   using P = Tile<T>;
   if (batch * m * n == 0) return;
-  const bool buffered = n % P::nr != 0 || place(0, 0, 0).data == nullptr;
-  const std::int64_t task_m =
-      detail::rows_of_task<T>(batch, m, n, k, a.along_memory(a_base(0), 0, 0) == nullptr, buffered);
-  const std::int64_t rows = (m + task_m - 1) / task_m, columns = (n + P::n - 1) / P::n;
+  const std::int64_t columns = detail::pieces(n, P::n), last = n - (columns - 1) * P::n;
+  // Columns of the widest tile that cannot be written in place.
+  const std::int64_t buffered = place(0, 0, 0).data == nullptr ? std::min<std::int64_t>(n, P::n)
+                                : last % P::nr != 0            ? last
+                                                               : 0;
+  const std::int64_t task_m = detail::rows_of_task<T>(
+      batch * columns, m, k, a.along_memory(a_base(0), 0, 0) == nullptr, buffered);
+  const std::int64_t rows = detail::pieces(m, task_m);
   const std::int64_t work = std::max<std::int64_t>(
       1, std::min<std::int64_t>(m, task_m) * std::min<std::int64_t>(n, P::n) * k);
   const std::int64_t grain = std::max<std::int64_t>(1, (std::int64_t{1} << 17) / work);
@@ -203,9 +211,11 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
       const int mm = static_cast<int>(std::min<std::int64_t>(task_m, m - i0));
       const int nn = static_cast<int>(std::min<std::int64_t>(P::n, n - j0));
       const std::int64_t base_a = a_base(s), base_b = b_base(s);
-      const std::int64_t buffer_row = (nn + P::nr - 1) / P::nr * P::nr;
-      const Destination<T> c =
-          buffered ? Destination<T>{.data = buffer, .row = buffer_row} : place(s, i0, j0);
+      const std::int64_t buffer_row = detail::pieces(nn, P::nr) * P::nr;
+      Destination<T> c{.data = nullptr};
+      if (nn % P::nr == 0) c = place(s, i0, j0);
+      const bool to_buffer = c.data == nullptr;
+      if (to_buffer) c = {.data = buffer, .row = buffer_row};
       if (k == 0) {
         for (int i = 0; i < mm; ++i) std::fill_n(c.data + i * c.row, nn, T(0));
       }
@@ -247,7 +257,7 @@ void gemm(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, co
         }
       }
       if (c.stream) stream_fence();
-      if (!buffered) continue;
+      if (!to_buffer) continue;
       for (int i = 0; i < mm; ++i) store(s, i0 + i, j0, nn, buffer + i * buffer_row);
     }
   });

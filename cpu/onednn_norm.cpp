@@ -95,7 +95,7 @@ RefPtr<Plan> plan_layer_norm(const PlanRequest& r, double eps) try {
 RefPtr<Plan> plan_layer_norm_grad(const PlanRequest& r) try {
   const TensorDesc& x = r.in[1];
   const std::int64_t size = r.in[2].numel();
-  if (!worth_it(x, r.out[0], size, true)) return {};
+  if (!worth_it(x, r.out[0], size, true) || !r.in[4].is_contiguous()) return {};
   agree_on_threads();
   const Described m(x, size);
   const auto f = describe_layer_norm(attributes(), m.x, m.of_row, 0);

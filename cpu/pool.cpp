@@ -285,11 +285,13 @@ void halves_grad(const Geometry& g, const i32* first, const U* gy, const i32* at
       U* to = gx + plane * g.h * g.w;
       each_halves_stretch(g, [&](i64 o, i64 rows) {
         U top[kPlane], bottom[kPlane];
-        const i32 w = static_cast<i32>(g.w);
+        const auto w = static_cast<std::uint32_t>(g.w);
         const i32 *p = first + o * g.ow, *a = at + (plane * g.oh + o) * g.ow;
         const U* v = gy + (plane * g.oh + o) * g.ow;
         for (i64 i = 0; i < rows * g.ow; ++i) {
-          const i32 k = a[i] - p[i];
+          // Unsigned: a position that is none must not overflow.
+          const std::uint32_t k =
+              static_cast<std::uint32_t>(a[i]) - static_cast<std::uint32_t>(p[i]);
           top[2 * i] = k == 0 ? v[i] : U(0);
           top[2 * i + 1] = k == 1 ? v[i] : U(0);
           bottom[2 * i] = k == w ? v[i] : U(0);

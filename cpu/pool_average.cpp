@@ -265,9 +265,8 @@ RefPtr<Plan> plan_average(const PlanRequest& r, const char* name) {
 }  // namespace
 
 namespace {
-// Of the library's pooling and batch norm (2.6, f32 and bf16, both layouts) only the average is
-// ever faster than the kernels here, its gradient by 1.1 to 2.8 times (but not contiguous f32
-// forward); maxima are 2.5 to 7 times as slow, and batch norm up to 5 (docs/performance.md).
+// Of the library's pooling (2.6, f32 and bf16, both layouts) only the average is ever faster than
+// the kernels here, its gradient by 1.1 to 2.8 times, but not contiguous f32 forward.
 RefPtr<Plan> vendor_average(const PlanRequest& r, bool grad) {
   const auto& a = r.attrs<PoolAttrs>();
   const bool own = !grad && r.in[0].dtype == DType::f32 && !r.in[0].is_channels_last();

@@ -140,7 +140,7 @@ void Executor::build() {
   for (std::size_t n = 0; n < p.nodes.size(); ++n) {
     if (step_of[n] < 0) continue;
     const Node& node = p.nodes[n];
-    Step s{node.call.get(), pointers_.size(), 0, static_cast<std::int32_t>(n)};
+    Step s{node.call.get(), pointers_.size(), 0, &node};
     for (ValueId v : node.inputs) push(v);
     s.out = pointers_.size();
     for (std::size_t i = 0; i < node.call->out.size(); ++i) push(node.outputs[i]);
@@ -351,7 +351,7 @@ void Executor::launch_all(std::size_t first_dynamic, const Observer* observe) {
   ReplaySite site;
   for (std::size_t k = 0; k < steps_.size(); ++k) {
     const Step& s = steps_[k];
-    site.set(&program_.nodes[static_cast<std::size_t>(s.node)].source);
+    site.set(&s.node->source);
     if (moving) {
       for (std::size_t d : start_[k]) take(first_dynamic, d);
     }
@@ -359,7 +359,7 @@ void Executor::launch_all(std::size_t first_dynamic, const Observer* observe) {
     profiler::launch(*s.call, {pointers_.data() + s.in, pointers_.data() + s.out,
                                pointers_[s.out + n_out], stream});
     if (observe) {
-      const Node& node = program_.nodes[static_cast<std::size_t>(s.node)];
+      const Node& node = *s.node;
       site.set(nullptr);
       std::vector<Tensor> made;
       for (std::size_t i = 0; i < node.outputs.size(); ++i) {

@@ -59,7 +59,7 @@ class Executor {
   struct Step {
     const PreparedOp* call;
     std::size_t in, out;  // indices into pointers_
-    std::int32_t node;
+    const Node* node;
   };
   // A buffer allocated while the program runs: a result, or anything when there is no plan.
   struct Dynamic {

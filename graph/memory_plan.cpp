@@ -25,10 +25,15 @@ std::size_t live_set_bound(const std::vector<Lifetime>& b, std::size_t alignment
   return static_cast<std::size_t>(most);
 }
 
-// Puts each buffer, in the given order, into the tightest gap left by the ones already placed
-// whose lifetimes meet its own.
-std::size_t place(const std::vector<Lifetime>& b, const std::vector<std::size_t>& order,
-                  std::size_t alignment, std::vector<std::size_t>& offset) {
+// Puts each buffer, those of the largest `key` first, into the tightest gap left by the ones
+// already placed whose lifetimes meet its own.
+template <class Key>
+std::size_t place(const std::vector<Lifetime>& b, const Key& key, std::size_t alignment,
+                  std::vector<std::size_t>& offset) {
+  std::vector<std::size_t> order(b.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t x, std::size_t y) { return key(b[x]) > key(b[y]); });
   std::vector<std::size_t> placed;  // by offset
   std::size_t arena = 0;
   for (std::size_t i : order) {
@@ -54,6 +59,49 @@ std::size_t place(const std::vector<Lifetime>& b, const std::vector<std::size_t>
   return arena;
 }
 
+// Fills the arena from below, as one packs a strip: where the surface over time is lowest, puts the
+// buffer with the largest `key` among those that fit there for all their life, or, if there is
+// none, gives that place up. (Burke, Kendall, Whitwell: A new placement heuristic for the
+// orthogonal stock-cutting problem, 2004; for memory: Sekiyama, Imai, Negishi, Urano, 2018.)
+template <class Key>
+std::size_t fill(const std::vector<Lifetime>& b, const Key& key, std::size_t alignment,
+                 std::vector<std::size_t>& offset) {
+  std::vector<std::size_t> left(b.size());
+  std::iota(left.begin(), left.end(), std::size_t{0});
+  std::erase_if(left, [&](std::size_t i) { return b[i].bytes == 0; });
+  std::stable_sort(left.begin(), left.end(),
+                   [&](std::size_t x, std::size_t y) { return key(b[x]) > key(b[y]); });
+  int steps = 0;
+  for (const Lifetime& l : b) steps = std::max(steps, l.last + 1);
+  std::vector<std::size_t> surface(static_cast<std::size_t>(steps), 0);
+  std::size_t arena = 0;
+  while (!left.empty()) {
+    const auto lowest = std::min_element(surface.begin(), surface.end());
+    const std::size_t height = *lowest;
+    const auto end =
+        std::find_if(lowest, surface.end(), [&](std::size_t h) { return h != height; });
+    const int from = static_cast<int>(lowest - surface.begin()),
+              to = static_cast<int>(end - surface.begin());
+    const auto fits = std::find_if(left.begin(), left.end(), [&](std::size_t i) {
+      return b[i].first >= from && b[i].last < to;
+    });
+    if (fits != left.end()) {
+      const Lifetime& l = b[*fits];
+      offset[*fits] = height;
+      const std::size_t top = height + align_up(l.bytes, alignment);
+      std::fill(surface.begin() + l.first, surface.begin() + l.last + 1, top);
+      arena = std::max(arena, top);
+      left.erase(fits);
+    } else {
+      std::size_t beside = SIZE_MAX;
+      if (lowest != surface.begin()) beside = *(lowest - 1);
+      if (end != surface.end()) beside = std::min(beside, *end);
+      std::fill(lowest, end, beside);
+    }
+  }
+  return arena;
+}
+
 }  // namespace
 
 MemoryPlan plan_memory(const std::vector<Lifetime>& b, std::size_t alignment) {
@@ -67,34 +115,26 @@ MemoryPlan plan_memory(const std::vector<Lifetime>& b, std::size_t alignment) {
     plan.unplanned += align_up(l.bytes, alignment);
   }
   plan.lower_bound = live_set_bound(b, alignment);
-  const auto length = [&](std::size_t i) { return b[i].last - b[i].first; };
-  const auto try_order = [&](auto less) {
-    std::vector<std::size_t> order(b.size()), offset(b.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), less);
-    const std::size_t arena = place(b, order, alignment, offset);
-    if (plan.arena == 0 || arena < plan.arena) {
-      plan.arena = arena;
-      plan.offset = std::move(offset);
-    }
+  const auto attempt = [&](const auto& put) {
+    if (plan.arena == plan.lower_bound) return;  // nothing to gain
+    std::vector<std::size_t> offset(b.size(), 0);
+    const std::size_t arena = put(offset);
+    if (plan.arena != 0 && arena >= plan.arena) return;
+    plan.arena = arena;
+    plan.offset = std::move(offset);
   };
-  using I = std::size_t;
-  try_order([&](I x, I y) { return b[x].bytes > b[y].bytes; });
-  if (plan.arena > plan.lower_bound) {
-    try_order([&](I x, I y) {
-      return b[x].bytes * static_cast<std::size_t>(length(x) + 1) >
-             b[y].bytes * static_cast<std::size_t>(length(y) + 1);
-    });
-  }
-  if (plan.arena > plan.lower_bound) {
-    try_order([&](I x, I y) { return length(x) > length(y); });
-  }
-  if (plan.arena > plan.lower_bound) {
-    try_order([&](I x, I y) { return b[x].first < b[y].first; });
-  }
-  if (plan.arena > plan.lower_bound) {
-    try_order([&](I x, I y) { return b[x].last > b[y].last; });
-  }
+  const auto try_key = [&](const auto& key) {
+    attempt([&](auto& offset) { return place(b, key, alignment, offset); });
+    attempt([&](auto& offset) { return fill(b, key, alignment, offset); });
+  };
+  const auto steps = [](const Lifetime& l) {
+    return static_cast<std::size_t>(l.last - l.first + 1);
+  };
+  try_key([&](const Lifetime& l) { return std::pair(l.bytes, steps(l)); });
+  try_key([&](const Lifetime& l) { return std::pair(l.bytes * steps(l), l.bytes); });
+  try_key([&](const Lifetime& l) { return std::pair(steps(l), l.bytes); });
+  try_key([&](const Lifetime& l) { return -l.first; });
+  try_key([&](const Lifetime& l) { return l.last; });
   return plan;
 }
 

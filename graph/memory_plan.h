@@ -20,9 +20,9 @@ struct MemoryPlan {
   std::size_t unplanned = 0;        // sum of all: what no sharing at all would take
 };
 
-/// Places buffers so that no two alive at one step overlap. Tries several greedy orders (largest
-/// first, longest-lived first, earliest first; best fit in each) and keeps the smallest arena.
-/// Throws ValueError on a lifetime that ends before it begins.
+/// Places buffers so that no two alive at one step overlap. Tries two greedy ways (best fit;
+/// filling from below) in several orders (largest first, longest-lived first, earliest first …) and
+/// keeps the smallest arena. Throws ValueError on a lifetime that ends before it begins.
 MemoryPlan plan_memory(const std::vector<Lifetime>& buffers, std::size_t alignment);
 
 }  // namespace tandem::graph

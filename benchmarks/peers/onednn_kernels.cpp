@@ -1,8 +1,8 @@
-// oneDNN's max pooling and normalisation beside Tandem's own kernels for them, which is why those
-// are used (docs/performance.md). Prints JSON: for each kernel the ratio of times, own over
-// oneDNN's, with its interval from runs in turn.
+// oneDNN's max pooling and normalisation beside Tandem's ops, which use kernels of their own for
+// all but layer norm (docs/performance.md says why). Prints JSON: for each kernel the ratio of
+// times, Tandem's over oneDNN's, with its interval from runs in turn.
 //
-//   onednn_kernels [ROUNDS]      default: 21
+//   onednn_kernels [ROUNDS [plain]]      default: 21; plain: own kernels for layer norm as well
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -14,6 +14,7 @@
 #include "benchmarks/tradeoff/stats.h"
 #include "core/clock.h"
 #include "core/parallel.h"
+#include "core/policy.h"
 #include "tandem/tandem.h"
 
 namespace {
@@ -227,10 +228,12 @@ std::string json(const tradeoff::Interval& i) {
 
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 21;
-  if (rounds < 1) {
-    fmt::print(stderr, "usage: onednn_kernels [ROUNDS]\n");
+  const bool plain = argc > 2 && std::string_view(argv[2]) == "plain";
+  if (rounds < 1 || argc > 3 || (argc == 3 && !plain)) {
+    fmt::print(stderr, "usage: onednn_kernels [ROUNDS [plain]]\n");
     return 2;
   }
+  const PolicyScope policy({.vendor = !plain});
   // Activations of LeNet, the VGG-style net, ResNet-18 for 32x32 images, ResNet-50 (a quarter).
   const std::vector<Shape> shapes{
       {64, 32, 28, 28}, {64, 50, 32, 32}, {64, 64, 32, 32}, {16, 64, 112, 112}};

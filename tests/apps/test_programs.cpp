@@ -133,6 +133,19 @@ TEST_F(Programs, TradeoffWritesWhatItSays) {
   EXPECT_EQ(names[0], "eager");
   EXPECT_NE(std::find(names.begin(), names.end(), "capture & replay"), names.end());
   for (const Json& a : j.at("arms")) EXPECT_GT(a.at("step_ms").at("median").get<double>(), 0);
+  const auto of = [](const Json& arm, const char* key) { return arm.at(key).get<double>(); };
+  const Json &eager = j.at("arms").front(), &all = j.at("arms").back();
+  for (const Json* arm : {&eager, &all}) {
+    for (const char* key : {"host_ms", "kernel_ms", "launches", "allocations", "peak_bytes"}) {
+      EXPECT_GT(of(*arm, key), 0) << key;
+    }
+  }
+  EXPECT_LT(of(all, "launches"), of(eager, "launches"));
+  EXPECT_LT(of(all, "allocations"), of(eager, "allocations") / 2);
+  EXPECT_LT(of(all, "peak_bytes"), of(eager, "peak_bytes"));
+  EXPECT_GT(of(all, "capture_ms"), 0);
+  EXPECT_GT(of(all, "compile_ms"), 0);
+  EXPECT_TRUE(all.at("break_even").contains("steps"));
 }
 
 // A file is replaced as a whole, where a link leads to; what is no file is written.

@@ -73,7 +73,8 @@ TEST(Kernels, LayerNormIsTheLibrarysWhereThatIsFast) {
   manual_seed(4);
   for (const DType t : {DType::f32, DType::bf16}) {
     // The last has a variance below eps.
-    for (const auto& [scale, shift] : {std::pair{2.0, 0.0}, {2.0, 30.0}, {1e-3, 0.0}}) {
+    for (const auto& [scale, shift] :
+         {std::pair{2.0, 0.0}, {2.0, 30.0}, {2.0, 1000.0}, {1e-3, 0.0}}) {
       for (const bool strided : {false, true}) {
         const Shape s = strided ? Shape{512, 64} : Shape{64, 512};
         Tensor x = (randn(s) * scale + shift).to(t), gy = randn(s).to(t);
@@ -89,15 +90,31 @@ TEST(Kernels, LayerNormIsTheLibrarysWhereThatIsFast) {
         };
         const auto got = run(t), want = run(DType::f64);
         for (std::size_t i = 0; i < got.size(); ++i) {
-          // The mean of values near 30 is known to some 2e-6 of them, and they differ by 2.
+          // The mean of values far from zero is known to half a unit of f32, here of 30 or 1000.
           const double most = max(abs(want[i])).item<double>();
-          const double bound = (t == DType::bf16 && i < 2 ? 6e-3 : 5e-6) * std::max(1.0, most);
+          const double mean = 6e-8 * shift / scale;
+          const double bound =
+              ((t == DType::bf16 && i < 2 ? 6e-3 : 5e-6) + 4 * mean) * std::max(1.0, most);
           EXPECT_LT(max(abs(got[i].to(DType::f64) - want[i])).item<double>(), bound)
               << name_of(t) << " scale " << scale << " shift " << shift << " strided " << strided
               << " result " << i;
         }
       }
     }
+  }
+}
+
+TEST(Kernels, LayerNormGradTakesStridedStatistics) {
+  manual_seed(5);
+  const Tensor x = randn({64, 512}), gy = randn({64, 512}), w = randn({512}), mean = randn({64});
+  const Tensor several = rand({64, 3}) + 1;
+  for (const Tensor& rstd : {full({1}, 2).expand({64}), several.select(1, 1)}) {
+    ASSERT_FALSE(rstd.is_contiguous());
+    const NormGrads got = layer_norm_grad(gy, x, w, mean, rstd),
+                    want = layer_norm_grad(gy, x, w, mean, rstd.clone());
+    EXPECT_LT(max(abs(got.x - want.x)).item<double>(), 1e-4);
+    EXPECT_LT(max(abs(got.w - want.w)).item<double>(), 1e-3);
+    EXPECT_LT(max(abs(got.b - want.b)).item<double>(), 1e-4);
   }
 }
 

@@ -70,6 +70,21 @@ TEST(MemoryPlan, KnownCases) {
   EXPECT_EQ(planned({{256, 0, 1}, {256, 1, 2}}).arena, 512u);
 }
 
+// A training step of LeNet, batch 16: the arena is the bound only if what is large and early leaves
+// a narrow gap for what comes late.
+TEST(MemoryPlan, ATrainingStepThatBestFitAloneDoesNotPack) {
+  const std::vector<Lifetime> step = {
+      {1605632, 0, 1},  {802816, 3, 4},   {200704, 5, 16},  {65536, 6, 14},    {65536, 7, 12},
+      {16384, 7, 14},   {640, 8, 9},      {640, 9, 10},     {640, 10, 13},     {65536, 11, 17},
+      {200704, 15, 19}, {802816, 19, 22}, {401408, 20, 24}, {1605632, 24, 26}, {401408, 1, 23},
+      {401408, 1, 24},  {200704, 4, 18},  {200704, 4, 19},  {15616, 0, 0},     {217088, 3, 3},
+      {263424, 8, 8},   {256, 9, 9},      {9472, 11, 11},   {11008, 12, 12},   {200704, 19, 19},
+      {421888, 20, 20}, {204800, 21, 21}, {53248, 22, 22},  {15104, 25, 25},   {102400, 26, 26},
+      {768, 27, 27}};
+  const MemoryPlan p = planned(step);
+  EXPECT_EQ(p.arena, p.lower_bound);
+}
+
 TEST(MemoryPlan, OtherAlignments) {
   EXPECT_EQ(planned({{1, 0, 1}, {1, 0, 1}}, 16).arena, 32u);
   EXPECT_EQ(planned({{65, 0, 1}, {1, 0, 1}}, 64).arena, 192u);
@@ -96,8 +111,8 @@ TEST(MemoryPlan, RandomLifetimesNeverOverlap) {
     }
   }
   // Not a theorem: what these greedy orders reach on these lifetimes.
-  EXPECT_LE(worst, 1.5);
-  EXPECT_LE(total, 1.05);
+  EXPECT_LE(worst, 1.1);
+  EXPECT_LE(total, 1.01);
 }
 
 TEST(MemoryPlan, TrainingLikeLifetimesAreTight) {
