@@ -89,6 +89,7 @@ struct ReadMemory {
 /// before.
 struct WrittenTensor {
   Tensor tensor, before;
+  const Interceptor* by;  // who wrote it: a program, or nobody (at once)
 };
 
 /// Notes what a function reads and writes of tensors it did not make, and otherwise lets its
@@ -148,11 +149,17 @@ class RunWatch final : public Interceptor {
     for (const WrittenTensor& w : written_) {
       if (w.tensor.impl()->storage.get() == s && w.tensor.impl()->offset == t.impl()->offset &&
           w.tensor.desc() == t.desc()) {
+        if (w.by != by) {
+          fail<CaptureError>("checkpoint",
+                             "what the function draws or writes belongs to a declared program, or "
+                             "happens at once, not some of it so and some so",
+                             t.desc().str(), "auto s = graph.scope() around the checkpoint");
+        }
         return;
       }
     }
     const dispatch::InterceptorScope as_before(by);
-    written_.push_back({t, copy(t, MemoryFormat::contiguous)});
+    written_.push_back({t, copy(t, MemoryFormat::contiguous), by});
     written_memory_.insert(s);
   }
   // Whom the call would have reached: a capture, or that of a graph being declared.

@@ -9,6 +9,11 @@ add_library(tandem_test_support STATIC ${support})
 target_link_libraries(tandem_test_support PUBLIC tandem GTest::gtest)
 tandem_flags(tandem_test_support)
 
+set(tandem_test_timeout 1500)
+if(TANDEM_SANITIZE)
+  set(tandem_test_timeout 9000)
+endif()
+
 # tandem_test(NAME [ARGS ARGUMENT...] SOURCES FILE...): the program test_NAME, run with ARGS.
 function(tandem_test name)
   cmake_parse_arguments(PARSE_ARGV 1 test "" "" "ARGS;SOURCES")
@@ -19,7 +24,7 @@ function(tandem_test name)
   tandem_flags(test_${name})
   add_test(NAME ${name} COMMAND test_${name} ${test_ARGS})
   # Several tests share the cores: waiting threads must sleep, not spin.
-  set_tests_properties(${name} PROPERTIES TIMEOUT 1500 LABELS unit
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${tandem_test_timeout} LABELS unit
     ENVIRONMENT "OMP_WAIT_POLICY=passive;ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
 

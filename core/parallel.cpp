@@ -8,9 +8,15 @@
 
 namespace tandem {
 namespace {
+// OMP_THREAD_LIMIT: who asks OpenMP for more gets fewer.
+#ifdef TANDEM_OPENMP
+int thread_limit() {
+  return std::max(1, omp_get_thread_limit());
+}
+#endif
 int hardware_threads() {
 #ifdef TANDEM_OPENMP
-  return std::max(1, omp_get_max_threads());
+  return std::clamp(omp_get_max_threads(), 1, thread_limit());
 #else
   return 1;
 #endif
@@ -20,7 +26,12 @@ int hardware_threads() {
 std::atomic<int> detail::thread_setting{hardware_threads()};
 
 int max_threads() {
-  return std::max(64, 8 * static_cast<int>(std::thread::hardware_concurrency()));
+  const int most = std::max(64, 8 * static_cast<int>(std::thread::hardware_concurrency()));
+#ifdef TANDEM_OPENMP
+  return std::min(most, thread_limit());
+#else
+  return most;
+#endif
 }
 
 void set_num_threads(int n) {

@@ -14,13 +14,14 @@ namespace detail {
 extern std::atomic<int> thread_setting;
 }
 
-/// Threads a kernel may use. Applies to oneDNN as well.
+/// Threads a kernel may use. Applies to oneDNN as well, whose kernels throw a ValueError where
+/// there are several and the caller is inside a parallel region of OpenMP.
 inline int num_threads() {
   return detail::thread_setting.load(std::memory_order_relaxed);
 }
 /// Throws ValueError unless 1 <= n <= max_threads(): more would only exhaust the system.
 void set_num_threads(int n);
-/// 64, or eight for each processor where that is more.
+/// 64, or eight for each processor where that is more; OMP_THREAD_LIMIT where that is less.
 int max_threads();
 
 /// Calls `f(begin, end)` over [0, n) in chunks of at least `grain` (a multiple of it, but for the

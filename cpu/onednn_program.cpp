@@ -27,8 +27,15 @@ void check(dnnl_status_t s) {
 }
 
 void agree_on_threads() {
-  // OpenMP keeps that number per thread.
 #ifdef TANDEM_OPENMP
+  // A primitive is made for a number of threads: with fewer it computes a part, or waits for ever.
+  if (num_threads() > 1 && omp_in_parallel()) {
+    fail("onednn", "kernels are not run by several threads from inside a parallel region of OpenMP",
+         fmt::format("{} threads", num_threads()),
+         "a call from outside, or set_num_threads(1), or the policy vendor = false");
+  }
+  // OpenMP keeps both per thread.
+  if (omp_get_dynamic()) omp_set_dynamic(0);
   if (omp_get_max_threads() != num_threads()) omp_set_num_threads(num_threads());
 #endif
 }

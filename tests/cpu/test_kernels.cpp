@@ -1,6 +1,7 @@
 // Kernels looked at directly: which one is chosen, and the fused kernel against its steps.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <random>
 
 #include "autograd/autograd.h"
@@ -63,7 +64,7 @@ TEST(Kernels, LayerNormIsTheLibrarysWhereThatIsFast) {
   };
   const std::string library = has_onednn() ? "onednn" : "cpu:la";
   for (const bool grad : {false, true}) {
-    EXPECT_EQ(name({64, 512}, DType::f32, grad).substr(0, 6), library);
+    EXPECT_EQ(name({64, 512}, DType::f32, grad).substr(0, 4), "cpu:");
     EXPECT_EQ(name({64, 512}, DType::bf16, grad).substr(0, 6), library);
     EXPECT_EQ(name({64, 500}, DType::bf16, grad).substr(0, 4), "cpu:");
     EXPECT_EQ(name({4, 32}, DType::f32, grad).substr(0, 4), "cpu:");
@@ -104,15 +105,48 @@ TEST(Kernels, LayerNormIsTheLibrarysWhereThatIsFast) {
   }
 }
 
+TEST(Kernels, LayerNormOfEqualValuesIsZero) {
+  for (const DType t : {DType::f32, DType::bf16, DType::f16, DType::f64}) {
+    for (const double v : {1.1, 100.1, -12345.6}) {
+      const Tensor y = layer_norm(full({16, 512}, v, {.dtype = t}), {512});
+      EXPECT_EQ(max(abs(y)).item<double>(), 0) << name_of(t) << " " << v;
+    }
+  }
+}
+
+#ifdef TANDEM_OPENMP
+TEST(Kernels, OfTheLibraryRefuseAParallelRegion) {
+  if (!has_onednn()) GTEST_SKIP() << "own kernels run there with one thread";
+  const Tensor a = ones({64, 64}), want = matmul(a, a);
+  const int threads = num_threads();
+  for (const int n : {2, 1}) {
+    set_num_threads(n);
+    std::atomic<int> refused = 0, wrong = 0;
+#pragma omp parallel num_threads(2)
+    {
+      try {
+        if (!cases::compare_bits(matmul(a, a), want).empty()) ++wrong;
+      } catch (const ValueError& e) {
+        if (std::string(e.what()).find("parallel region") != std::string::npos) ++refused;
+      }
+    }
+    EXPECT_EQ(refused, n == 2 ? 2 : 0);
+    EXPECT_EQ(wrong, 0);
+  }
+  set_num_threads(threads);
+}
+#endif
+
 TEST(Kernels, LayerNormGradTakesStridedStatistics) {
   manual_seed(5);
-  const Tensor x = randn({64, 512}), gy = randn({64, 512}), w = randn({512}), mean = randn({64});
+  const Tensor x = randn({64, 512}).to(DType::bf16), gy = randn({64, 512}).to(DType::bf16),
+               w = randn({512}), mean = randn({64});
   const Tensor several = rand({64, 3}) + 1;
   for (const Tensor& rstd : {full({1}, 2).expand({64}), several.select(1, 1)}) {
     ASSERT_FALSE(rstd.is_contiguous());
     const NormGrads got = layer_norm_grad(gy, x, w, mean, rstd),
                     want = layer_norm_grad(gy, x, w, mean, rstd.clone());
-    EXPECT_LT(max(abs(got.x - want.x)).item<double>(), 1e-4);
+    EXPECT_LT(max(abs(got.x - want.x)).item<double>(), 0.1);  // of some 10, in bf16
     EXPECT_LT(max(abs(got.w - want.w)).item<double>(), 1e-3);
     EXPECT_LT(max(abs(got.b - want.b)).item<double>(), 1e-4);
   }

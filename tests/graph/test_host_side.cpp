@@ -1,5 +1,6 @@
 // What a captured function takes from the host side besides its arguments: each change there must
 // be noticed, or refused when the function is captured.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <optional>
@@ -10,6 +11,7 @@
 #include "graph/compile.h"
 #include "nn/nn.h"
 #include "ops/ops.h"
+#include "tests/message_of.h"
 
 namespace tandem {
 namespace {
@@ -176,6 +178,19 @@ TEST(HostSide, ACheckpointDeclaredOutsideAScopeDrawsTheSameNumbersAgain) {
     EXPECT_NE(drawn, last);
     last = drawn;
   }
+}
+
+TEST(HostSide, ACheckpointDoesNotMixDrawsOfAProgramWithOthers) {
+  const Tensor w = ones({64}).set_requires_grad();
+  graph::Graph g;
+  const Tensor x = g.variable("x", {64}) * w;
+  const auto drawn = [](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{dropout(in[0], 0.5) * bernoulli(full({64}, 0.5))};
+  };
+  EXPECT_THAT(test::message_of<CaptureError>([&] { autograd::checkpoint(drawn, {x}); }),
+              testing::HasSubstr("graph.scope() around the checkpoint"));
+  const auto scope = g.scope();
+  EXPECT_NO_THROW(autograd::checkpoint(drawn, {x}));
 }
 
 TEST(HostSide, ACheckpointInACaptureNoticesWritesToWhatItReads) {
