@@ -5,6 +5,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=cmake/setup.sh
 source "$root/cmake/setup.sh"
+# shellcheck source=cmake/mnist.sh
+source "$root/cmake/mnist.sh"
 
 usage() {
   cat <<'TXT'
@@ -17,57 +19,6 @@ usage: ./run.sh [--data DIR | --download] [--quick] [ARGS…]
 
 Without data, a built-in generated set of digits is used. It is not MNIST: its accuracy means nothing.
 TXT
-}
-
-# The md5 sums of the original distribution.
-mnist_files=(
-  f68b3c2dcbeaaa9fbdd348bbdeb94873:train-images-idx3-ubyte.gz
-  d53e105ee54ea40749a09fcbcd1e9432:train-labels-idx1-ubyte.gz
-  9fb629c4189551a2d022fa330f9573f3:t10k-images-idx3-ubyte.gz
-  ec29112dd5afa0611ce80d1b7f02629c:t10k-labels-idx1-ubyte.gz
-)
-mnist_mirrors=(
-  https://ossci-datasets.s3.amazonaws.com/mnist
-  https://storage.googleapis.com/cvdf-datasets/mnist
-  http://yann.lecun.com/exdb/mnist
-)
-
-fetch() { # URL FILE
-  if command -v curl >/dev/null; then
-    curl -fsSL --connect-timeout 15 --retry 1 -o "$2" "$1"
-  elif command -v wget >/dev/null; then
-    wget -q --timeout=15 --tries=2 -O "$2" "$1"
-  else
-    need curl ca-certificates
-    curl -fsSL --connect-timeout 15 --retry 1 -o "$2" "$1"
-  fi
-}
-
-md5_is() { # SUM FILE
-  [[ -f $2 && $(md5sum <"$2") == "$1  -" ]]
-}
-
-download() { # DIR
-  local dir=$1 entry sum file mirror got
-  mkdir -p "$dir"
-  for entry in "${mnist_files[@]}"; do
-    sum=${entry%%:*} file=${entry#*:} got=""
-    md5_is "$sum" "$dir/$file" && continue
-    for mirror in "${TANDEM_MIRROR:-${mnist_mirrors[0]}}" "${mnist_mirrors[@]:1}"; do
-      say "Downloading $mirror/$file"
-      if fetch "$mirror/$file" "$dir/$file.part"; then
-        if md5_is "$sum" "$dir/$file.part"; then
-          mv "$dir/$file.part" "$dir/$file"
-          got=yes
-          break
-        fi
-        say "  its md5 is wrong: trying the next mirror"
-      fi
-    done
-    rm -f "$dir/$file.part"
-    [[ -n $got ]] || die "no mirror gave $file with md5 $sum. Put MNIST's four files into a folder \
-yourself and run: ./run.sh --data FOLDER"
-  done
 }
 
 data=${TANDEM_DATA:-}
@@ -95,7 +46,7 @@ done
 
 if [[ -n $fetch_data ]]; then
   data=${XDG_CACHE_HOME:-$HOME/.cache}/tandem/mnist
-  download "$data"
+  download_mnist "$data"
 fi
 [[ -z $data || -d $data ]] || die "there is no folder '$data' (--data or TANDEM_DATA)"
 

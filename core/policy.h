@@ -14,7 +14,7 @@ struct Policy {
   /// Tensor-core TF32 for f32 matrix products and convolutions (CUDA only).
   bool tf32 = false;
   /// f32 products and convolutions may round their operands to bf16 (CPU; tf32 is CUDA's), where
-  /// the library and the processor gain by it. Sums stay f32.
+  /// the library and the processor gain by it (oneDNN 3 with AMX; not 2.6). Sums stay f32.
   bool fast_math = false;
   /// Use the vendor library (oneDNN, cuDNN) where there is one; off: the plain reference kernels.
   bool vendor = true;

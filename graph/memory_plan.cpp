@@ -108,9 +108,9 @@ MemoryPlan plan_memory(const std::vector<Lifetime>& b, std::size_t alignment) {
   MemoryPlan plan;
   plan.offset.assign(b.size(), 0);
   for (const Lifetime& l : b) {
-    if (l.last < l.first) {
+    if (l.first < 0 || l.last < l.first) {
       fail("memory plan", "a lifetime must not end before it begins",
-           fmt::format("{} to {}", l.first, l.last));
+           fmt::format("{} to {}", l.first, l.last), "steps from 0 on");
     }
     plan.unplanned += align_up(l.bytes, alignment);
   }

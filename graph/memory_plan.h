@@ -22,7 +22,8 @@ struct MemoryPlan {
 
 /// Places buffers so that no two alive at one step overlap. Tries two greedy ways (best fit;
 /// filling from below) in several orders (largest first, longest-lived first, earliest first …) and
-/// keeps the smallest arena. Throws ValueError on a lifetime that ends before it begins.
+/// keeps the smallest arena. Throws ValueError on a lifetime that ends before it
+/// begins, or begins before step 0.
 MemoryPlan plan_memory(const std::vector<Lifetime>& buffers, std::size_t alignment);
 
 }  // namespace tandem::graph

@@ -134,6 +134,7 @@ TEST(MemoryPlan, TrainingLikeLifetimesAreTight) {
 
 TEST(MemoryPlan, RefusesNonsense) {
   EXPECT_THROW(plan_memory({{16, 3, 2}}, 256), ValueError);
+  EXPECT_THROW(plan_memory({{16, -1, 2}}, 256), ValueError);
 }
 
 TEST(MemoryPlan, SameAnswerTwice) {
