@@ -8,6 +8,8 @@ The sides run A B C …, then … C B A, and so on: what drifts meets all of the
 within rounds.
 
 The file has one entry per net, with the command that made it; those of other nets stay as they are.
+One run on a noisy machine may be too short to tell: --add counts the rounds of earlier runs as well, of
+the same versions on the same machine, --added-only measures no others.
 """
 
 import argparse
@@ -57,24 +59,36 @@ def torch_step(model, layout, blocks, path):
     return r["ms"]["median"], r
 
 
-def entry(model, rounds, measure_one, command):
-    """All rounds of a net. measure_one(side, mode, layout) gives milliseconds and a dictionary of
-    what is to be known of the side."""
+def entry(model, rounds, measure_one, command, earlier=()):
+    """All rounds of a net, after those of `earlier` entries. measure_one(side, mode, layout) gives
+    milliseconds and a dictionary of what is to be known of the side."""
     sides = [(side, mode, layout) for layout in LAYOUTS
              for side, mode in (("tandem", "eager"), ("tandem", "compiled"), ("torch", "eager"))]
-    ms = {" ".join(s): [] for s in sides}
+    ms = {" ".join(s): [t for e in earlier for t in e["ms"][" ".join(s)]["rounds"]] for s in sides}
     about = {}
+
+    def note(known):
+        for key, value in known.items():
+            if about.setdefault(key, value) != value:
+                sys.exit(f"{model}: rounds of different {key} cannot be added up; got {value!r}, "
+                         f"expected {about[key]!r}")
+
+    note({"machine": measure.machine()})
+    for e in earlier:
+        note({k: e[k] for k in ("machine", "tandem", "torch", "threads", "warning") if k in e})
+    runs = [len(next(iter(e["ms"].values()))["rounds"]) for e in earlier] + [rounds] * (rounds > 0)
     for r in range(rounds):
         for s in sides if r % 2 == 0 else sides[::-1]:
             time, known = measure_one(*s)
             ms[" ".join(s)].append(time)
-            about.update(known)
+            note(known)
         print(f"{model} round {r + 1}: " + "  ".join(f"{k} {v[-1]:.2f}" for k, v in ms.items()),
               file=sys.stderr)
-    # PyTorch is compared at its better layout, whichever that is in the median.
-    best = min((k for k in ms if k.startswith("torch")), key=lambda k: statistics.median(ms[k]))
+    # PyTorch is compared at its better layout, whichever that is in the median of the rounds.
+    torch = [k for k in ms if k.startswith("torch")]
+    best = min(torch, key=lambda k: statistics.median(a / b for a, b in zip(ms[k], ms[torch[0]])))
     return {
-        "command": command, "machine": measure.machine(), **about,
+        "command": command, **about, "runs": runs,
         "ms": {k: {**measure.interval(v), "rounds": v} for k, v in ms.items()},
         "torch_best": best,
         "over_torch": {k: measure.interval([a / b for a, b in zip(v, ms[best])])
@@ -90,9 +104,17 @@ def main(argv):
     p.add_argument("--rounds", type=measure.positive(int), default=7)
     p.add_argument("--blocks", type=measure.positive(int), default=40,
                    help="of steps, per side and round")
+    p.add_argument("--add", nargs="+", default=[], metavar="FILE", help="of earlier runs")
+    p.add_argument("--added-only", action="store_true", help="measure nothing")
     p.add_argument("--json", required=True)
     args = p.parse_args(argv)
-    options = {k: v for k, v in vars(args).items() if k not in ("models", "bench", "json")}
+    if args.added_only and not args.add:
+        p.error("--added-only needs --add")
+    options = {k: v for k, v in vars(args).items() if k in ("rounds", "blocks")}
+    added = []
+    for path in args.add:
+        with open(path, encoding="utf-8") as f:
+            added.append(json.load(f)["models"])
 
     record = {"models": {}}
     if os.path.exists(args.json):
@@ -113,7 +135,13 @@ def main(argv):
             command = " ".join(["benchmarks/beside_torch.py --bench build/benchmarks/bench_step",
                                 "--json beside-torch.json --models", model,
                                 *(f"--{k} {v}" for k, v in options.items())])
-            record["models"][model] = entry(model, args.rounds, measure_one, command)
+            earlier = [models[model] for models in added if model in models]
+            if args.added_only:
+                if not earlier:
+                    sys.exit(f"--add: no file has rounds of {model}")
+                command = earlier[-1]["command"]
+            record["models"][model] = entry(model, 0 if args.added_only else args.rounds,
+                                            measure_one, command, earlier)
             measure.write(args.json, record)
 
 

@@ -138,21 +138,24 @@ def torch(folder):
         for k in m["ms"]:
             rows.append([model, k + (" (best)" if k == m["torch_best"] else ""), spread(m["ms"][k]),
                          spread(m["over_torch"][k], 3)])
+        runs = m.get("runs", [])
+        parts = f" (runs of {', '.join(map(str, runs))})" if len(runs) > 1 else ""
         notes.append(f"{model}: PyTorch {m['torch']}, {len(m['ms'][m['torch_best']]['rounds'])} "
-                     f"rounds in turn, `{m['command']}`.")
+                     f"rounds in turn{parts}, `{m['command']}`.")
         if "warning" in m:
             notes.append(f"**Warning:** {m['warning']}")
     text = table(["net", "", "step, ms", "times PyTorch's best"], rows)
-    e1 = r["models"].get("lenet", {}).get("ms", {})
+    lenet = r["models"].get("lenet", {})
+    e1 = lenet.get("ms", {})
 
     def fastest(what):
-        return min((e1[f"{what} {layout}"] for layout in ("nchw", "channels_last")),
-                   key=lambda ms: ms["median"])
+        return min((f"{what} {layout}" for layout in ("nchw", "channels_last")),
+                   key=lambda k: lenet["over_torch"][k]["median"])
 
     for mode, target in (("eager", 0.75), ("compiled", 0.55)) if e1 else ():
         # The layout that people get when they ask for none, and the better of both.
         pairs = ((e1[f"tandem {mode} nchw"], e1["torch eager nchw"]),
-                 (fastest(f"tandem {mode}"), fastest("torch eager")))
+                 (e1[fastest(f"tandem {mode}")], e1[lenet["torch_best"]]))
         ratios = [measure.interval([a / b for a, b in zip(x["rounds"], y["rounds"])])
                   for x, y in pairs]
         # Only a whole interval on one side decides.

@@ -74,6 +74,30 @@ def test_each_net_keeps_the_command_that_measured_it(program, monkeypatch, tmp_p
         assert len(models[name]["ms"]["torch eager nchw"]["rounds"]) == rounds
 
 
+def test_rounds_of_earlier_runs_count(program, monkeypatch, tmp_path):
+    sides = Sides(program, monkeypatch)
+    first, out = tmp_path / "first.json", tmp_path / "r.json"
+    common = ["--bench", "b", "--blocks", "5", "--models", "lenet"]
+    program.main([*common, "--rounds", "3", "--json", str(first)])
+    program.main([*common, "--rounds", "2", "--json", str(out), "--add", str(first)])
+    m = json.loads(out.read_text())["models"]["lenet"]
+    assert m["runs"] == [3, 2] and len(m["ms"]["torch eager nchw"]["rounds"]) == 5
+    asked = len(sides.asked)
+    program.main([*common, "--added-only", "--json", str(out), "--add", str(first), str(first)])
+    m = json.loads(out.read_text())["models"]["lenet"]
+    assert m["runs"] == [3, 3] and len(sides.asked) == asked
+    assert m["over_torch"]["tandem eager nchw"]["samples"] == 6
+
+    other = json.loads(first.read_text())
+    other["models"]["lenet"]["torch"] = "1.0"
+    first.write_text(json.dumps(other))
+    with pytest.raises(SystemExit, match="different torch"):
+        program.main([*common, "--rounds", "1", "--json", str(out), "--add", str(first)])
+    with pytest.raises(SystemExit, match="no file has rounds of vgg-cifar"):
+        program.main(["--bench", "b", "--models", "vgg-cifar", "--added-only", "--json", str(out),
+                      "--add", str(first)])
+
+
 def test_missing_blocks_are_an_error(program, monkeypatch, tmp_path):
     Sides(program, monkeypatch).blocks = 4
     with pytest.raises(SystemExit, match="4 blocks"):
