@@ -130,8 +130,7 @@ inline Memory image(const TensorDesc& d, Inner layout) {
 /// The library has no kernel for the case, only code that shows what one should compute.
 template <class Desc>
 bool is_reference(const Desc& d) {
-  return std::string_view(d.impl_info_str()).substr(0, 3) == "ref" ||
-         std::string_view(d.impl_info_str()).substr(0, 10) == "simple:ref";
+  return std::string_view(d.impl_info_str()).substr(0, 3) == "ref";
 }
 template <class Desc>
 std::string name_of_plan(const Desc& d) {

@@ -25,18 +25,24 @@ std::size_t live_set_bound(const std::vector<Lifetime>& b, std::size_t alignment
   return static_cast<std::size_t>(most);
 }
 
+// All buffers, those of the largest `key` first.
+template <class Key>
+std::vector<std::size_t> sorted(const std::vector<Lifetime>& b, const Key& key) {
+  std::vector<std::size_t> order(b.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t x, std::size_t y) { return key(b[x]) > key(b[y]); });
+  return order;
+}
+
 // Puts each buffer, those of the largest `key` first, into the tightest gap left by the ones
 // already placed whose lifetimes meet its own.
 template <class Key>
 std::size_t place(const std::vector<Lifetime>& b, const Key& key, std::size_t alignment,
                   std::vector<std::size_t>& offset) {
-  std::vector<std::size_t> order(b.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t x, std::size_t y) { return key(b[x]) > key(b[y]); });
   std::vector<std::size_t> placed;  // by offset
   std::size_t arena = 0;
-  for (std::size_t i : order) {
+  for (std::size_t i : sorted(b, key)) {
     const std::size_t need = align_up(b[i].bytes, alignment);
     offset[i] = 0;
     if (need == 0) continue;
@@ -66,11 +72,8 @@ std::size_t place(const std::vector<Lifetime>& b, const Key& key, std::size_t al
 template <class Key>
 std::size_t fill(const std::vector<Lifetime>& b, const Key& key, std::size_t alignment,
                  std::vector<std::size_t>& offset) {
-  std::vector<std::size_t> left(b.size());
-  std::iota(left.begin(), left.end(), std::size_t{0});
+  std::vector<std::size_t> left = sorted(b, key);
   std::erase_if(left, [&](std::size_t i) { return b[i].bytes == 0; });
-  std::stable_sort(left.begin(), left.end(),
-                   [&](std::size_t x, std::size_t y) { return key(b[x]) > key(b[y]); });
   int steps = 0;
   for (const Lifetime& l : b) steps = std::max(steps, l.last + 1);
   std::vector<std::size_t> surface(static_cast<std::size_t>(steps), 0);
