@@ -1,5 +1,6 @@
-// What kernels do to a result before they store it, in place of ops that follow. Those round to the
-// type E of the tensors between them, and so do these: the bits are the same.
+// What kernels do to a result before they store it, or to a gradient as they read it, in place of
+// ops of their own. Those round to the type E of the tensors between them, and so do these: the
+// bits are the same.
 #pragma once
 #include "core/functors.h"
 
@@ -18,6 +19,14 @@ TANDEM_HD E add(E a, E b) {
   using T = compute_t<E>;
   return static_cast<E>(
       functor::add::apply(static_cast<T>(a), static_cast<T>(b), static_cast<const T*>(nullptr)));
+}
+
+/// As the op relu_grad: g where y > 0, else 0.
+template <class E>
+TANDEM_HD E relu_grad(E g, E y) {
+  using T = compute_t<E>;
+  return static_cast<E>(functor::relu_grad::apply(static_cast<T>(g), static_cast<T>(y),
+                                                  static_cast<const T*>(nullptr)));
 }
 
 }  // namespace tandem::epilogue

@@ -282,20 +282,59 @@ RefPtr<Plan> eval_plan(const PlanRequest& r) {
       bytes));
 }
 
+// What of a channel's gradients follows from sums over it.
+template <class P>
+struct GradFactors {
+  P *scale, *mean, *slope;  // gx = (g - mean - (x - x's mean) slope) scale
+};
+
+// gw, gb and gx of a batch norm; first(i) gives the gradient of element i to the sums, again(i) to
+// gx.
+template <class T, class P, class First, class Again>
+void gradients(const Channels& ch, const T* x, const P* w, const P* mean, const P* invstd, T* gx,
+               P* gw, P* gb, double* sums, double* scratch, const GradFactors<P>& f,
+               const First& first, const Again& again) {
+  ch.sums<2>(
+      [=](i64 c) {
+        return [=, m = static_cast<double>(mean[c])](i64 i) {
+          const double g = static_cast<double>(static_cast<P>(first(i)));
+          return std::array<double, 2>{g, g * (static_cast<double>(static_cast<P>(x[i])) - m)};
+        };
+      },
+      scratch, sums);
+  const double count = static_cast<double>(std::max<i64>(1, ch.count()));
+  for (i64 c = 0; c < ch.channels(); ++c) {
+    const double is = static_cast<double>(invstd[c]), dot = sums[ch.channels() + c];
+    gb[c] = static_cast<P>(sums[c]);
+    gw[c] = static_cast<P>(dot * is);
+    f.scale[c] = static_cast<P>(static_cast<double>(w[c]) * is);
+    f.mean[c] = static_cast<P>(sums[c] / count);
+    f.slope[c] = static_cast<P>(dot * is * is / count);
+  }
+  ch.each([=](i64 c) {
+    return [=, m = mean[c], s = f.scale[c], g = f.mean[c], k = f.slope[c]](i64 i) {
+      const P v = static_cast<P>(again(i)) - g;
+      gx[i] = static_cast<T>((v - (static_cast<P>(x[i]) - m) * k) * s);
+    };
+  });
+}
+
 template <class T>
 RefPtr<Plan> grad_plan(const PlanRequest& r) {
   using P = compute_t<T>;
   const Channels ch(r.out[0]);
+  const auto attrs = r.attrs<BatchNormGradAttrs>();
   const std::size_t n = static_cast<std::size_t>(ch.channels());
   std::size_t bytes = 0;
-  std::array<Operand, 5> in;
-  for (std::size_t i = 0; i < 5; ++i) {
-    in[i] = Operand(r.in[i], i < 2 ? r.out[0].strides : Strides{1}, bytes);
+  std::array<Operand, 6> in;
+  for (std::size_t i = 0; i < r.in.size(); ++i) {
+    const bool image = i < 2 || i == 5;
+    in[i] = Operand(r.in[i], image ? r.out[0].strides : Strides{1}, bytes);
   }
   const std::size_t sums_at = reserve(bytes, bytes_for(2 * n)),
                     factors_at = reserve(bytes, bytes_for(3 * n)),
                     scratch_at = reserve(bytes, bytes_for(ch.scratch(2)));
-  return make_plan(
+  return exact_epilogue(make_plan(
       "cpu:batch_norm_grad",
       [=](const LaunchArgs& a) {
         void* ws = a.workspace;
@@ -303,37 +342,22 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
         const P *w = in[2].template load<P>(a.in[2], ws),
                 *mean = in[3].template load<P>(a.in[3], ws),
                 *invstd = in[4].template load<P>(a.in[4], ws);
-        T* gx = static_cast<T*>(a.out[0]);
-        P *gw = static_cast<P*>(a.out[1]), *gb = static_cast<P*>(a.out[2]);
-        const i64 channels = ch.channels();
-        double* sums = at<double>(ws, sums_at);
-        ch.template sums<2>(
-            [=](i64 c) {
-              return [=, m = static_cast<double>(mean[c])](i64 i) {
-                const double g = static_cast<double>(static_cast<P>(gy[i]));
-                return std::array<double, 2>{g,
-                                             g * (static_cast<double>(static_cast<P>(x[i])) - m)};
-              };
-            },
-            at<double>(ws, scratch_at), sums);
-        P *scale = at<P>(ws, factors_at), *g_mean = scale + channels, *slope = g_mean + channels;
-        const double count = static_cast<double>(std::max<i64>(1, ch.count()));
-        for (i64 c = 0; c < channels; ++c) {
-          const double is = static_cast<double>(invstd[c]), dot = sums[channels + c];
-          gb[c] = static_cast<P>(sums[c]);
-          gw[c] = static_cast<P>(dot * is);
-          scale[c] = static_cast<P>(static_cast<double>(w[c]) * is);
-          g_mean[c] = static_cast<P>(sums[c] / count);
-          slope[c] = static_cast<P>(dot * is * is / count);
-        }
-        ch.each([=](i64 c) {
-          return [=, m = mean[c], s = scale[c], g = g_mean[c], k = slope[c]](i64 i) {
-            const P v = static_cast<P>(gy[i]) - g;
-            gx[i] = static_cast<T>((v - (static_cast<P>(x[i]) - m) * k) * s);
-          };
-        });
+        P* factors = at<P>(ws, factors_at);
+        const GradFactors<P> f{factors, factors + ch.channels(), factors + 2 * ch.channels()};
+        const auto run = [&](const auto& first, const auto& again) {
+          gradients<T, P>(ch, x, w, mean, invstd, static_cast<T*>(a.out[0]),
+                          static_cast<P*>(a.out[1]), static_cast<P*>(a.out[2]),
+                          at<double>(ws, sums_at), at<double>(ws, scratch_at), f, first, again);
+        };
+        const auto given = [=](i64 i) { return gy[i]; };
+        if (!attrs.relu) return run(given, given);
+        const T* y = in[5].template load<T>(a.in[5], ws);
+        const auto masked = [=](i64 i) { return epilogue::relu_grad(gy[i], y[i]); };
+        if (!attrs.residual) return run(masked, masked);
+        T* gz = static_cast<T*>(a.out[3]);  // laid out like gx
+        run([=](i64 i) { return gz[i] = masked(i); }, [=](i64 i) { return gz[i]; });
       },
-      bytes);
+      bytes));
 }
 
 }  // namespace

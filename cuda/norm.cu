@@ -17,10 +17,11 @@ struct Pair {
   double a, b;
 };
 
-/// The values of each channel, in two tensors walked together.
+/// The values of each channel, in N tensors walked together.
+template <int N>
 struct ChannelWalk {
-  Walk<2> values;
-  i64 channels = 0, step[2] = {};
+  Walk<N> values;
+  i64 channels = 0, step[N] = {};
   Sharing share;
 
   std::size_t partial_bytes() const {
@@ -28,60 +29,73 @@ struct ChannelWalk {
   }
 };
 
-ChannelWalk channels_of(const TensorDesc& a, const TensorDesc& b) {
-  ChannelWalk w;
-  w.channels = a.dim(1);
-  w.step[0] = a.strides[1];
-  w.step[1] = b.strides[1];
-  Axes<2> axes;
-  for (const auto d : memory_order(b)) {
-    const int i = static_cast<int>(d);
-    if (i != 1) axes.add(a.dim(i), {a.strides[i], b.strides[i]});
+/// In the order of memory of `order`, which decides how sums are rounded.
+template <int N>
+ChannelWalk<N> channels_of(const TensorDesc& order, const std::array<const TensorDesc*, N>& t) {
+  ChannelWalk<N> w;
+  w.channels = order.dim(1);
+  const auto strides = [&](int d) {
+    std::array<std::int64_t, N> s;
+    for (int k = 0; k < N; ++k) s[k] = t[k]->strides[d];
+    return s;
+  };
+  for (int k = 0; k < N; ++k) w.step[k] = t[k]->strides[1];
+  Axes<N> axes;
+  for (const auto d64 : memory_order(order)) {
+    const int d = static_cast<int>(d64);
+    if (d != 1) axes.add(order.dim(d), strides(d));
   }
   w.values = walk_of(axes);
-  w.share = share(w.channels, w.values.count, b.strides[1] == 1 && w.channels > 1, 32);
+  w.share = share(w.channels, w.values.count, order.strides[1] == 1 && w.channels > 1, 32);
   return w;
 }
 
-// x - shift and its square, for the statistics of x (both tensors of the walk).
+// x - shift and its square, for the statistics of x.
 template <class T>
 struct Moments {
-  const T *x, *unused;
-  __device__ double shift(i64 first, i64, i64) const {
-    return static_cast<double>(static_cast<compute_t<T>>(x[first]));
+  const T* x;
+  __device__ double shift(const i64 (&first)[1], i64) const {
+    return static_cast<double>(static_cast<compute_t<T>>(x[first[0]]));
   }
-  __device__ Pair operator()(i64 i, i64, double shift) const {
-    const double d = static_cast<double>(static_cast<compute_t<T>>(x[i])) - shift;
+  __device__ Pair operator()(const i64 (&at)[1], double shift) const {
+    const double d = static_cast<double>(static_cast<compute_t<T>>(x[at[0]])) - shift;
     return {d, d * d};
   }
 };
-// g and g (x - mean), for the gradient.
-template <class T>
+// g and g (x - mean), for the gradient. Tensors: g, x; where g is masked y; where what is left of
+// it is kept gz.
+template <class T, int N>
 struct GradMoments {
-  const T *g, *x;
+  const T *gy, *x, *y;
+  T* gz;
   const compute_t<T>* mean;
   i64 mean_step;
-  __device__ double shift(i64, i64, i64 c) const {
+  __device__ double shift(const i64 (&)[N], i64 c) const {
     return static_cast<double>(mean[c * mean_step]);
   }
-  __device__ Pair operator()(i64 i, i64 j, double shift) const {
-    const double d = static_cast<double>(static_cast<compute_t<T>>(g[i]));
-    return {d, d * (static_cast<double>(static_cast<compute_t<T>>(x[j])) - shift)};
+  __device__ Pair operator()(const i64 (&at)[N], double shift) const {
+    T g = gy[at[0]];
+    if constexpr (N > 2) g = epilogue::relu_grad(g, y[at[2]]);
+    if constexpr (N > 3) gz[at[3]] = g;
+    const double d = static_cast<double>(static_cast<compute_t<T>>(g));
+    return {d, d * (static_cast<double>(static_cast<compute_t<T>>(x[at[1]])) - shift)};
   }
 };
 
-template <class F>
-__global__ void channel_sums(ChannelWalk w, F f, Pair* partial) {
+template <int N, class F>
+__global__ void channel_sums(ChannelWalk<N> w, F f, Pair* partial) {
   __shared__ Pair shared[kBlockThreads];
   w.share.each([&](i64 c, i64 chunk) {
     Pair sum{0, 0};
     if (c < w.channels) {
-      const i64 first[2] = {c * w.step[0], c * w.step[1]};
-      const double shift = f.shift(first[0], first[1], c);
+      i64 first[N];
+      for (int k = 0; k < N; ++k) first[k] = c * w.step[k];
+      const double shift = f.shift(first, c);
       w.share.each_element(chunk, [&](i64 i) {
-        i64 at[2];
+        i64 at[N];
         w.values.offsets(i, at);
-        const Pair p = f(first[0] + at[0], first[1] + at[1], shift);
+        for (int k = 0; k < N; ++k) at[k] += first[k];
+        const Pair p = f(at, shift);
         sum.a += p.a;
         sum.b += p.b;
       });
@@ -92,6 +106,15 @@ __global__ void channel_sums(ChannelWalk w, F f, Pair* partial) {
     if (w.share.part() == 0 && c < w.channels) partial[c * w.share.chunks + chunk] = sum;
   });
 }
+
+/// What is left of a channel walk once the sums are formed.
+struct Sums {
+  i64 channels, count, chunks, step;  // `step`: from one channel of the first tensor to the next
+  template <int N>
+  static Sums of(const ChannelWalk<N>& w) {
+    return {w.channels, w.values.count, w.share.chunks, w.step[0]};
+  }
+};
 
 __device__ inline Pair total(const Pair* partial, i64 c, i64 chunks) {
   Pair s{0, 0};
@@ -116,18 +139,18 @@ struct TrainNumbers {
 };
 
 template <class T, class P>
-__global__ void train_statistics(ChannelWalk w, const T* x, const Pair* partial, Vectors<P> v,
+__global__ void train_statistics(Sums w, const T* x, const Pair* partial, Vectors<P> v,
                                  TrainNumbers n, P* running_mean, P* running_var, P* mean,
                                  P* invstd, P* scale) {
-  const double count = static_cast<double>(w.values.count);
+  const double count = static_cast<double>(w.count);
   for (i64 c = global_index(); c < w.channels; c += global_size()) {
-    if (w.values.count == 0) {
+    if (w.count == 0) {
       mean[c] = 0;
       invstd[c] = static_cast<P>(1 / ::sqrt(n.eps));
       continue;
     }
-    const double shift = static_cast<double>(static_cast<P>(x[c * w.step[0]]));
-    const Pair s = total(partial, c, w.share.chunks);
+    const double shift = static_cast<double>(static_cast<P>(x[c * w.step]));
+    const Pair s = total(partial, c, w.chunks);
     const double off = s.a / count;
     double squares = s.b - s.a * off;  // about the mean
     if (squares < 0) squares = 0;
@@ -175,11 +198,10 @@ __global__ void normalise(Walk<N> w, const T* x, Affine<P> p, bool relu, const T
 }
 
 template <class P>
-__global__ void grad_factors(ChannelWalk w, const Pair* partial, Vectors<P> v, P* gw, P* gb,
-                             P* factors) {
-  const double count = static_cast<double>(w.values.count > 0 ? w.values.count : 1);
+__global__ void grad_factors(Sums w, const Pair* partial, Vectors<P> v, P* gw, P* gb, P* factors) {
+  const double count = static_cast<double>(w.count > 0 ? w.count : 1);
   for (i64 c = global_index(); c < w.channels; c += global_size()) {
-    const Pair s = w.values.count > 0 ? total(partial, c, w.share.chunks) : Pair{0, 0};
+    const Pair s = w.count > 0 ? total(partial, c, w.chunks) : Pair{0, 0};
     const double is = static_cast<double>(v.at(4, c));
     gb[c] = static_cast<P>(s.a);
     gw[c] = static_cast<P>(s.b * is);
@@ -189,17 +211,19 @@ __global__ void grad_factors(ChannelWalk w, const Pair* partial, Vectors<P> v, P
   }
 }
 
-// Tensors of the walk: gy, x, gx, and the channel's number.
-template <class T, class P>
-__global__ void grad_input(Walk<4> w, i64 channels, const T* gy, const T* x, const P* mean,
-                           i64 mean_step, const P* factors, T* gx) {
+// Tensors of the walk: g, x, y where g is masked by it, gx, and the channel's number.
+template <class T, class P, int N>
+__global__ void grad_input(Walk<N> w, i64 channels, const T* gy, const T* x, const T* y,
+                           const P* mean, i64 mean_step, const P* factors, T* gx) {
   for (i64 i = global_index(); i < w.count; i += global_size()) {
-    i64 at[4];
+    i64 at[N];
     w.offsets(i, at);
-    const i64 c = at[3];
-    const P v = static_cast<P>(gy[at[0]]) - factors[channels + c];
+    const i64 c = at[N - 1];
+    T g = gy[at[0]];
+    if constexpr (N == 5) g = epilogue::relu_grad(g, y[at[2]]);
+    const P v = static_cast<P>(g) - factors[channels + c];
     const P d = (static_cast<P>(x[at[1]]) - mean[c * mean_step]) * factors[2 * channels + c];
-    gx[at[2]] = static_cast<T>((v - d) * factors[c]);
+    gx[at[N - 2]] = static_cast<T>((v - d) * factors[c]);
   }
 }
 
@@ -273,7 +297,7 @@ template <class T>
 RefPtr<Plan> train_plan(const PlanRequest& r) {
   using P = compute_t<T>;
   const auto attrs = r.attrs<BatchNormAttrs>();
-  const ChannelWalk w = channels_of(r.in[0], r.in[0]);
+  const ChannelWalk<1> w = channels_of<1>(r.in[0], {&r.in[0]});
   const Normalise<T> last(r);
   const Vectors<P> vec = vectors<P>(r);
   const std::size_t inputs = r.in.size();
@@ -288,8 +312,8 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
         P *mean = static_cast<P*>(a.out[1]), *invstd = static_cast<P*>(a.out[2]);
         const Vectors<P> v = bind(vec, a, inputs);
         const bool any = w.values.count > 0;
-        if (any) launch(a, w.share.grid(), channel_sums<Moments<T>>, w, Moments<T>{x, x}, partial);
-        launch(a, grid_for(w.channels), train_statistics<T, P>, w, x,
+        if (any) launch(a, w.share.grid(), channel_sums<1, Moments<T>>, w, Moments<T>{x}, partial);
+        launch(a, grid_for(w.channels), train_statistics<T, P>, Sums::of(w), x,
                static_cast<const Pair*>(partial), v, numbers,
                numbers.running ? static_cast<P*>(a.in[3]) : nullptr,
                numbers.running ? static_cast<P*>(a.in[4]) : nullptr, mean, invstd, scale);
@@ -317,33 +341,46 @@ RefPtr<Plan> eval_plan(const PlanRequest& r) {
       align_up(static_cast<std::size_t>(channels) * sizeof(P))));
 }
 
-template <class T>
+/// N tensors take part in the sums, as GradMoments lists them.
+template <class T, int N>
 RefPtr<Plan> grad_plan(const PlanRequest& r) {
   using P = compute_t<T>;
-  const ChannelWalk w = channels_of(r.in[0], r.in[1]);
-  const Walk<4> all = elements_of<3>({&r.in[0], &r.in[1], &r.out[0]});
+  constexpr bool masked = N > 2, keeps = N > 3;
+  constexpr int again = masked && !keeps ? 3 : 2;  // that the last step reads
+  std::array<const TensorDesc*, N> summed{&r.in[0], &r.in[1]};
+  if constexpr (masked) summed[2] = &r.in[5];
+  if constexpr (keeps) summed[3] = &r.out[3];
+  const ChannelWalk<N> w = channels_of<N>(r.in[1], summed);
+  std::array<const TensorDesc*, again + 1> last{keeps ? &r.out[3] : &r.in[0], &r.in[1]};
+  if constexpr (again == 3) last[2] = &r.in[5];
+  last[again] = &r.out[0];
+  const Walk<again + 2> all = elements_of<again + 1>(last);
   const Vectors<P> vec = vectors<P>(r);
   if (w.channels == 0) return empty_plan("cuda:batch_norm_grad");
-  return make_plan(
+  return exact_epilogue(make_plan(
       "cuda:batch_norm_grad",
       [=](const LaunchArgs& a) {
         const T *gy = static_cast<const T*>(a.in[0]), *x = static_cast<const T*>(a.in[1]);
+        const T* y = masked ? static_cast<const T*>(a.in[5]) : nullptr;
+        T* gz = keeps ? static_cast<T*>(a.out[3]) : nullptr;
         Pair* partial = static_cast<Pair*>(a.workspace);
         P* factors = workspace<P>(a, w.partial_bytes());
         const Vectors<P> v = bind(vec, a, 5);
         const bool any = w.values.count > 0;
         if (any) {
-          launch(a, w.share.grid(), channel_sums<GradMoments<T>>, w,
-                 GradMoments<T>{gy, x, v.in[3], v.step[3]}, partial);
+          launch(a, w.share.grid(), channel_sums<N, GradMoments<T, N>>, w,
+                 GradMoments<T, N>{gy, x, y, gz, v.in[3], v.step[3]}, partial);
         }
-        launch(a, grid_for(w.channels), grad_factors<P>, w, static_cast<const Pair*>(partial), v,
-               static_cast<P*>(a.out[1]), static_cast<P*>(a.out[2]), factors);
+        launch(a, grid_for(w.channels), grad_factors<P>, Sums::of(w),
+               static_cast<const Pair*>(partial), v, static_cast<P*>(a.out[1]),
+               static_cast<P*>(a.out[2]), factors);
         if (any) {
-          launch(a, grid_for(all.count, 4), grad_input<T, P>, all, w.channels, gy, x, v.in[3],
-                 v.step[3], static_cast<const P*>(factors), static_cast<T*>(a.out[0]));
+          launch(a, grid_for(all.count, 4), grad_input<T, P, again + 2>, all, w.channels,
+                 keeps ? gz : gy, x, y, v.in[3], v.step[3], static_cast<const P*>(factors),
+                 static_cast<T*>(a.out[0]));
         }
       },
-      w.partial_bytes() + align_up(static_cast<std::size_t>(3 * w.channels) * sizeof(P)));
+      w.partial_bytes() + align_up(static_cast<std::size_t>(3 * w.channels) * sizeof(P))));
 }
 
 }  // namespace
@@ -357,8 +394,12 @@ RefPtr<Plan> plan_batch_norm_eval(const PlanRequest& r) {
                         [&](auto tag) { return eval_plan<typename decltype(tag)::type>(r); });
 }
 RefPtr<Plan> plan_batch_norm_grad(const PlanRequest& r) {
-  return visit_floating(r.in[0].dtype,
-                        [&](auto tag) { return grad_plan<typename decltype(tag)::type>(r); });
+  const auto& attrs = r.attrs<BatchNormGradAttrs>();
+  return visit_floating(r.in[0].dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if (attrs.residual) return grad_plan<T, 4>(r);
+    return attrs.relu ? grad_plan<T, 3>(r) : grad_plan<T, 2>(r);
+  });
 }
 
 }  // namespace tandem::cuda

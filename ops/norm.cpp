@@ -90,7 +90,8 @@ void infer_batch_norm_eval(InferContext& c) {
 }
 
 void infer_batch_norm_grad(InferContext& c) {
-  c.expect_inputs(5);
+  const auto& a = c.attrs<BatchNormGradAttrs>();
+  c.expect_inputs(a.relu ? 6 : 5);
   const TensorDesc& x = c.input(1);
   c.expect_floating(1);
   c.expect_same_dtype(0, 1);
@@ -100,9 +101,16 @@ void infer_batch_norm_grad(InferContext& c) {
   expect_param(c, 2, x, s, "weight");
   expect_param(c, 3, x, s, "mean");
   expect_param(c, 4, x, s, "invstd");
+  if (a.relu) {
+    c.expect_same_dtype(5, 1);
+    c.expect_shape(5, x.shape, "the result of the ReLU has the shape of the input");
+  } else if (a.residual) {
+    c.fail<ValueError>("only behind a ReLU is there a residual", "residual without relu");
+  }
   c.output(like(x));
   c.output(param_desc(x, s));
   c.output(param_desc(x, s));
+  if (a.residual) c.output(like(x));
 }
 
 // [C] -> [1, C, 1, ...]
@@ -170,6 +178,7 @@ void vjp_batch_norm_eval(VjpContext& c) {
 // of these, L = w invstd <a, P(gy)> + cw <gy, n> + cb sum(gy) is differentiated below; what n
 // contributes goes back to x through invstd P, which is batch_norm_grad with w = 1 again.
 void vjp_batch_norm_grad(VjpContext& c) {
+  expect_no_epilogue(c, c.attrs<BatchNormGradAttrs>().relu);
   const Tensor &gy = c.input(0), &x = c.input(1), &w = c.input(2), &mean = c.input(3),
                &invstd = c.input(4);
   const int rank = x.rank();
@@ -362,9 +371,10 @@ constinit const OpDef batch_norm_eval = {.id = id_of(OpId::batch_norm_eval_),
                                          .doc = "Normalises with the running statistics."};
 constinit const OpDef batch_norm_grad = {.id = id_of(OpId::batch_norm_grad_),
                                          .name = "batch_norm_grad",
+                                         .attrs = &attr_type_v<BatchNormGradAttrs>,
                                          .infer = infer_batch_norm_grad,
                                          .vjp = vjp_batch_norm_grad,
-                                         .traits = {.saves_inputs = 0b11111},
+                                         .traits = {.saves_inputs = 0b11111, .inplace = 0b100011},
                                          .flops = norm_flops<10>,
                                          .doc = "Gradients of batch_norm_train: x, w, b."};
 constinit const OpDef layer_norm = {
@@ -427,7 +437,8 @@ Tensor layer_norm(In x, const Shape& normalized, const Tensor& w, const Tensor& 
 
 NormGrads batch_norm_grad(In gy, const Tensor& x, const Tensor& w, const Tensor& mean,
                           const Tensor& invstd) {
-  return grads_of(dispatch::call(op::batch_norm_grad, {&gy.t, &x, &w, &mean, &invstd}, {}, gy.loc));
+  return grads_of(dispatch::call(op::batch_norm_grad, {&gy.t, &x, &w, &mean, &invstd},
+                                 BatchNormGradAttrs{}, gy.loc));
 }
 NormGrads layer_norm_grad(In gy, const Tensor& x, const Tensor& w, const Tensor& mean,
                           const Tensor& rstd) {

@@ -17,6 +17,19 @@ struct BatchNormAttrs {
   }
 };
 
+/// Attributes of batch_norm_grad, set by the graph's passes; such a call has no gradient rule.
+struct BatchNormGradAttrs {
+  /// One more input like x, the last: y of y = relu(batch_norm(x)) or y = relu(batch_norm(x) + z).
+  /// The gradient given is y's, of which only what the ReLU let through counts.
+  bool relu = false;
+  /// One more result, the last: z's gradient, which is that part.
+  bool residual = false;
+  static constexpr auto fields() {
+    return std::tuple{Field{"relu", &BatchNormGradAttrs::relu},
+                      Field{"residual", &BatchNormGradAttrs::residual}};
+  }
+};
+
 /// Attributes of layer_norm.
 struct LayerNormAttrs {
   std::int64_t axes = 1;  // how many trailing axes are normalised over

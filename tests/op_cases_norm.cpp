@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/dispatch.h"
 #include "ops/op_list.h"
 #include "tests/op_cases.h"
 
@@ -77,6 +78,24 @@ Dims with_class(const Dims& sample, std::int64_t c) {
   Dims i = sample;
   i.insert(sample.empty() ? 0 : 1, c);
   return i;
+}
+
+// Gradients of x, w and b from x, w, mean, 1 / std and that of y.
+std::vector<Array> batch_norm_grads(const Array& gy, const Array& x, const Array& w,
+                                    const Array& mean, const Array& invstd) {
+  Array sum(w.shape), dot(w.shape);
+  for (std::size_t k = 0; k < x.v.size(); ++k) {
+    const auto c = static_cast<std::size_t>(x.position(k)[1]);
+    sum.v[c] += gy.v[k];
+    dot.v[c] += gy.v[k] * (x.v[k] - mean.v[c]) * invstd.v[c];
+  }
+  const double n = static_cast<double>(x.v.size()) / static_cast<double>(x.shape[1]);
+  const Array gx = build(x.shape, [&](const Dims& i) {
+    const Dims c{i[1]};
+    const double z = (x[i] - mean[c]) * invstd[c];
+    return (gy[i] - sum[c] / n - z * dot[c] / n) * w[c] * invstd[c];
+  });
+  return {gx, dot, sum};
 }
 
 /// The same with one class, so that every label is 0, and one of each shape of one element.
@@ -183,6 +202,50 @@ void norm_cases(CaseTable& out) {
     }
     out.push_back(c);
     with_epilogues(op::batch_norm_eval, false);
+  }
+
+  // --- batch_norm_grad; plain it is what the gradients of batch_norm are checked with
+  for (const Shape& x : {Shape{3, 4, 2, 3}, Shape{6, 4}}) {
+    for (const bool residual : {false, true}) {
+      const Shape one{x[1]};
+      OpCase c;
+      c.name = std::string("batch_norm_grad") + (x.size() == 2 ? "_rank2" : "") +
+               (residual ? "_residual_relu" : "_relu");
+      c.args = {{x},
+                {x},
+                {.shape = one, .lo = 0.5, .hi = 2, .wide = true},
+                {.shape = one, .wide = true},
+                {.shape = one, .lo = 0.5, .hi = 2, .wide = true},
+                {x}};
+      c.run = [residual](const std::vector<Tensor>& in) {
+        const Outputs out = dispatch::call(
+            op::batch_norm_grad, {&in[0], &in[1], &in[2], &in[3], &in[4], &in[5]},
+            BatchNormGradAttrs{.relu = true, .residual = residual}, SrcLoc::current());
+        return std::vector<Tensor>(out.begin(), out.end());
+      };
+      c.reference = [residual](const std::vector<Array>& in) {
+        const Array g = map(in[0], in[5], [](double g, double y) { return y > 0 ? g : 0; });
+        std::vector<Array> r = batch_norm_grads(g, in[1], in[2], in[3], in[4]);
+        if (residual) r.push_back(g);
+        return r;
+      };
+      c.dtypes = kFloats;
+      c.types = {Type::same, Type::wide, Type::wide, Type::same};
+      c.differentiable = false;
+      c.ulps = 128;
+      c.magnitude = 4;
+      c.why = "sums in another order";
+      const auto shapes = [](const Shape& s) {
+        const Shape one{s[1]};
+        return Shapes{s, s, one, one, one, s};
+      };
+      c.more = {shapes({2, 1}), shapes({3, 0})};
+      if (x.size() == 4) {
+        c.more = {shapes({1, 1, 1, 1}), shapes({2, 17, 3, 3}), shapes({0, 4, 2, 2})};
+        c.big = shapes({8, 24, 30, 31});
+      }
+      out.push_back(c);
+    }
   }
 
   // --- layer_norm

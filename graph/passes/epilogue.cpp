@@ -1,4 +1,5 @@
 #include <optional>
+#include <unordered_map>
 
 #include "graph/passes.h"
 #include "ops/conv.h"
@@ -18,6 +19,12 @@ struct Tail {
 bool takes_residual(const Node& n) {
   return &n.op() == &op::batch_norm_train || &n.op() == &op::batch_norm_eval;
 }
+
+/// What follows a node that masks a gradient with a ReLU's result: the gradient of a batch norm.
+struct Masked {
+  std::size_t norm = 0;  // node
+  bool others = false;   // who read the masked gradient too
+};
 
 /// The node's call as it is with a ReLU, and a residual as one more input.
 RefPtr<const PreparedOp> with_relu(const Node& n, const TensorDesc* residual) {
@@ -41,11 +48,24 @@ bool has_relu(const Node& n) {
   return true;  // of other ops, as far as this pass goes
 }
 
+/// The call of a batch norm's gradient as it is with the mask of `relu_grad` in front.
+RefPtr<const PreparedOp> with_mask(const Node& norm, const Node& relu_grad, bool residual) {
+  std::vector<const TensorDesc*> in;
+  for (const TensorDesc& d : norm.call->in) in.push_back(&d);
+  in[0] = &relu_grad.call->in[0];
+  in.push_back(&relu_grad.call->in[1]);
+  const PolicyScope policy(norm.call->policy);
+  return RefPtr<const PreparedOp>(
+      &dispatch::prepare(norm.op(), in, BatchNormGradAttrs{.relu = true, .residual = residual}));
+}
+
 class Matcher {
  public:
   explicit Matcher(const Program& p) : p_(p), user_(p.values.size(), -1), uses_(use_counts(p)) {
     for (std::size_t i = 0; i < p.nodes.size(); ++i) {
-      for (ValueId v : p.nodes[i].inputs) user_[at(v)] = static_cast<std::int32_t>(i);
+      const Node& n = p.nodes[i];
+      for (ValueId v : n.inputs) user_[at(v)] = static_cast<std::int32_t>(i);
+      if (&n.op() == &op::batch_norm_grad) norms_of_.emplace(n.inputs[0], i);  // the first counts
     }
     for (ValueId v : p.results()) uses_[at(v)] = 2;  // whoever else reads it
   }
@@ -71,6 +91,31 @@ class Matcher {
     return t;
   }
 
+  /// All of it then happens where node i, the mask, stands.
+  std::optional<Masked> masked(std::size_t i) const {
+    const Node& n = p_.nodes[i];
+    if (&n.op() != &op::relu_grad || n.inplace || n.reuse >= 0) return {};
+    const ValueId given = n.inputs[0], left = n.outputs[0];
+    const auto found = norms_of_.find(left);
+    if (found == norms_of_.end()) return {};
+    const Node& norm = p_.nodes[found->second];
+    // A sum in front, of which nothing else is read, and the mask are one kernel to `fuse`: that
+    // moves fewer bytes.
+    const auto made = p_.values[at(given)].node;
+    if (made >= 0 && uses_[at(given)] == 1 &&
+        p_.nodes[static_cast<std::size_t>(made)].op().traits.kind == OpKind::elementwise) {
+      return {};
+    }
+    if (norm.call->attrs.as<BatchNormGradAttrs>().relu || !alike(given, left) ||
+        !alike(n.inputs[1], left)) {
+      return {};
+    }
+    for (std::size_t k = 1; k < norm.inputs.size(); ++k) {
+      if (p_.values[at(norm.inputs[k])].node >= static_cast<std::int32_t>(i)) return {};
+    }
+    return Masked{found->second, uses_[at(left)] != 1};
+  }
+
  private:
   static std::size_t at(ValueId v) { return static_cast<std::size_t>(v); }
   std::size_t index(const Node& n) const { return static_cast<std::size_t>(&n - p_.nodes.data()); }
@@ -85,49 +130,95 @@ class Matcher {
   const Program& p_;
   std::vector<std::int32_t> user_;  // the last
   std::vector<int> uses_;
+  std::unordered_map<ValueId, std::size_t>
+      norms_of_;  // gradients of batch norms, by what they read
 };
 
 /// Only where the kernels say that the result differs by no more, and no less, than this.
 template <class Wanted>
-Program fuse(const Program& p, PassStats& s, const char* name, const Wanted& wanted) {
-  const Matcher matcher(p);
-  Program out = p;
-  std::vector<std::uint8_t> gone(p.nodes.size(), 0);
-  for (std::size_t i = 0; i < p.nodes.size(); ++i) {
-    const Node& n = p.nodes[i];
-    // Asked of the plan that is there: making one with the epilogue may take long.
-    if (!n.call->plan || !n.call->plan->epilogue || !wanted(*n.call->plan->epilogue)) continue;
-    const std::optional<Tail> t = matcher.tail(i);
-    if (!t) continue;
-    const bool residual = t->residual >= 0;
-    RefPtr<const PreparedOp> call =
-        with_relu(n, residual ? &p.values[static_cast<std::size_t>(t->residual)].desc : nullptr);
-    // Another kernel than before may have had to take it.
-    if (call->plan->epilogue != n.call->plan->epilogue) continue;
-    Node& fused = out.nodes[i];
-    fused.call = std::move(call);
-    if (residual) fused.inputs.push_back(t->residual);
-    fused.outputs[0] = p.nodes[t->relu].outputs[0];
-    fused.passes.push_back(name);
-    gone[t->relu] = 1;
-    if (residual) gone[t->add] = 1;
-    s.changed += residual ? 2 : 1;
+class Fuser {
+ public:
+  Fuser(const Program& p, PassStats& s, const char* name, Wanted wanted)
+      : p_(p),
+        s_(s),
+        name_(name),
+        wanted_(wanted),
+        matcher_(p),
+        out_(p),
+        gone_(p.nodes.size(), 0) {}
+
+  Program run() {
+    for (std::size_t i = 0; i < p_.nodes.size(); ++i) {
+      if (const auto m = matcher_.masked(i)) fuse_mask(i, *m);
+      // Asked of the plan that is there: making one with the epilogue may take long.
+      if (!allowed(p_.nodes[i])) continue;
+      if (const auto t = matcher_.tail(i)) fuse_tail(i, *t);
+    }
+    std::size_t i = 0;
+    std::erase_if(out_.nodes, [&](const Node&) { return gone_[i++] != 0; });
+    s_.detail = "made part of another kernel";
+    out_.relink();
+    return std::move(out_);
   }
-  std::size_t i = 0;
-  std::erase_if(out.nodes, [&](const Node&) { return gone[i++] != 0; });
-  s.detail = "made part of another kernel";
-  out.relink();
-  return out;
-}
+
+ private:
+  bool allowed(const Node& n) const {
+    return n.call->plan && n.call->plan->epilogue && wanted_(*n.call->plan->epilogue);
+  }
+  void remove(std::size_t node) {
+    gone_[node] = 1;
+    ++s_.changed;
+  }
+
+  void fuse_tail(std::size_t i, const Tail& t) {
+    const Node& n = p_.nodes[i];
+    const bool residual = t.residual >= 0;
+    RefPtr<const PreparedOp> call =
+        with_relu(n, residual ? &p_.values[static_cast<std::size_t>(t.residual)].desc : nullptr);
+    // Another kernel than before may have had to take it.
+    if (call->plan->epilogue != n.call->plan->epilogue) return;
+    Node& fused = out_.nodes[i];
+    fused.call = std::move(call);
+    if (residual) fused.inputs.push_back(t.residual);
+    fused.outputs[0] = p_.nodes[t.relu].outputs[0];
+    fused.passes.push_back(name_);
+    remove(t.relu);
+    if (residual) remove(t.add);
+  }
+
+  void fuse_mask(std::size_t i, const Masked& m) {
+    const Node &mask = p_.nodes[i], &norm = p_.nodes[m.norm];
+    if (!allowed(norm)) return;
+    RefPtr<const PreparedOp> call = with_mask(norm, mask, m.others);
+    if (call->plan->epilogue != norm.call->plan->epilogue) return;
+    if (m.others && !(call->out.back() == mask.call->out[0])) return;
+    Node& fused = out_.nodes[i];
+    fused = norm;
+    fused.call = std::move(call);
+    fused.inputs[0] = mask.inputs[0];
+    fused.inputs.push_back(mask.inputs[1]);
+    if (m.others) fused.outputs.push_back(mask.outputs[0]);
+    fused.passes.push_back(name_);
+    remove(m.norm);
+  }
+
+  const Program& p_;
+  PassStats& s_;
+  const char* name_;
+  Wanted wanted_;
+  Matcher matcher_;
+  Program out_;
+  std::vector<std::uint8_t> gone_;
+};
 
 }  // namespace
 
 Program fuse_epilogues(const Program& p, PassStats& s) {
-  return fuse(p, s, "epilogue", [](Exactness e) { return e == Exactness::exact; });
+  return Fuser(p, s, "epilogue", [](Exactness e) { return e == Exactness::exact; }).run();
 }
 
 Program fuse_vendor_epilogues(const Program& p, PassStats& s) {
-  return fuse(p, s, "vendor_epilogue", [](Exactness e) { return e != Exactness::exact; });
+  return Fuser(p, s, "vendor_epilogue", [](Exactness e) { return e != Exactness::exact; }).run();
 }
 
 }  // namespace tandem::graph

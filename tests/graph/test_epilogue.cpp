@@ -9,6 +9,7 @@
 #include "graph/compile.h"
 #include "graph/tracer.h"
 #include "nn/nn.h"
+#include "ops/op_list.h"
 #include "tests/op_cases.h"
 
 namespace tandem::graph {
@@ -139,13 +140,105 @@ TEST(Epilogue, TakesTheNetsApartAsExpected) {
                                 [](const PassReport& q) { return q.name == "epilogue"; });
     return r == passes.end() ? -1 : r->stats.changed;
   };
-  // A stem, and in each of two blocks one ReLU between and one with the sum.
+  // A stem, and in each of two blocks one ReLU between and one with the sum. Backward the mask
+  // between, and that of the last block, whose gradient is not a sum.
   EXPECT_EQ(of(models::resnet({.blocks = {1, 1}, .classes = 3, .width = 4, .small_input = true}),
                {2, 3, 8, 8}),
-            1 + 2 * (1 + 2));
+            1 + 2 * (1 + 2) + 2);
   // Those of the convolutions stand behind the pooling by then.
   const PolicyScope plain({.vendor = false});
   EXPECT_EQ(of(models::lenet(), {2, 1, 28, 28}), 1);
+}
+
+// A ReLU's gradient in front of batch norm's: the mask, what it masks with, x.
+struct MaskedNorm {
+  Tensor g, gx;
+};
+MaskedNorm masked_norm(const Tensor& gy, const Tensor& y, const Tensor& x) {
+  const DType param = is_low_precision(x.dtype()) ? DType::f32 : x.dtype();
+  const Tensor c = ones({x.dim(1)}, {.dtype = param}), g = relu_grad(gy, y);
+  return {g, batch_norm_grad(g, x, c, c, c).x};
+}
+
+TEST(Epilogue, MasksTheGradientThatBatchNormsReads) {
+  const Program p = capture({image(), image(), image()},
+                            [](auto& in) { return masked_norm(in[0], in[1], in[2]).gx; });
+  const Program out = after(fuse_epilogues, p, 1);
+  const Node& n = out.nodes.back();
+  EXPECT_STREQ(n.op().name, "batch_norm_grad");
+  EXPECT_EQ(n.call->attrs.str(), "relu=true, residual=false");
+  EXPECT_EQ(n.inputs.front(), out.inputs[0]);
+  EXPECT_EQ(n.inputs.back(), out.inputs[1]);
+  EXPECT_EQ(n.outputs[0], p.outputs[0]) << "values keep their names";
+  EXPECT_EQ(n.outputs.size(), 3U);
+  EXPECT_STREQ(n.passes.back(), "epilogue");
+  after(fuse_epilogues, out, 0);
+}
+
+TEST(Epilogue, GivesTheMaskedGradientToOthers) {
+  const auto expect = [](const Function& f) {
+    const Program p = capture({image(), image(), image()}, f);
+    const Program out = after(fuse_epilogues, p, 1);
+    EXPECT_EQ(count(out, "relu_grad"), 0) << dump(out);
+    for (const Node& n : out.nodes) {
+      if (&n.op() != &op::batch_norm_grad || n.inputs.size() == 5) continue;
+      EXPECT_EQ(n.call->attrs.str(), "relu=true, residual=true");
+      EXPECT_EQ(n.outputs.size(), 4U);
+    }
+  };
+  expect([](auto& in) {
+    const MaskedNorm m = masked_norm(in[0], in[1], in[2]);
+    return m.gx + m.g;
+  });
+  expect([](auto& in) {  // read before batch norm's gradient reads it
+    const Tensor c = ones({3}), g = relu_grad(in[0], in[1]), e = exp(g);
+    return batch_norm_grad(g, in[2], c, c, c).x + e;
+  });
+  expect([](auto& in) {  // of two batch norms, the first
+    const MaskedNorm m = masked_norm(in[0], in[1], in[2]);
+    const Tensor c = ones({3});
+    return m.gx + batch_norm_grad(m.g, in[1], c, c, c).x;
+  });
+  RefPtr<Tracer> tracer(new Tracer);
+  const Tensor x = tracer->input(image());
+  const CaptureScope scope(*tracer);
+  const MaskedNorm m = masked_norm(x, x, x);
+  after(fuse_epilogues, tracer->finish(std::vector{m.g, m.gx}), 1);  // one is a result
+}
+
+TEST(Epilogue, LeavesAMaskBehindASumToTheElementwisePass) {
+  const auto of = [](const Tensor& gy, const Tensor& y, const Tensor& x) {
+    return masked_norm(gy, y, x).gx;
+  };
+  expect_left_alone({image(), image(), image()},
+                    [&](auto& in) { return of(in[0] + in[2], in[1], in[2]); });
+  // That one would not take this sum: somebody else reads it.
+  const Program p = capture({image(), image(), image()}, [&](auto& in) {
+    const Tensor s = in[0] + in[2];
+    return of(s, in[1], in[2]) + s;
+  });
+  after(fuse_epilogues, p, 1);
+}
+
+TEST(Epilogue, LeavesMasksThatItCannotMove) {
+  expect_left_alone({image(), image(), image()}, [](auto& in) {  // the mean is not there yet
+    const Tensor g = relu_grad(in[0], in[1]), c = ones({3}), mean = in[2].mean({0, 2, 3});
+    return batch_norm_grad(g, in[2], c, mean, c).x;
+  });
+  expect_left_alone({image(), image(), image()}, [](auto& in) {
+    const Tensor c = ones({3}), g = relu_grad(in[0], in[1]);
+    return batch_norm_grad(flip(g, {3}), in[2], c, c, c).x;
+  });
+  expect_left_alone({image(), image(), image()}, [](auto& in) {  // its x only
+    const Tensor c = ones({3}), g = relu_grad(in[0], in[1]);
+    return batch_norm_grad(in[2], g, c, c, c).x;
+  });
+  TensorDesc last = image();
+  last.strides = channels_last_strides(last.shape);
+  expect_left_alone({image(), last, image()},
+                    [](auto& in) { return masked_norm(in[0], in[1], in[2]).gx; });
+  expect_left_alone({image(), desc({1, 3, 4, 5}), image()},
+                    [](auto& in) { return masked_norm(in[0], in[1], in[2]).gx; });
 }
 
 // ---------------------------------------------------------------------------- what is left
@@ -287,7 +380,7 @@ TEST(Epilogue, KeepsEveryBit) {
           const Tensor x = peculiar(s, t, ++seed).to(format), z = peculiar(s, t, ++seed).to(format);
           // Not a NaN for every result.
           const Tensor w = randn({4, s[1], 1, 2}).to(t), v = randn({6, s[3]}).to(t),
-                       b = peculiar({4}, t, ++seed);
+                       b = peculiar({4}, t, ++seed), u = randn(s).to(t).to(format);
           const auto f = [&](const Tensor& x, const Tensor& z) {
             Tensor mean = zeros({s[1]}, {.dtype = param}), var = ones({s[1]}, {.dtype = param});
             Tensor none;
@@ -296,6 +389,8 @@ TEST(Epilogue, KeepsEveryBit) {
                               : batch_norm(of, {}, {}, mean, var, false);
             };
             const Tensor flat = batch_norm(z, {}, {}, mean, var, true);
+            const MaskedNorm masked = masked_norm(u, z, x), passed = masked_norm(u, x, u),
+                             odd = masked_norm(z, x, u);
             return std::vector{relu(bn(x, false)),
                                relu(bn(x, false) + z),
                                relu(bn(abs(z), true)),
@@ -303,6 +398,10 @@ TEST(Epilogue, KeepsEveryBit) {
                                relu(conv2d(x, w, b)),
                                relu(conv2d(x, w)),
                                relu(linear(x, v)),
+                               masked.gx,
+                               passed.gx,
+                               passed.g,
+                               odd.gx,
                                relu(flat + x),
                                mean * 1,
                                var * 1};
@@ -322,7 +421,7 @@ TEST(Epilogue, KeepsEveryBit) {
       }
     }
   }
-  EXPECT_GE(taken, 4 * 3 * 2 * 2 * 8);
+  EXPECT_GE(taken, 4 * 3 * 2 * 2 * 11);
 }
 
 }  // namespace

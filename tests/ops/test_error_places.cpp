@@ -122,6 +122,33 @@ TEST(Errors, OfCallsWithAnEpilogue) {
         call(op::batch_norm_train, {x, c, c, x}, BatchNormAttrs{});
       },
       {"wrong number of tensors", "4", "5"});
+  expect(
+      [&] {
+        sum(call(op::batch_norm_grad, {leaf(x.shape()), x, c, c, c, x},
+                 BatchNormGradAttrs{.relu = true}))
+            .backward();
+      },
+      no_gradient);
+  expect(
+      [&] {
+        call(op::batch_norm_grad, {x, x, c, c, c, x}, BatchNormGradAttrs{});
+      },
+      {"[batch_norm_grad]", "wrong number of tensors", "6", "5"});
+  expect(
+      [&] {
+        call(op::batch_norm_grad, {x, x, c, c, c}, BatchNormGradAttrs{.relu = true});
+      },
+      {"[batch_norm_grad]", "wrong number of tensors", "5", "6"});
+  expect(
+      [&] {
+        call(op::batch_norm_grad, {x, x, c, c, c}, BatchNormGradAttrs{.residual = true});
+      },
+      {"[batch_norm_grad]", "only behind a ReLU is there a residual"});
+  expect(
+      [&] {
+        call(op::batch_norm_grad, {x, x, c, c, c, f({2, 3, 4})}, BatchNormGradAttrs{.relu = true});
+      },
+      {"the result of the ReLU has the shape of the input", "[2, 3, 4, 4]"});
 }
 
 TEST(Errors, AFailedBackwardLeavesTheRestUsable) {
