@@ -65,7 +65,8 @@ if [[ ${1:-} == --collect ]]; then
   # Links to what another system has under another name (libz.so.1.2.13); libz.a is taken then.
   find usr -lname '/*' -delete
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-    nvidia-cudnn-frontend
+    "nvidia-cudnn-frontend==$(sed -n 's/^set(tandem_cudnn_frontend_wheel \(.*\))$/\1/p' \
+      "$root/cmake/cuda_libraries.cmake")"
   mkdir -p cudnn-frontend
   python3 -m zipfile -e ./nvidia_cudnn_frontend-*.whl cudnn-frontend
   rm -rf ./nvidia_cudnn_frontend-*.whl cudnn-frontend/cudnn

@@ -115,7 +115,8 @@ tandem_cuda_part(nccl "NCCL" HEADER nccl.h LIBRARY nccl VERSION_HEADER nccl.h
   MAJOR NCCL_MAJOR MINOR NCCL_MINOR PATCH NCCL_PATCH)
 tandem_cuda_part(cupti "CUPTI" HEADER cupti.h LIBRARY cupti VERSION_HEADER cuda.h MAJOR CUDA_VERSION)
 
-# Headers only, and in no package of Debian's: the wheel has them.
+# Headers only, and in no package of Debian's: the wheel has them. Older ones mix up what they note of
+# engines when these are asked for twice.
 set(tandem_cudnn_frontend_wheel 1.32.0)
 if(tandem_have_cudnn)
   set(unpacked ${CMAKE_BINARY_DIR}/_deps/cudnn-frontend-${tandem_cudnn_frontend_wheel})
@@ -141,6 +142,12 @@ if(tandem_have_cudnn)
   tandem_cuda_part(cudnn_frontend "cudnn-frontend" HEADER cudnn_frontend.h
     VERSION_HEADER cudnn_frontend_version.h MAJOR CUDNN_FRONTEND_MAJOR_VERSION
     MINOR CUDNN_FRONTEND_MINOR_VERSION PATCH CUDNN_FRONTEND_PATCH_VERSION)
+endif()
+if(tandem_have_cudnn_frontend AND
+   tandem_cudnn_frontend_version VERSION_LESS tandem_cudnn_frontend_wheel)
+  message(STATUS "cudnn-frontend ${tandem_cudnn_frontend_version} is older than "
+                 "${tandem_cudnn_frontend_wheel}: cuDNN is not used")
+  set(tandem_have_cudnn_frontend OFF)
 endif()
 # Nothing here uses cuDNN without these. cudnn-frontend calls NVRTC.
 if(NOT tandem_have_cudnn_frontend OR NOT tandem_have_nvrtc OR tandem_cudnn_version VERSION_LESS 9)

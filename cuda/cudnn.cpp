@@ -168,6 +168,12 @@ class Graph : public fe::graph::Graph {
     between(t, i);
     return pointwise(t, mode(fe::PointwiseMode_t::RELU_FWD));
   }
+  /// The gradient t, laid out as operand i, behind a ReLU whose result operand `y` is.
+  Value relu_grad(const Value& t, int y, int i) {
+    Value g = pointwise(t, input(y), mode(fe::PointwiseMode_t::RELU_BWD));
+    between(g, i);
+    return g;
+  }
 
   std::size_t engines() const { return plans.execution_plans.size(); }
   std::uint32_t notes(std::size_t i) const {
@@ -266,7 +272,10 @@ void build(Graph& g, const ConvCase& c) {
 
 void build(Graph& g, const NormCase& c) {
   if (c.grad) {
-    const Value gy = g.input(0), x = g.input(1), w = g.input(2);
+    const Value x = g.input(1), w = g.input(2);
+    Value gy = g.input(0);
+    if (c.relu) gy = g.relu_grad(gy, 8, 5);
+    if (c.residual >= 0) g.result(gy, c.residual);
     const auto results = g.batchnorm_backward(
         gy, x, w,
         fe::graph::Batchnorm_backward_attributes().set_saved_mean_and_inv_variance(g.input(3),

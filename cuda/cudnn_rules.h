@@ -136,11 +136,12 @@ inline std::optional<ConvCase> conv_case(const PlanRequest& r, ConvPass pass) {
 /// batch_norm_train or batch_norm_grad. The operands are
 ///   train: x, weight, bias, y, mean, invstd, with running statistics: theirs before, and after,
 ///          and the residual if there is one
-///   grad:  gy, x, weight, mean, invstd, gx, gw, gb
+///   grad:  gy, x, weight, mean, invstd, gx, gw, gb, behind a ReLU its result, and the residual's
+///          gradient if there is one
 struct NormCase {
   bool grad, running;
   bool relu = false;
-  int residual = -1;  // in `operands`; -1: none
+  int residual = -1;  // or its gradient, in `operands`; -1: none
   float momentum = 0, eps = 0;
   DType dtype;
   std::vector<Operand> operands;
@@ -184,8 +185,15 @@ inline std::optional<NormCase> norm_case(const PlanRequest& r, bool grad) {
   };
   using enum Operand::From;
   if (grad) {
+    const auto& a = r.attrs<BatchNormGradAttrs>();
+    c.relu = a.relu;
     add(input, {0, 1, 2, 3, 4});
     add(output, {0, 1, 2});
+    if (a.relu) add(input, {5});
+    if (a.residual) {
+      c.residual = static_cast<int>(c.operands.size());
+      add(output, {3});
+    }
   } else {
     const auto& a = r.attrs<BatchNormAttrs>();
     c.momentum = static_cast<float>(a.momentum);

@@ -21,7 +21,7 @@ namespace {
 
 std::atomic<std::uint64_t> compilations{0};
 
-// What a compiler gives, made ready to be launched.
+// The compiler with what it is told, and what it gives, made ready to be launched.
 #ifdef TANDEM_CUDA_EMULATED
 
 std::string compiler() {
@@ -50,7 +50,8 @@ struct LoadedKernel final : JitKernel {
 #elif defined(TANDEM_HAS_NVRTC)
 
 std::string compiler() {
-  static const std::string v = "nvrtc " + nvrtc_version();
+  static const std::string v =
+      fmt::format("nvrtc {} {}", nvrtc_version(), fmt::join(kNvrtcOptions, " "));
   return v;
 }
 std::string compile(const std::string& source, const DeviceInfo& d) {

@@ -76,18 +76,23 @@ std::string nvrtc_compile(const std::string& source, int major, int minor) {
   }
   const bool cubin = known == wanted;
   const std::string arch = fmt::format("--gpu-architecture={}_{}", cubin ? "sm" : "compute", known);
-  const char* options[] = {arch.c_str(), "--std=c++20", "--fmad=false"};
+  std::vector<const char*> options = {arch.c_str()};
+  options.insert(options.end(), std::begin(kNvrtcOptions), std::end(kNvrtcOptions));
   const Program p(source);
-  if (nvrtcCompileProgram(p.handle, 3, options) != NVRTC_SUCCESS) {
+  if (nvrtcCompileProgram(p.handle, static_cast<int>(options.size()), options.data()) !=
+      NVRTC_SUCCESS) {
     fail<InternalError>("nvrtc", "a generated kernel does not compile",
                         fmt::format("\n{}\n{}", p.log(), source));
   }
-  std::size_t n = 0;
-  check(cubin ? nvrtcGetCUBINSize(p.handle, &n) : nvrtcGetPTXSize(p.handle, &n), "nvrtcGet…Size");
-  std::string code(n, '\0');
-  check(cubin ? nvrtcGetCUBIN(p.handle, code.data()) : nvrtcGetPTX(p.handle, code.data()),
-        "nvrtcGet…");
-  return code;
+  const auto code = [&](const char* size_call, auto size, const char* call, auto get) {
+    std::size_t n = 0;
+    check(size(p.handle, &n), size_call);
+    std::string s(n, '\0');
+    check(get(p.handle, s.data()), call);
+    return s;
+  };
+  return cubin ? code("nvrtcGetCUBINSize", nvrtcGetCUBINSize, "nvrtcGetCUBIN", nvrtcGetCUBIN)
+               : code("nvrtcGetPTXSize", nvrtcGetPTXSize, "nvrtcGetPTX", nvrtcGetPTX);
 }
 
 }  // namespace tandem::cuda

@@ -30,30 +30,17 @@ Staging::~Staging() {
   memory_.deallocate(data_, bytes_);
 }
 
-class DeviceFeed::Lease final : public RefCounted {
- public:
-  explicit Lease(std::shared_ptr<DeviceFeed> feed) : feed_(std::move(feed)) {}
-  ~Lease() override {
-    if (block.data) feed_->drop(block);
-  }
-  Block block;
-
- private:
-  std::shared_ptr<DeviceFeed> feed_;
-};
-
 DeviceFeed::DeviceFeed(Device device, std::size_t bytes)
     : device_(device),
       backend_(backend(device)),
-      memory_(backend_.allocator(device.index)),
       bytes_(bytes),
+      blocks_(std::make_shared<BlockPool>(device, bytes, kFree)),
       asked_(backend_.make_event(device.index)),
       arrived_(backend_.make_event(device.index)),
       stream_(backend_.make_stream(device.index)) {}
 
 DeviceFeed::~DeviceFeed() {
   stream_.reset();  // waits for its copies; they read and write what goes now
-  for (const Block& b : free_) memory_.deallocate(b.data, bytes_);
 }
 
 std::unique_ptr<Staging> DeviceFeed::staging() {
@@ -86,55 +73,31 @@ void DeviceFeed::reclaim() {
   }
 }
 
-// The memory may still be in use by what `s` has been given so far: it is the allocator's for that
-// stream, or the last batch in it was dropped in that stream's order.
-DeviceFeed::Block DeviceFeed::take(Stream& s) {
-  if (std::any_of(free_.begin(), free_.end(), [&](const Block& b) { return b.home != &s; })) {
+BlockPool::Block DeviceFeed::take(Stream& s) {
+  if (blocks_->has_strangers(s)) {
     // The consumer has gone to another stream. A copy that nobody asked for may still be writing.
     arrived_->record(*stream_);
     arrived_->block(s);
-    std::erase_if(free_, [&](const Block& b) {
-      if (b.home == &s) return false;
-      memory_.deallocate(b.data, bytes_);
-      --blocks_;
-      return true;
-    });
+    blocks_->release_strangers(s);
   }
-  const auto fresh = [&] {
-    const Block b{memory_.allocate(bytes_), &s};
-    ++blocks_;
-    return b;
-  };
   // Two at least: one is filled while a step reads the other. If these are not enough, four: the
   // addresses then recur after a number of steps that is a multiple of what results need, and not
   // after three, which together would make six sets of them.
-  if (blocks_ < 2 || free_.empty()) {
-    const Block b = fresh();
-    if (blocks_ == 3) {
-      try {
-        free_.push_back(fresh());
-      } catch (const OutOfMemoryError&) {
-        // It was only to spare.
-      } catch (...) {
-        free_.push_back(b);
-        throw;
-      }
+  if (blocks_->size() >= 2) {
+    if (const BlockPool::Block b = blocks_->reuse(s); b.data) return b;
+  }
+  const BlockPool::Block b = blocks_->allocate(s);
+  if (blocks_->size() == 3) {
+    try {
+      blocks_->keep(blocks_->allocate(s));
+    } catch (const OutOfMemoryError&) {
+      // It was only to spare.
+    } catch (...) {
+      blocks_->keep(b);
+      throw;
     }
-    return b;
   }
-  const Block b = free_.front();
-  free_.pop_front();
   return b;
-}
-
-void DeviceFeed::drop(const Block& b) noexcept {
-  const std::lock_guard lock(mutex_);
-  if (b.home == &consumer() && free_.size() < kFree) {
-    free_.push_back(b);
-  } else {
-    memory_.deallocate(b.data, bytes_);
-    --blocks_;
-  }
 }
 
 void DeviceFeed::start(Upload& u) {
@@ -142,15 +105,15 @@ void DeviceFeed::start(Upload& u) {
   const std::lock_guard lock(mutex_);
   if (u.to.home == &s) return;
   // Memory taken for another stream: the batch would be dropped in an order that is not its own.
-  if (u.to.data) free_.push_back(std::exchange(u.to, {}));
-  const Block b = take(s);
+  if (u.to.data) blocks_->keep(std::exchange(u.to, {}));
+  const BlockPool::Block b = take(s);
   try {
     asked_->record(s);
     asked_->block(*stream_);
     backend_.copy_async(b.data, device_, u.from->data(), kCPU, u.bytes, *stream_);
     u.from->copied().record(*stream_);
   } catch (...) {
-    free_.push_back(b);  // a copy that was put in all the same comes before the block's next
+    blocks_->keep(b);  // a copy that was put in all the same comes before the block's next
     throw;
   }
   u.to = b;
@@ -158,16 +121,14 @@ void DeviceFeed::start(Upload& u) {
 
 RefPtr<RefCounted> DeviceFeed::finish(Upload& u) {
   u.from->copied().block(consumer());
-  auto lease = make_ref<Lease>(shared_from_this());  // of nothing yet: what follows may throw
   const std::lock_guard lock(mutex_);
   copying_.push_back(std::move(u.from));
-  lease->block = std::exchange(u.to, {});
-  return lease;
+  return blocks_->lend(u.to);
 }
 
 void DeviceFeed::abandon(Upload& u) noexcept {
   const std::lock_guard lock(mutex_);
-  if (u.to.data) free_.push_back(u.to);
+  if (u.to.data) blocks_->keep(u.to);
   if (u.from) copying_.push_back(std::move(u.from));
   u = {};
 }

@@ -258,6 +258,7 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   // A function that is given new parameters again and again is captured again and again.
   constexpr std::size_t kMostEntries = 64;
   if (ledger_.size() == kMostEntries) ledger_.erase(ledger_.begin());
+  e->program.ledger.number = captures_++;
   ledger_.push_back(e->program.ledger);
   entries_.push_back(e);
   current_ = e;
@@ -318,7 +319,15 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
 
 std::vector<LedgerEntry> CompiledFunction::ledger() const {
   const std::lock_guard lock(mutex_);
-  return ledger_;
+  std::vector<LedgerEntry> now = ledger_;
+  // A recording may have failed since.
+  for (const auto& e : entries_) {
+    for (LedgerEntry& l : now) {
+      if (l.number != e->program.ledger.number) continue;
+      l.no_device_graph = e->program.executor->no_device_graph();
+    }
+  }
+  return now;
 }
 
 int CompiledFunction::size() const {
@@ -380,21 +389,19 @@ std::string CompiledFunction::explain() const {
     s += "memory plan: off (buffers from the allocator)\n";
   }
   const LaunchRecorder& rec = ex.recorder();
-  if (!rec.usable() || !options_.device_graph || !ex.planned()) {
-    s += fmt::format(
-        "device graph: none ({})\n",
-        !rec.usable() ? rec.why_not() : (ex.planned() ? "switched off" : "needs the memory plan"));
+  if (const std::string why = ex.no_device_graph(); !why.empty()) {
+    s += fmt::format("device graph: none ({})\n", why);
   } else {
     s +=
         fmt::format("device graph: {} recorded, {} given new pointers, {} replayed; {} streams\n",
                     rec.stats().recorded, rec.stats().updated, rec.stats().replayed, rec.streams());
   }
   s += fmt::format("captures ({} kept, at most {}):\n", entries_.size(), options_.max_signatures);
-  for (const auto& l : ledger_) {
+  for (const auto& l : ledger()) {
     s += fmt::format(
-        "  {}: {} nodes -> {} launches, capture {:.2f} ms, compile {:.2f} ms, arena {} "
-        "bytes\n",
-        l.reason, l.nodes_captured, l.launches, l.capture_ms, l.compile_ms, l.arena_bytes);
+        "  {}: {} nodes -> {} launches, capture {:.2f} ms, compile {:.2f} ms, arena {} bytes, {}\n",
+        l.reason, l.nodes_captured, l.launches, l.capture_ms, l.compile_ms, l.arena_bytes,
+        l.no_device_graph.empty() ? "device graph" : "no device graph: " + l.no_device_graph);
   }
   return s;
 }

@@ -72,6 +72,7 @@ class CompiledFunction {
   std::vector<EntryPtr> entries_;
   EntryPtr current_;
   std::vector<LedgerEntry> ledger_;
+  std::uint64_t captures_ = 0;
   mutable std::recursive_mutex mutex_;
 };
 

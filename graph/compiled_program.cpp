@@ -62,6 +62,7 @@ CompiledProgram compile_program(Program captured, const CompileOptions& options,
   c.ledger.nodes_captured = static_cast<int>(c.captured.nodes.size());
   c.ledger.launches = static_cast<int>(c.executor->launches());
   c.ledger.arena_bytes = c.executor->arena_bytes();
+  c.ledger.no_device_graph = c.executor->no_device_graph();
   return c;
 }
 

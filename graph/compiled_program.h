@@ -43,11 +43,15 @@ struct PassReport {
 
 /// Why a program was captured, and what that cost.
 struct LedgerEntry {
+  std::uint64_t number = 0;  // captures of the function before this one
   std::string reason;
   double capture_ms = 0;  // tracing (both times, when captures are compared)
   double compile_ms = 0;  // passes, plans, memory plan
   int nodes_captured = 0, launches = 0;
   std::size_t arena_bytes = 0;
+  /// Why the launches are not recorded as a device graph; "" if they are. Of a program that is
+  /// gone: as far as was known when it was compiled.
+  std::string no_device_graph;
 };
 
 /// What the results of a program have for a history: none that is known.

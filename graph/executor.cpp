@@ -16,7 +16,24 @@ Executor::Executor(Program program, const ExecutorOptions& options)
   build();
 }
 
-Executor::~Executor() = default;
+// What its memory is given to next comes after the last run, also if that was in another stream.
+Executor::~Executor() {
+  if (!ran_in_) return;
+  Stream& stream = backend(device_).stream(device_.index);
+  if (&stream == ran_in_) return;
+  try {
+    ran_->block(stream);
+  } catch (...) {
+    // The stream is being recorded, which this has ended: whoever records it is told.
+  }
+}
+
+std::string Executor::no_device_graph() const {
+  const std::lock_guard lock(mutex_);
+  if (!recorder_->usable()) return recorder_->why_not();
+  if (!options_.memory_plan) return "needs the memory plan";
+  return options_.device_graph ? "" : "switched off";
+}
 
 // storages_: [arguments | gradient reads | states | dynamic buffers]. Temporaries in the arena
 // are addressed directly and have no storage of their own.
@@ -159,6 +176,12 @@ void Executor::build() {
   for (const Step& s : steps_) recorded.push_back({s.call, s.in, s.out});
   recorder_ = std::make_unique<LaunchRecorder>(device_, std::move(recorded));
   record_ = options_.device_graph && options_.memory_plan && recorder_->usable();
+  for (Dynamic& d : dynamic_) {
+    if (record_ && d.result && d.bytes > 0) {
+      d.blocks = std::make_shared<BlockPool>(device_, d.bytes, kMostBlocks);
+    }
+  }
+  if (!device_.is_cpu()) ran_ = backend(device_).make_event(device_.index);
   start_.resize(static_cast<std::size_t>(steps) + 1);
   stop_.resize(static_cast<std::size_t>(steps) + 1);
   for (std::size_t d = 0; d < dynamic_.size(); ++d) {
@@ -301,13 +324,20 @@ void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor>
     }
   } note_writes{*this};
 
+  Stream& stream = backend(device_).stream(device_.index);
+  if (ran_in_ && ran_in_ != &stream) ran_->block(stream);
   // The first run is plain: what is made ready on first use cannot be while recording.
   if (record_ && !observe && runs_++ > 0) {
     key_.clear();
     for (const Moving& m : moving_) key_.push_back(m.address);
-    recorder_->run(pointers_, key_, backend(device_).stream(device_.index));
+    record_ = recorder_->run(pointers_, key_, stream);
+    if (!record_) launch_all(first_dynamic, stream, nullptr);
   } else {
-    launch_all(first_dynamic, observe);
+    launch_all(first_dynamic, stream, observe);
+  }
+  if (ran_) {
+    ran_->record(stream);
+    ran_in_ = &stream;
   }
 
   for (std::size_t i = 0; i < grad_results_.size(); ++i) {
@@ -326,18 +356,13 @@ void Executor::run_locked(std::span<const Tensor* const> args, std::span<Tensor>
 void Executor::take(std::size_t first_dynamic, std::size_t d) {
   Dynamic& buffer = dynamic_[d];
   RefPtr<Storage> s;
-  if (record_ && buffer.result) {
-    const auto idle = std::find_if(buffer.blocks.begin(), buffer.blocks.end(),
-                                   [](const auto& b) { return b->use_count() == 1; });
-    if (idle == buffer.blocks.end()) {
-      // What is held for long leaves the pool; it lives as long as the result does.
-      if (buffer.blocks.size() == kMostBlocks) buffer.blocks.erase(buffer.blocks.begin());
-      buffer.blocks.push_back(Storage::allocate(buffer.bytes, device_));
-    } else {
-      std::iter_swap(idle, buffer.blocks.end() - 1);
-    }
-    const RefPtr<Storage>& block = buffer.blocks.back();
-    s = Storage::borrow(block->data(), buffer.bytes, device_, RefPtr<RefCounted>(block.get()));
+  if (buffer.blocks) {
+    Stream& stream = backend(device_).stream(device_.index);
+    buffer.blocks->release_strangers(stream);
+    BlockPool::Block b = buffer.blocks->reuse(stream);
+    if (!b.data) b = buffer.blocks->allocate(stream);
+    void* data = b.data;
+    s = Storage::borrow(data, buffer.bytes, device_, buffer.blocks->lend(b));
   } else {
     s = Storage::allocate(buffer.bytes, device_);
   }
@@ -345,8 +370,7 @@ void Executor::take(std::size_t first_dynamic, std::size_t d) {
   storages_[first_dynamic + d] = std::move(s);
 }
 
-void Executor::launch_all(std::size_t first_dynamic, const Observer* observe) {
-  Stream* stream = &backend(device_).stream(device_.index);
+void Executor::launch_all(std::size_t first_dynamic, Stream& stream, const Observer* observe) {
   const bool moving = !options_.memory_plan;
   ReplaySite site;
   for (std::size_t k = 0; k < steps_.size(); ++k) {
@@ -357,7 +381,7 @@ void Executor::launch_all(std::size_t first_dynamic, const Observer* observe) {
     }
     const std::size_t n_out = s.call->out.size();
     profiler::launch(*s.call, {pointers_.data() + s.in, pointers_.data() + s.out,
-                               pointers_[s.out + n_out], stream});
+                               pointers_[s.out + n_out], &stream});
     if (observe) {
       const Node& node = *s.node;
       site.set(nullptr);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 
+#include "core/block_pool.h"
 #include "graph/memory_plan.h"
 #include "graph/program.h"
 #include "graph/recorder.h"
@@ -42,8 +43,10 @@ class Executor {
   const MemoryPlan& memory_plan() const { return plan_; }
   bool planned() const { return options_.memory_plan; }
   std::size_t launches() const { return steps_.size(); }
-  /// Recordings made for device graphs, and why there are none.
+  /// Recordings made for device graphs.
   const LaunchRecorder& recorder() const { return *recorder_; }
+  /// Why runs do not go through device graphs; "" if they do.
+  std::string no_device_graph() const;
   std::size_t arena_bytes() const { return options_.memory_plan ? plan_.arena : 0; }
 
  private:
@@ -67,9 +70,8 @@ class Executor {
     std::size_t bytes;
     int first, last;
     bool result;
-    // Memory of earlier runs' results. What nobody holds any more is used again, so that addresses
-    // recur and with them recordings.
-    std::vector<RefPtr<Storage>> blocks = {};
+    // Of a result where launches are recorded, so that addresses recur and with them recordings.
+    std::shared_ptr<BlockPool> blocks = {};
   };
   static constexpr std::size_t kMostBlocks = 4;
   struct Result {
@@ -80,7 +82,7 @@ class Executor {
 
   void build();
   void bind(std::size_t moving, void* address);
-  void launch_all(std::size_t first_dynamic, const Observer* observe);
+  void launch_all(std::size_t first_dynamic, Stream& stream, const Observer* observe);
   void take(std::size_t first_dynamic, std::size_t d);
   void run_locked(std::span<const Tensor* const> args, std::span<Tensor> results,
                   const Observer* observe);
@@ -95,6 +97,10 @@ class Executor {
   std::vector<Step> steps_;
   std::unique_ptr<LaunchRecorder> recorder_;
   bool record_ = false;  // whether runs go through it
+  // The last run and its stream (only compared): arena and recordings are used by one run at a time
+  // on the device as well. Null on the CPU, whose runs are over when they return.
+  std::unique_ptr<Event> ran_;
+  const Stream* ran_in_ = nullptr;
   std::uint64_t runs_ = 0;
   std::vector<void*> key_;  // addresses of the moving buffers, for the recorder
   std::vector<Moving> moving_;
@@ -108,7 +114,7 @@ class Executor {
   std::vector<RefPtr<Storage>> storages_;    // of the run in progress; executor.cpp says which
   std::vector<std::vector<std::size_t>> start_, stop_;             // dynamic buffers, by step
   std::vector<std::pair<Storage*, std::int32_t>> written_states_;  // and the node that wrote last
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
 };
 
 }  // namespace tandem::graph

@@ -14,12 +14,6 @@ LaunchRecorder::LaunchRecorder(Device device, std::vector<RecordedStep> steps)
     return;
   }
   if (steps_.empty()) why_not_ = "there is nothing to launch";
-  for (const RecordedStep& s : steps_) {
-    if (s.call->plan->capturable) continue;
-    why_not_ =
-        fmt::format("the kernel {} of {} cannot be recorded", s.call->plan->name, s.call->op->name);
-    return;
-  }
 }
 
 // What each launch touches, from its pointers and descriptions. Where buffers lie to each other is
@@ -48,25 +42,24 @@ void LaunchRecorder::plan_streams(std::span<void* const> pointers) {
   }
   schedule_ = schedule_streams(dependencies(accesses), kStreams);
   Backend& b = backend(device_);
-  for (int k = 1; k < schedule_.streams; ++k) side_.push_back(b.make_stream(device_.index));
+  for (int k = 0; k < std::max(1, schedule_.streams); ++k) {
+    streams_.push_back(b.make_stream(device_.index));
+  }
   fork_ = b.make_event(device_.index);
   for (const auto& s : schedule_.steps) {
     events_.push_back(s.signals ? b.make_event(device_.index) : nullptr);
   }
 }
 
-void LaunchRecorder::launch_all(std::span<void* const> pointers, Stream& stream) {
-  const auto stream_at = [&](int k) -> Stream& {
-    return k == 0 ? stream : *side_[static_cast<std::size_t>(k - 1)];
-  };
-  // The other streams begin where the caller's is now.
-  if (!side_.empty()) {
-    fork_->record(stream);
-    for (const auto& s : side_) fork_->block(*s);
+void LaunchRecorder::launch_all(std::span<void* const> pointers) {
+  Stream& first = *streams_[0];
+  if (streams_.size() > 1) {
+    fork_->record(first);
+    for (std::size_t k = 1; k < streams_.size(); ++k) fork_->block(*streams_[k]);
   }
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const auto& plan = schedule_.steps[i];
-    Stream& at = stream_at(plan.stream);
+    Stream& at = *streams_[static_cast<std::size_t>(plan.stream)];
     for (int w : plan.waits) events_[static_cast<std::size_t>(w)]->block(at);
     const RecordedStep& s = steps_[i];
     // Past the profiler: this launches nothing yet, and a stream that is recorded cannot be waited
@@ -75,16 +68,15 @@ void LaunchRecorder::launch_all(std::span<void* const> pointers, Stream& stream)
                           pointers[s.out + s.call->out.size()], &at});
     if (plan.signals) events_[i]->record(at);
   }
-  for (int end : schedule_.ends) events_[static_cast<std::size_t>(end)]->block(stream);
+  for (int end : schedule_.ends) events_[static_cast<std::size_t>(end)]->block(first);
 }
 
-std::unique_ptr<DeviceGraph> LaunchRecorder::record(std::span<void* const> pointers,
-                                                    Stream& stream) {
+std::unique_ptr<DeviceGraph> LaunchRecorder::record(std::span<void* const> pointers) {
   if (schedule_.steps.empty()) plan_streams(pointers);
-  return record_graph(backend(device_), stream, [&] { launch_all(pointers, stream); });
+  return record_graph(backend(device_), *streams_[0], [&] { launch_all(pointers); });
 }
 
-void LaunchRecorder::run(std::span<void* const> pointers, std::span<void* const> key,
+bool LaunchRecorder::run(std::span<void* const> pointers, std::span<void* const> key,
                          Stream& stream) {
   ++runs_;
   const auto replay = [&](Recording& r) {
@@ -93,18 +85,27 @@ void LaunchRecorder::run(std::span<void* const> pointers, std::span<void* const>
     profiler::launch(*r.graph, device_, stream);
   };
   for (Recording& r : recordings_) {
-    if (std::equal(key.begin(), key.end(), r.key.begin(), r.key.end())) return replay(r);
+    if (!std::equal(key.begin(), key.end(), r.key.begin(), r.key.end())) continue;
+    replay(r);
+    return true;
   }
   const auto t0 = std::chrono::steady_clock::now();
-  replay(recording(pointers, key, stream));
+  std::unique_ptr<DeviceGraph> graph;
+  try {
+    graph = record(pointers);
+  } catch (const Error& e) {
+    why_not_ = std::string("recording failed: ") + e.what();
+    return false;
+  }
+  replay(keep(std::move(graph), key));
   stats_.ms +=
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - t0).count();
+  return true;
 }
 
-// A recording for addresses that there is none for: a new one, or the one unused for longest.
-LaunchRecorder::Recording& LaunchRecorder::recording(std::span<void* const> pointers,
-                                                     std::span<void* const> key, Stream& stream) {
-  std::unique_ptr<DeviceGraph> graph = record(pointers, stream);
+// As a new recording, or in place of the one unused for longest.
+LaunchRecorder::Recording& LaunchRecorder::keep(std::unique_ptr<DeviceGraph> graph,
+                                                std::span<void* const> key) {
   if (recordings_.size() < kMost) {
     ++stats_.recorded;
     return recordings_.emplace_back(Recording{{key.begin(), key.end()}, std::move(graph)});

@@ -27,8 +27,8 @@ class LaunchRecorder {
     double ms = 0;  // spent on recording, making ready and updating
   };
 
-  /// `why_not` says why there is none, if so: the device has no graphs, or a kernel cannot be
-  /// recorded.
+  /// `why_not` says why there is none, if so: the device has no graphs, or what was tried could not
+  /// be recorded.
   LaunchRecorder(Device device, std::vector<RecordedStep> steps);
 
   bool usable() const { return why_not_.empty(); }
@@ -36,8 +36,8 @@ class LaunchRecorder {
 
   /// Runs the launches with these pointers, after the work in `stream`. `key` are the addresses
   /// that change from run to run: a graph recorded for the same ones is replayed, else the one
-  /// unused for longest gets the new pointers.
-  void run(std::span<void* const> pointers, std::span<void* const> key, Stream& stream);
+  /// unused for longest gets the new pointers. False, with nothing run, if they cannot be recorded.
+  bool run(std::span<void* const> pointers, std::span<void* const> key, Stream& stream);
 
   const Stats& stats() const { return stats_; }
   int streams() const { return schedule_.streams; }
@@ -52,16 +52,18 @@ class LaunchRecorder {
   static constexpr std::size_t kMost = 4;
   static constexpr int kStreams = 4;
 
-  std::unique_ptr<DeviceGraph> record(std::span<void* const> pointers, Stream& stream);
-  Recording& recording(std::span<void* const> pointers, std::span<void* const> key, Stream& stream);
+  std::unique_ptr<DeviceGraph> record(std::span<void* const> pointers);
+  Recording& keep(std::unique_ptr<DeviceGraph> graph, std::span<void* const> key);
   void plan_streams(std::span<void* const> pointers);
-  void launch_all(std::span<void* const> pointers, Stream& stream);
+  void launch_all(std::span<void* const> pointers);
 
   Device device_;
   std::vector<RecordedStep> steps_;
   std::string why_not_;
   StreamSchedule schedule_;
-  std::vector<std::unique_ptr<Stream>> side_;   // streams beside the caller's
+  // Recorded on streams that nobody else knows: a capture takes in whatever any thread puts into
+  // its stream, and no other thread may wait for it. The first is the one the others start from.
+  std::vector<std::unique_ptr<Stream>> streams_;
   std::vector<std::unique_ptr<Event>> events_;  // of steps that others wait for; null elsewhere
   std::unique_ptr<Event> fork_;
   std::vector<Recording> recordings_;

@@ -374,6 +374,7 @@ constinit const OpDef batch_norm_grad = {.id = id_of(OpId::batch_norm_grad_),
                                          .attrs = &attr_type_v<BatchNormGradAttrs>,
                                          .infer = infer_batch_norm_grad,
                                          .vjp = vjp_batch_norm_grad,
+                                         // Result 0 is stored after everything else has been read.
                                          .traits = {.saves_inputs = 0b11111, .inplace = 0b100011},
                                          .flops = norm_flops<10>,
                                          .doc = "Gradients of batch_norm_train: x, w, b."};

@@ -178,6 +178,7 @@ py::dict ledger_entry(const graph::LedgerEntry& e) {
   d["nodes_captured"] = e.nodes_captured;
   d["launches"] = e.launches;
   d["arena_bytes"] = e.arena_bytes;
+  d["no_device_graph"] = e.no_device_graph;
   return d;
 }
 

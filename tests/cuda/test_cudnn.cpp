@@ -199,14 +199,17 @@ NormCall train_call(const TensorDesc& x, bool running, bool relu = false, bool r
   if (residual) c.in.push_back(x);
   return c;
 }
-NormCall grad_call(const TensorDesc& x) {
-  NormCall c{&op::batch_norm_grad, {x, x}, {}};
+using NormGradCall = Call<BatchNormGradAttrs>;
+
+NormGradCall grad_call(const TensorDesc& x, bool relu = false, bool residual = false) {
+  NormGradCall c{&op::batch_norm_grad, {x, x}, {.relu = relu, .residual = residual}};
   for (int i = 0; i < 3; ++i) c.in.emplace_back(DType::f32, gpu(), Shape{x.dim(1)});
+  if (relu) c.in.push_back(x);
   return c;
 }
 
 TEST(CudnnRules, NormaliseChannelsLast) {
-  const auto shape = [](NormCall c, bool grad = false) {
+  const auto shape = [](auto c, bool grad = false) {
     const auto found = norm_case(c.request(), grad);
     return found ? found->operands[0].packed.shape.str() : "none";
   };
@@ -220,7 +223,7 @@ TEST(CudnnRules, NormaliseChannelsLast) {
   EXPECT_EQ(shape(train_call(nchw, false)), "none");
   EXPECT_EQ(shape(train_call(dense({8, 5, 7}), true)), "none");
 
-  NormCall mixed = grad_call(nhwc);
+  NormGradCall mixed = grad_call(nhwc);
   mixed.in[0] = nchw;
   EXPECT_EQ(shape(mixed, true), "none") << "gy is laid out otherwise";
   TensorDesc gaps = dense({8, 5});
@@ -258,6 +261,11 @@ TEST(CudnnRules, GiveTheResidualAfterEverythingElse) {
     EXPECT_EQ(c->operands.back().index, running ? 5 : 3);
     EXPECT_EQ(c->operands.back().packed, x);
   }
+  const auto grad = norm_case(grad_call(x, true, true).request(), true);
+  ASSERT_TRUE(grad && grad->relu);
+  EXPECT_EQ(grad->operands.size(), 10U);
+  EXPECT_EQ(grad->residual, 9);
+  EXPECT_EQ(norm_case(grad_call(x, true).request(), true)->residual, -1);
   NormCall other = train_call(x, true, true, true);
   other.in.back() = image(DType::f16, x.shape, Layout::nchw);
   EXPECT_FALSE(norm_case(other.request(), false)) << "a residual laid out otherwise";
@@ -382,7 +390,10 @@ TEST_P(CudnnEngines, UnderstandNormalisation) {
           EXPECT_NO_THROW(cudnn_engines(c.request(), *GetParam())) << bits;
         }
       }
-      EXPECT_NO_THROW(cudnn_engines(grad_call(x).request(), *GetParam()));
+      for (int bits = 0; bits < 3; ++bits) {
+        NormGradCall c = grad_call(x, bits > 0, bits > 1);
+        EXPECT_NO_THROW(cudnn_engines(c.request(), *GetParam())) << "grad " << bits;
+      }
     }
   }
 }
@@ -618,12 +629,17 @@ TEST_F(CudnnOnGpu, Normalises) {
                     "train and ReLU " + x.str());
       }
 
-      NormCall grad = grad_call(x);
-      const PlanRequest q = grad.request();
-      const auto backward = cudnn_plan(q);
-      ASSERT_TRUE(backward) << x.str();
-      const std::vector<Tensor> g = {random(x), in[0], in[1], mean, invstd};
-      expect_near(run(*backward, g, grad.out), run(*own(q), g, grad.out), most, "grad " + x.str());
+      for (int bits = 0; bits < 3; ++bits) {
+        NormGradCall grad = grad_call(x, bits > 0, bits > 1);
+        const PlanRequest q = grad.request();
+        const auto backward = cudnn_plan(q);
+        if (!backward && bits > 0) continue;  // an engine with the mask is not promised
+        ASSERT_TRUE(backward) << x.str();
+        std::vector<Tensor> g = {random(x), in[0], in[1], mean, invstd};
+        if (bits > 0) g.push_back(random(x));
+        expect_near(run(*backward, g, grad.out), run(*own(q), g, grad.out), most,
+                    fmt::format("grad {} {}", bits, x.str()));
+      }
     }
   }
 }

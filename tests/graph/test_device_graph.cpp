@@ -3,6 +3,9 @@
 // emulated.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "core/backend.h"
 #include "graph/compile.h"
 #include "nn/nn.h"
@@ -78,6 +81,7 @@ TEST_F(DeviceGraph, CanBeSwitchedOff) {
   const Tensor x = rand({4});
   for (int i = 0; i < 4; ++i) EXPECT_EQ(cases::compare_bits(fast(x), x * 2 + 1), "");
   EXPECT_EQ(fast.core().program().executor->recorder().stats().replayed, 0u);
+  EXPECT_EQ(fast.core().ledger().at(0).no_device_graph, "switched off");
 }
 
 TEST_F(DeviceGraph, FaultsOfReplayedKernelsAreThrown) {
@@ -89,12 +93,92 @@ TEST_F(DeviceGraph, FaultsOfReplayedKernelsAreThrown) {
   EXPECT_EQ(cases::compare_bits(fast(x, good), nn::cross_entropy(x, good)), "");
 }
 
+// What other threads put into the stream they share meanwhile is run, and none of it is recorded.
+TEST_F(DeviceGraph, OtherThreadsGoOnWhileOneRecords) {
+  std::atomic<bool> over = false, failed = false;
+  std::atomic<int> rounds = 0;
+  std::string wrong;  // the other thread's
+  std::thread other([&] {
+    const testing::DefaultDevice here(Device{DeviceType::cuda, 0});
+    try {
+      for (int i = 0; !over; ++i, ++rounds) {
+        if ((full({3}, i) + 1).sum().item<double>() != 3 * (i + 1)) wrong = "another value";
+      }
+    } catch (const std::exception& e) {
+      wrong = e.what();
+    }
+    failed = !wrong.empty();
+  });
+  const auto f = [](const Tensor& x) {
+    Tensor y = x;
+    for (int i = 0; i < 40; ++i) y = matmul(y, x);
+    return y;
+  };
+  const Tensor x = rand({4, 4}), want = f(x);
+  auto fast = compile(f);
+  std::vector<Tensor> held;  // new addresses, so that each call records
+  while (!failed && (held.size() < 40 || rounds < 4)) held.push_back(fast(x));
+  for (const Tensor& y : held) EXPECT_EQ(cases::compare_bits(y, want), "");
+  EXPECT_EQ(fast.core().ledger().at(0).no_device_graph, "");
+  over = true;
+  other.join();
+  EXPECT_EQ(wrong, "");
+}
+
+TEST_F(DeviceGraph, RunsInAnotherStreamComeAfterTheOneBefore) {
+  const auto one = b->make_stream(0), two = b->make_stream(0);
+  const Tensor count = zeros({2});
+  b->stream(0).synchronize();
+  auto fast = compile([&](const Tensor& x) {
+    Tensor n = count;
+    n.add_(x);
+    return n * 2;
+  });
+  const Tensor x = ones({2});
+  b->stream(0).synchronize();
+  for (int i = 1; i <= 6; ++i) {
+    b->set_stream(0, i % 2 ? one.get() : two.get());
+    const Tensor y = fast(x);
+    if (i > 3) {
+      EXPECT_EQ(y.to_vector<float>(), std::vector<float>(2, 2.F * static_cast<float>(i)));
+    }
+  }
+  b->set_stream(0, nullptr);
+}
+
+TEST_F(DeviceGraph, AResultThatAnotherStreamReadsIsNotWrittenOver) {
+  const auto one = b->make_stream(0), two = b->make_stream(0);
+  auto fast = compile([](const Tensor& x) { return x * 3; });
+  const Tensor x = ones({5}), other = full({5}, 7);
+  b->stream(0).synchronize();
+  b->set_stream(0, one.get());
+  for (int i = 0; i < 3; ++i) fast(x);
+  Tensor result = fast(x);
+  const auto made = b->make_event(0);
+  made->record(*one);
+
+  b->set_stream(0, two.get());
+  made->block(*two);
+  const Tensor twice = result * 2;  // not run yet
+  result = Tensor();
+
+  b->set_stream(0, one.get());
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_EQ(fast(other).to_vector<float>(), std::vector<float>(5, 21)) << i;
+  }
+  b->set_stream(0, two.get());
+  EXPECT_EQ(twice.to_vector<float>(), std::vector<float>(5, 6));
+  b->set_stream(0, nullptr);
+}
+
 TEST(DeviceGraphOnTheCpu, SaysThatThereAreNone) {
   auto fast = compile([](const Tensor& x) { return x + 1; });
   fast(ones({2}, {.device = kCPU}));
   const graph::LaunchRecorder& r = fast.core().program().executor->recorder();
   EXPECT_FALSE(r.usable());
   EXPECT_EQ(r.why_not(), "cpu has no graphs of launches");
+  EXPECT_EQ(fast.core().ledger().at(0).no_device_graph, "cpu has no graphs of launches");
+  EXPECT_NE(fast.core().explain().find("no device graph: cpu has no graphs"), std::string::npos);
 }
 
 }  // namespace
