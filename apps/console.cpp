@@ -171,8 +171,20 @@ void add_common_options(CLI::App& app, CommonOptions& o, const OptionWords& word
       ->transform(number(1, 1 << 20));
   app.add_option("--layout", o.layout, "Of images and weights: nchw, channels_last [nchw]")
       ->transform(CLI::CheckedTransformer(layouts).description(""));
-  app.add_option("--dtype", o.dtype, "Of images and weights: f32, bf16 [f32]")
-      ->transform(CLI::CheckedTransformer(dtypes).description(""));
+  CLI::Option* const dtype =
+      app.add_option("--dtype", o.dtype, "Of images and weights: f32, bf16 [f32]")
+          ->transform(CLI::CheckedTransformer(dtypes).description(""));
+  app.add_option_function<std::string>(
+         "--autocast",
+         [&o](const std::string& name) {
+           o.autocast = {true, name == "f16" ? DType::f16 : DType::bf16};
+         },
+         "Products and convolutions in 16 bits, weights in f32: bf16, f16 (with loss scaling)")
+      ->check(CLI::IsMember({"bf16", "f16"}).description(""))
+      ->excludes(dtype);
+  app.add_flag("--tf32", o.tf32, "Products and convolutions of f32 in TF32 (GPUs only)");
+  app.add_option("--search", o.search, "Time so many ways to compute a convolution [0: go by rule]")
+      ->transform(number(0, 255));
   app.add_option("--seed", o.seed, words.seed)
       ->transform(number<std::uint64_t>(0, std::numeric_limits<std::uint64_t>::max()))
       ->capture_default_str();
@@ -184,6 +196,9 @@ void add_common_options(CLI::App& app, CommonOptions& o, const OptionWords& word
 
 void apply(const CommonOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
+  policy().tf32 = o.tf32;
+  policy().search = static_cast<std::uint8_t>(o.search);
+  set_autocast_mode(o.autocast);
   check_writable(o.json);
 }
 

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "core/autocast.h"
 #include "core/desc.h"
 
 namespace tandem::apps {
@@ -57,20 +58,24 @@ struct CommonOptions {
   std::int64_t batch = 0;       // 0: the recipe's
   MemoryFormat layout = MemoryFormat::contiguous;
   DType dtype = DType::f32;
+  AutocastMode autocast;
+  bool tf32 = false;
+  int search = 0;  // Policy::search
   std::uint64_t seed = 0;
   int threads = 0;  // 0: as many as there are cores
   bool quick = false;
   std::string json;  // "": none is written
 };
-/// `--model`, `--batch-size`, `--layout`, `--dtype`, `--seed`, `--threads`, `--device` (the device
-/// everything is made on; a usage error where there is no such device), `--quick` and `--json`.
-/// The help's words differ: what batches there are by default, what the seed is of, and what is
-/// different when it is quick.
+/// `--model`, `--batch-size`, `--layout`, `--dtype`, `--autocast`, `--tf32`, `--search`, `--seed`,
+/// `--threads`, `--device` (the device everything is made on; a usage error where there is no such
+/// device), `--quick` and `--json`. The help's words differ: what batches there are by default,
+/// what the seed is of, and what is different when it is quick.
 struct OptionWords {
   std::string batch, seed, quick;
 };
 void add_common_options(CLI::App& app, CommonOptions& o, const OptionWords& words);
-/// Sets the threads; DataError if the JSON file could not be written.
+/// Sets the threads, and this thread's policy and autocast mode; DataError if the JSON file could
+/// not be written.
 void apply(const CommonOptions& o);
 
 /// For transform() of an option: a decimal number from `low` to `high`. CLI::Range lets NaN through

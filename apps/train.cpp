@@ -74,12 +74,9 @@ class Runner {
         o.optimiser, model_->net.parameters(), o.lr, o.momentum, o.weight_decay));
     draws_.pause();
 
-    const auto step = [net = model_->net, opt = *optimiser_](const Tensor& x, const Tensor& y) {
-      opt.zero_grad();
-      Tensor loss = nn::cross_entropy(net(x), y);
-      loss.backward();
-      opt.step();
-      return loss;
+    const auto step = [net = model_->net, opt = *optimiser_, scaler = scaler_](const Tensor& x,
+                                                                               const Tensor& y) {
+      return tradeoff::train_step(net, opt, scaler, x, y);
     };
     const auto correct = [net = model_->net](const Tensor& x, const Tensor& y) {
       return eq(argmax(net(x), {1}), y).to(DType::i64).sum();
@@ -134,7 +131,7 @@ class Runner {
 
   const std::string& name() const { return name_; }
   const models::Model& model() const { return *model_; }
-  StateDict state() const { return tradeoff::full_state(model_->net, *optimiser_); }
+  StateDict state() const { return tradeoff::full_state(model_->net, *optimiser_, scaler_); }
   const std::vector<double>& step_ms() const { return step_ms_; }
 
  private:
@@ -142,6 +139,7 @@ class Runner {
   tradeoff::Draws draws_;
   std::unique_ptr<models::Model> model_;
   std::unique_ptr<optim::Optimizer> optimiser_;
+  optim::GradScaler scaler_ = tradeoff::make_scaler();
   std::function<Tensor(const Tensor&, const Tensor&)> step_, correct_;
   std::vector<double> step_ms_;
 };
@@ -217,7 +215,8 @@ class Training {
     fmt::print("{}\n", tradeoff::machine_text());
     fmt::print("{}: {} parameters, {}, batch {}, {}{}{}, seed {}\n", o_.model,
                runners_[0]->model().net.parameter_count(),
-               fmt::format("{} lr {}", o_.optimiser, o_.lr), o_.batch, name_of(o_.dtype),
+               fmt::format("{} lr {}", o_.optimiser, o_.lr), o_.batch,
+               tradeoff::precision_text(o_.dtype),
                o_.layout == MemoryFormat::channels_last ? ", channels-last" : "",
                both() ? ", eager and compiled side by side" : ", " + o_.mode, o_.seed);
     fmt::print("{}: {} training and {} test images of {}\n", d.name(), d.size(), data_.test->size(),

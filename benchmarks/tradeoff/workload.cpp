@@ -45,11 +45,35 @@ optim::Optimizer make_optimiser(std::string_view kind, std::vector<Tensor> param
   fail("optimiser", "no optimiser of this name", kind, "sgd, adam or adamw");
 }
 
-StateDict full_state(const nn::Module& net, const optim::Optimizer& optimiser) {
+optim::GradScaler make_scaler() {
+  const AutocastMode mode = autocast_mode();
+  return optim::GradScaler({.enabled = mode.on && mode.dtype == DType::f16});
+}
+
+Tensor train_step(const nn::Module& net, const optim::Optimizer& optimiser,
+                  const optim::GradScaler& scaler, const Tensor& x, const Tensor& y) {
+  optimiser.zero_grad();
+  const Tensor loss = nn::cross_entropy(net(x), y);
+  scaler.scale(loss).backward();
+  scaler.step(optimiser);
+  scaler.update();
+  return loss;
+}
+
+StateDict full_state(const nn::Module& net, const optim::Optimizer& optimiser,
+                     const optim::GradScaler& scaler) {
   StateDict all;
   for (auto& [name, t] : net.state_dict()) all.emplace_back("net." + name, t);
   for (auto& [name, t] : optimiser.state_dict()) all.emplace_back("optimiser." + name, t);
+  for (auto& [name, t] : scaler.state_dict()) all.emplace_back("scaler." + name, t);
   return all;
+}
+
+std::string precision_text(DType weights) {
+  std::string s = name_of(weights);
+  if (autocast_mode().on) s += ", autocast " + autocast_mode().str();
+  if (policy().tf32) s += ", TF32";
+  return s;
 }
 
 Workload make_workload(const WorkloadOptions& o) {
@@ -64,20 +88,17 @@ Workload make_workload(const WorkloadOptions& o) {
   mo.tensor.dtype = o.dtype;
 
   Workload w;
-  w.name = fmt::format("{}, batch {}, {}{}", recipe.name, n, name_of(o.dtype),
+  w.name = fmt::format("{}, batch {}, {}{}", recipe.name, n, precision_text(o.dtype),
                        o.layout == MemoryFormat::channels_last ? ", channels-last" : "");
   w.make = [&recipe, mo] {
     const models::Model m = models::make_model(recipe.name, mo);
     const optim::Optimizer opt = make_optimiser(recipe.optimiser, m.net.parameters(), recipe.lr,
                                                 recipe.momentum, recipe.weight_decay);
     Subject s;
-    s.state = full_state(m.net, opt);
-    s.step = [net = m.net, opt](std::span<const Tensor> in) {
-      opt.zero_grad();
-      const Tensor loss = nn::cross_entropy(net(in[0]), in[1]);
-      loss.backward();
-      opt.step();
-      return std::vector<Tensor>{loss};
+    const optim::GradScaler scaler = make_scaler();
+    s.state = full_state(m.net, opt, scaler);
+    s.step = [net = m.net, opt, scaler](std::span<const Tensor> in) {
+      return std::vector<Tensor>{train_step(net, opt, scaler, in[0], in[1])};
     };
     return s;
   };

@@ -26,8 +26,21 @@ const Recipe& find_recipe(std::string_view name);
 optim::Optimizer make_optimiser(std::string_view kind, std::vector<Tensor> parameters, double lr,
                                 double momentum, double weight_decay);
 
-/// Parameters and buffers of a net and what its optimiser keeps, under "net." and "optimiser.".
-StateDict full_state(const nn::Module& net, const optim::Optimizer& optimiser);
+/// A loss scaler that does something only where this thread autocasts to f16.
+optim::GradScaler make_scaler();
+
+/// One step: cross-entropy of the net's result (scaled), gradients, the optimiser. The loss,
+/// unscaled.
+Tensor train_step(const nn::Module& net, const optim::Optimizer& optimiser,
+                  const optim::GradScaler& scaler, const Tensor& x, const Tensor& y);
+
+/// Parameters and buffers of a net and what optimiser and scaler keep, under "net.", "optimiser."
+/// and "scaler.".
+StateDict full_state(const nn::Module& net, const optim::Optimizer& optimiser,
+                     const optim::GradScaler& scaler);
+
+/// "f32", "f32, autocast bf16, TF32": what a net of such weights is computed in on this thread.
+std::string precision_text(DType weights);
 
 struct WorkloadOptions {
   std::string recipe = "lenet";

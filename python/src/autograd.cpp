@@ -125,15 +125,21 @@ void bind_autograd(py::module_& m) {
   const auto check = [&m](const char* name, auto f, const char* doc) {
     m.def(
         name,
-        [f](const py::function& fn, const std::vector<Tensor>& in, double eps, double atol,
-            double rtol) {
-          return f(function_of(fn), in, {eps, atol, rtol});
+        [=](const py::function& fn, py::handle inputs, double eps, double atol, double rtol,
+            bool raise) {
+          const std::string differs = f(function_of(fn), list_of(inputs), {eps, atol, rtol});
+          if (raise && !differs.empty()) {
+            fail<AutogradError>(name, "gradients must agree with differences", differs);
+          }
+          return differs.empty();
         },
-        "function"_a, "inputs"_a, "eps"_a = 1e-6, "atol"_a = 1e-5, "rtol"_a = 1e-3, doc);
+        "function"_a, "inputs"_a, "eps"_a = 1e-6, "atol"_a = 1e-5, "rtol"_a = 1e-3,
+        "raise_exception"_a = true, doc);
   };
   check("gradcheck", autograd::gradcheck,
-        "Compares gradients with central differences. Inputs must be float64. \"\" if all agree,\n"
-        "else what differs first.");
+        "Compares gradients of function(*inputs) with central differences, element by element.\n"
+        "Inputs must be float64. True if all agree; else AutogradError naming what differs first,\n"
+        "or False without raise_exception.");
   check("gradgradcheck", autograd::gradgradcheck, "gradcheck of the gradient itself.");
 }
 

@@ -157,7 +157,7 @@ std::optional<DType> to_dtype(py::handle o) {
   for (int i = 0; i < kNumDTypes; ++i) {
     if (o.ptr() == dtype_objects[i]) return static_cast<DType>(i);
   }
-  if (o.ptr() == reinterpret_cast<PyObject*>(&PyFloat_Type)) return DType::f32;
+  if (o.ptr() == reinterpret_cast<PyObject*>(&PyFloat_Type)) return DType::f64;
   if (o.ptr() == reinterpret_cast<PyObject*>(&PyLong_Type)) return DType::i64;
   if (o.ptr() == reinterpret_cast<PyObject*>(&PyBool_Type)) return DType::boolean;
   std::string name;
@@ -177,14 +177,22 @@ std::optional<DType> to_dtype(py::handle o) {
   return {};
 }
 
-namespace {
-
 Device to_device(py::handle o) {
   if (py::isinstance<Device>(o)) return py::cast<Device>(o);
   if (py::isinstance<py::str>(o)) return Device::parse(py::cast<std::string>(o), here());
-  fail<DeviceError>("device", "a device or its name", py::cast<std::string>(py::repr(o)),
+  fail<DeviceError>("device", "a device or its name is needed", py::cast<std::string>(py::repr(o)),
                     "'cpu', 'cuda', 'cuda:1'");
 }
+
+Conversion to_conversion(py::handle o) {
+  if (py::isinstance<MemoryFormat>(o)) return py::cast<MemoryFormat>(o);
+  if (const auto t = to_dtype(o)) return *t;
+  if (py::isinstance<Device>(o) || py::isinstance<py::str>(o)) return to_device(o);
+  fail<TypeError>("to", "takes a dtype, a device or a memory format",
+                  py::cast<std::string>(py::str(py::type::of(o))), "to(x.dtype), to(x.device)");
+}
+
+namespace {
 
 void bind_types(py::module_& m) {
   py::class_<DTypeObject>(m, "dtype", "The type of a tensor's elements: tandem.float32 and so on.")
@@ -224,7 +232,6 @@ void bind_types(py::module_& m) {
       .def("__reduce__", [](const Device& d) {
         return py::make_tuple(py::type::of<Device>(), py::make_tuple(d.str()));
       });
-  py::implicitly_convertible<py::str, Device>();
   py::enum_<MemoryFormat>(m, "MemoryFormat", "Order of the elements of [N, C, H, W] in memory.")
       .value("contiguous", MemoryFormat::contiguous)
       .value("channels_last", MemoryFormat::channels_last)
@@ -562,6 +569,7 @@ void bind_core(py::module_& m) {
       "default_generator", [](const Device& d) { return default_generator(d); },
       py::arg("device") = Device{}, "The device's default generator.");
 
+  m.def("_conversion", [](py::handle what) { return to_conversion(what); });
   m.def(
       "_tensor",
       [](py::handle o, std::optional<DType> dtype, std::optional<Device> device,

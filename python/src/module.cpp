@@ -17,4 +17,5 @@ PYBIND11_MODULE(_core, m) {
   bind_data(m);
   bind_profiler(m);
   bind_tradeoff(m);
+  finish_bindings(m);
 }

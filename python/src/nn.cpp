@@ -83,17 +83,23 @@ class Flag {
 };
 
 void bind_layers(py::module_& m) {
+  const py::call_guard<CallerSite> site;
   py::class_<Native>(m, "_Native")
-      .def("forward",
-           [](const Native& n, const Tensor& x) {
-             return without_gil(1 << 20, [&] { return (*n.module)(x, here()); });
-           })
+      .def(
+          "forward",
+          [](const Native& n, const Tensor& x) {
+            return without_gil(1 << 20, [&] { return (*n.module)(x, here()); });
+          },
+          "x"_a)
       .def("parameters", [](const Native& n) { return named(n.module->named_parameters()); })
       .def("buffers", [](const Native& n) { return named(n.module->named_buffers()); })
       .def("train", [](const Native& n, bool on) { n.module->train(on); })
-      .def("to", [](const Native& n, DType t) { n.module->to(t); })
-      .def("to", [](const Native& n, MemoryFormat f) { n.module->to(f); })
-      .def("to", [](const Native& n, Device d) { n.module->to(d); })
+      .def(
+          "to", [](const Native& n, DType t) { n.module->to(t); }, site)
+      .def(
+          "to", [](const Native& n, MemoryFormat f) { n.module->to(f); }, site)
+      .def(
+          "to", [](const Native& n, Device d) { n.module->to(d); }, site)
       .def("describe", [](const Native& n) { return n.module->describe(); })
       .def("modules",
            [](const Native& n) {
@@ -122,7 +128,7 @@ void bind_layers(py::module_& m) {
       [](std::int64_t in, std::int64_t out, bool bias, T t, D d, Generator* g) {
         return native(nn::Linear(in, out, {bias, options(t, d), g}));
       },
-      "in_features"_a, "out_features"_a, "bias"_a = true, dtype, device, generator);
+      "in_features"_a, "out_features"_a, "bias"_a = true, dtype, device, generator, site);
   m.def(
       "_conv2d",
       [](std::int64_t in, std::int64_t out, nn::Pair kernel, nn::Pair stride, nn::Pair padding,
@@ -131,7 +137,7 @@ void bind_layers(py::module_& m) {
                                  {stride, padding, dilation, groups, bias, options(t, d), g}));
       },
       "in_channels"_a, "out_channels"_a, "kernel_size"_a, "stride"_a = 1, "padding"_a = 0,
-      "dilation"_a = 1, "groups"_a = 1, "bias"_a = true, dtype, device, generator);
+      "dilation"_a = 1, "groups"_a = 1, "bias"_a = true, dtype, device, generator, site);
   m.def(
       "_conv_transpose2d",
       [](std::int64_t in, std::int64_t out, nn::Pair kernel, nn::Pair stride, nn::Pair padding,
@@ -143,14 +149,15 @@ void bind_layers(py::module_& m) {
       },
       "in_channels"_a, "out_channels"_a, "kernel_size"_a, "stride"_a = 1, "padding"_a = 0,
       "output_padding"_a = 0, "groups"_a = 1, "bias"_a = true, "dilation"_a = 1, dtype, device,
-      generator);
+      generator, site);
   const auto norm = [&]<class M>(const char* name) {
     m.def(
         name,
         [](std::int64_t n, double eps, double momentum, bool affine, T t, D d) {
           return native(M(n, {eps, momentum, affine, options(t, d)}));
         },
-        "num_features"_a, "eps"_a = 1e-5, "momentum"_a = 0.1, "affine"_a = true, dtype, device);
+        "num_features"_a, "eps"_a = 1e-5, "momentum"_a = 0.1, "affine"_a = true, dtype, device,
+        site);
   };
   norm.operator()<nn::BatchNorm1d>("_batch_norm1d");
   norm.operator()<nn::BatchNorm2d>("_batch_norm2d");
@@ -159,16 +166,16 @@ void bind_layers(py::module_& m) {
       [](const Dims& shape, double eps, bool affine, T t, D d) {
         return native(nn::LayerNorm(shape, {eps, affine, options(t, d)}));
       },
-      "normalized_shape"_a, "eps"_a = 1e-5, "affine"_a = true, dtype, device);
+      "normalized_shape"_a, "eps"_a = 1e-5, "affine"_a = true, dtype, device, site);
   m.def(
       "_dropout", [](double p, Generator* g) { return native(nn::Dropout(p, g)); }, "p"_a = 0.5,
-      generator);
+      generator, site);
   m.def(
       "_embedding",
       [](std::int64_t n, std::int64_t size, T t, D d, Generator* g) {
         return native(nn::Embedding(n, size, {options(t, d), g}));
       },
-      "num_embeddings"_a, "embedding_dim"_a, dtype, device, generator);
+      "num_embeddings"_a, "embedding_dim"_a, dtype, device, generator, site);
   m.def(
       "_model",
       [](const std::string& name, std::optional<std::int64_t> classes, MemoryFormat layout, T t,
@@ -182,7 +189,7 @@ void bind_layers(py::module_& m) {
         return r;
       },
       "name"_a, "classes"_a = py::none(), "layout"_a = MemoryFormat::contiguous, dtype, device,
-      generator);
+      generator, site);
   m.def(
       "model_names",
       [] {
@@ -219,7 +226,7 @@ void bind_init(py::module_& m) {
        "arXiv:1312.6120)."},
   };
   const auto def = [&](const char* name, auto f, auto... extra) {
-    init.def(name, f, extra..., docs.at(name));
+    init.def(name, f, extra..., py::call_guard<CallerSite>(), docs.at(name));
   };
   using nn::init::Fan;
   const auto fan = [](const std::string& mode) {
@@ -307,7 +314,12 @@ void bind_optim(py::module_& m) {
       fail<TypeError>("optimizer", "parameters are tensors",
                       py::cast<std::string>(py::str(py::type::of(h))));
     }
-    return tensor_of(h.ptr());
+    const Tensor& t = tensor_of(h.ptr());
+    if (!t.requires_grad()) {
+      fail<AutogradError>("optimizer", "parameters must want a gradient", t.desc().str(),
+                          "[p for p in net.parameters() if p.requires_grad]");
+    }
+    return t;
   };
   const auto groups = [=](auto options, py::handle parameters, auto set) {
     using O = decltype(options);

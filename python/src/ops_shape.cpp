@@ -16,8 +16,16 @@ void bind_shapes() {
       [](const Tensor& x, int start, int end) { return at(x)->flatten(start, end, here()); },
       "The axes start … end as one.", "start_axis"_a = 0, "end_axis"_a = -1);
   both(
-      "transpose", [](const Tensor& x, int a, int b) { return at(x)->transpose(a, b, here()); },
-      "Two axes exchanged: a view.", "axis0"_a = -2, "axis1"_a = -1);
+      "transpose",
+      [](const Tensor& x, std::optional<int> a, std::optional<int> b) {
+        if (a && b) return at(x)->transpose(*a, *b, here());
+        if (a || b) fail<ValueError>("transpose", "two axes or none", "one", "permute(axes)");
+        Dims reversed;
+        for (int i = x.rank() - 1; i >= 0; --i) reversed.push_back(i);
+        return at(x)->permute(reversed, here());
+      },
+      "Two axes exchanged, or without any all in reverse order: a view.", "axis0"_a = py::none(),
+      "axis1"_a = py::none());
   both(
       "permute_dims", [](const Tensor& x, const Dims& a) { return at(x)->permute(a, here()); },
       "The axes in another order: a view.", "axes"_a);

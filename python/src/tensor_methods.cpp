@@ -54,7 +54,15 @@ void bind_tensor() {
   property(
       "device", [](const Tensor& t) { return t.device(); }, "Where the tensor lies.");
   property(
-      "T", [](const Tensor& t) { return t.t(here()); }, "The last two axes exchanged: a view.");
+      "T",
+      [](const Tensor& t) {
+        if (t.rank() != 2) {
+          fail<ShapeError>("T", "takes a matrix", t.desc().str(),
+                           ".mT for the last two axes, .transpose() for all in reverse");
+        }
+        return t.t(here());
+      },
+      "The two axes of a matrix exchanged: a view. ShapeError for other ranks.");
   property(
       "mT", [](const Tensor& t) { return t.t(here()); }, "The last two axes exchanged: a view.");
   property(
@@ -108,13 +116,10 @@ void bind_tensor() {
          std::optional<Device> device) {
         Tensor r = t;
         if (!what.is_none()) {
-          if (py::isinstance<MemoryFormat>(what)) {
-            r = r.to(py::cast<MemoryFormat>(what), here());
-          } else if (const auto d = to_dtype(what)) {
-            dtype = d;
-          } else {
-            device = py::cast<Device>(what);
-          }
+          const Conversion c = to_conversion(what);
+          if (const auto* f = std::get_if<MemoryFormat>(&c)) r = r.to(*f, here());
+          if (const auto* d = std::get_if<DType>(&c)) dtype = *d;
+          if (const auto* d = std::get_if<Device>(&c)) device = *d;
         }
         if (dtype) r = without_gil(r.numel(), [&] { return r.to(*dtype, here()); });
         if (device) {

@@ -122,6 +122,7 @@ namespace {
 // Runs `f` and turns what it throws into a Python exception.
 template <class F>
 PyObject* guarded(F&& f) noexcept {
+  const ErrorSite site(kCaller);
   try {
     return f();
   } catch (...) {
@@ -192,9 +193,12 @@ PyObject* nb_power(PyObject* a, PyObject* b, PyObject* modulus) {
 }
 
 PyObject* nb_matrix_multiply(PyObject* a, PyObject* b) {
-  if (!is_tensor(a) || !is_tensor(b)) Py_RETURN_NOTIMPLEMENTED;
+  for (PyObject* o : {a, b}) {
+    if (!is_tensor(o) && !like_array(o)) Py_RETURN_NOTIMPLEMENTED;
+  }
   return guarded([&] {
-    const Tensor &x = tensor_of(a), &y = tensor_of(b);
+    const auto as_tensor = [](PyObject* o) { return is_tensor(o) ? tensor_of(o) : to_tensor(o); };
+    const Tensor x = as_tensor(a), y = as_tensor(b);
     return wrap(without_gil((x.numel() + y.numel()) * 8, [&] { return matmul(at(x), y); }));
   });
 }

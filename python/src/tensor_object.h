@@ -8,6 +8,7 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <variant>
 
 #include "core/backend.h"
 #include "core/tensor.h"
@@ -41,6 +42,14 @@ SrcLoc python_line();
 inline SrcLoc here() {
   return SrcLoc::foreign();
 }
+
+inline constexpr SrcLoc kCaller = SrcLoc::foreign();
+
+/// py::call_guard<CallerSite>() of functions whose C++ takes no line, and would name its own.
+struct CallerSite {
+  const CallSite site{kCaller};
+  const ErrorSite error{kCaller};
+};
 
 /// The GIL is let go around an operation unless that takes longer than the operation. Inside of
 /// another one nothing happens.
@@ -81,7 +90,13 @@ Tensor to_tensor(py::handle o, std::optional<DType> dtype = {}, std::optional<De
                  std::optional<bool> copy = {});
 
 py::object dtype_object(DType t);
+/// A dtype, its name, NumPy's, or Python's float, int or bool: float64, int64 or bool.
 std::optional<DType> to_dtype(py::handle o);
+/// A Device or its name. DeviceError otherwise.
+Device to_device(py::handle o);
+/// What to() takes. TypeError, or DeviceError for the name of none.
+using Conversion = std::variant<DType, Device, MemoryFormat>;
+Conversion to_conversion(py::handle o);
 
 /// One file of this folder each.
 void bind_core(py::module_& m);
@@ -93,6 +108,8 @@ void bind_nn(py::module_& m);
 void bind_data(py::module_& m);
 void bind_profiler(py::module_& m);
 void bind_tradeoff(py::module_& m);
+/// What all functions and classes of `m` have in common. To be called last.
+void finish_bindings(py::module_& m);
 
 }  // namespace tandem::python
 
@@ -139,6 +156,20 @@ struct type_caster<tandem::DType> {
   static handle cast(tandem::DType t, return_value_policy, handle) {
     return tandem::python::dtype_object(t).release();
   }
+};
+
+/// A string counts as the device of that name.
+template <>
+struct type_caster<tandem::Device> : type_caster_base<tandem::Device> {
+  bool load(handle src, bool convert) {
+    if (!PyUnicode_Check(src.ptr())) return type_caster_base::load(src, convert);
+    named_ = tandem::python::to_device(src);
+    value = &named_;
+    return true;
+  }
+
+ private:
+  tandem::Device named_;
 };
 
 /// An int counts as a list of one.

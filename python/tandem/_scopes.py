@@ -66,14 +66,12 @@ class autocast(_Setting):
         return _core._AutocastScope(self._dtype, self._enabled)
 
 
-class device(_Setting):
-    """New tensors are made on this device when none is named: `with td.device("cuda"):`."""
-
-    def __init__(self, name: Any):
-        self.name = name
+class device(_core.Device, _Setting):
+    """A Device; inside of `with td.device("cuda"):` new tensors are made on it when none is
+    named."""
 
     def _make(self) -> Any:
-        return _core._DeviceScope(self.name)
+        return _core._DeviceScope(self)
 
 
 class policy(_Setting):

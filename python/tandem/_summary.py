@@ -184,7 +184,7 @@ def _modules(net: Module) -> Iterator[tuple[str, str, list[Tensor]]]:
             kind = f"{type(module).__name__}({module.extra_repr()})"
             yield path, kind, list(module._parameters.values())
             continue
-        mine = module._native.parameters()
+        mine = module._parameters
         for below, kind in module._native.modules():
             prefix = below + "." if below else ""
             own = [t for name, t in mine.items()

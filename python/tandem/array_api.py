@@ -9,7 +9,7 @@ works in compiled functions, and is followed by the tape.
 >>> xp = x.__array_namespace__()
 >>> xp.sort(x).tolist()
 [1.0, 2.0, 3.0]
->>> xp.missing["sinh"]
+>>> xp.missing["atan"]
 'no kernel'
 
 `supported` are the names that are there, `missing` says of each of the others why it is not, and
@@ -30,12 +30,16 @@ from typing import Any, Sequence
 
 from . import _core
 from ._core import (  # noqa: F401
-    Tensor, abs, add, all, any, argmax, argmin, argsort, bool, broadcast_to, ceil, cos, divide,
-    equal, exp, expand_dims, flip, float32, float64, floor, floor_divide, from_dlpack, full,
-    full_like, greater, greater_equal, int32, int64, isnan, less, less_equal, log, log1p,
-    logical_and, logical_not, logical_or, matmul, max, maximum, mean, min, minimum, multiply,
-    negative, not_equal, ones, ones_like, permute_dims, pow, remainder, round, sign, sin, sqrt,
-    square, subtract, tanh, uint8, where, zeros, zeros_like,
+    Tensor, abs, add, all, any, argmax, argmin, bool, broadcast_to, ceil, cos, divide, equal, exp,
+    expand_dims, flip, float32, float64, floor, floor_divide, full, full_like, greater,
+    greater_equal, int32, int64, isnan, less, less_equal, log, log1p, logical_and, logical_not,
+    logical_or, matmul, max, maximum, mean, min, minimum, multiply, negative, not_equal, ones,
+    ones_like, permute_dims, pow, remainder, round, sign, sin, sqrt, square, subtract, tanh, uint8,
+    where, zeros, zeros_like,
+)
+from ._elementwise import (  # noqa: F401
+    acosh, asinh, atanh, clip, copysign, cosh, expm1, hypot, isfinite, isinf, log10, log2,
+    logaddexp, logical_xor, positive, signbit, sinh, tan, trunc,
 )
 from ._tensor import asarray
 
@@ -66,9 +70,7 @@ _VALUES = "the shape of the result depends on values, which no captured program 
 missing: dict[str, str] = {
     **dict.fromkeys(("int8", "int16", "uint16", "uint32", "uint64"), "no kernels of this dtype"),
     **dict.fromkeys(("complex64", "complex128", "conj", "imag", "real"), _COMPLEX),
-    **dict.fromkeys(
-        ("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cosh", "expm1", "hypot",
-         "sinh"), _NO_KERNEL),
+    **dict.fromkeys(("acos", "asin", "atan", "atan2"), _NO_KERNEL),
     **dict.fromkeys(
         ("bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
          "bitwise_right_shift", "bitwise_xor"), _BITS),
@@ -89,12 +91,6 @@ differs: dict[str, str] = {
     "copysign": "takes a NaN's sign to be positive",
     "empty": "is filled with zeros",
 }
-
-
-def _array(x: Any, like: Tensor | None = None) -> Tensor:
-    if isinstance(x, Tensor):
-        return x
-    return full((), x, None if like is None else result_type(like, x), None)
 
 
 # --------------------------------------------------------------------------------------- creation
@@ -127,6 +123,15 @@ def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = N
 
 def _column(n: int, k: int, device: Any) -> Tensor:
     return expand_dims(_core.arange(n, device=device) + k, -1)
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: Any = None) -> Tensor:
+    """An array of another library, over the same memory where that can be; see asarray() for
+    `copy`. DTypeError for what has no __dlpack__."""
+    if not hasattr(x, "__dlpack__"):
+        raise _core.DTypeError(
+            f"[from_dlpack] an object with __dlpack__ is needed; got {type(x).__name__}")
+    return asarray(x, device=device, copy=copy)
 
 
 def linspace(start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None,
@@ -286,84 +291,6 @@ def result_type(*arrays_and_dtypes: Any) -> Any:
     return result.dtype
 
 
-# ------------------------------------------------------------------------------------- elementwise
-
-
-def clip(x: Tensor, /, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to [min, max], numbers or arrays that broadcast with it; None leaves a side
-    open."""
-    if not isinstance(min, Tensor) and not isinstance(max, Tensor):
-        return _core.clamp(x, min, max)
-    x = x if min is None else maximum(x, min)
-    return x if max is None else minimum(x, max)
-
-
-def copysign(x1: Any, x2: Any, /) -> Tensor:
-    """|x1| with the sign of x2, elementwise, with broadcasting."""
-    x1, x2 = _array(x1), _array(x2)
-    return where(signbit(x2), negative(abs(x1)), abs(x1))
-
-
-def isfinite(x: Tensor, /) -> Tensor:
-    """Whether each element is neither infinite nor NaN."""
-    if not x.dtype.is_floating_point:
-        return ones_like(x, bool)
-    return less(abs(x), inf)
-
-
-def isinf(x: Tensor, /) -> Tensor:
-    """Whether each element is infinite."""
-    if not x.dtype.is_floating_point:
-        return zeros_like(x, bool)
-    return equal(abs(x), inf)
-
-
-def log2(x: Tensor, /) -> Tensor:
-    """The logarithm to base 2, elementwise, to a few units in the last place."""
-    return multiply(log(x), 1 / _math.log(2))
-
-
-def log10(x: Tensor, /) -> Tensor:
-    """The logarithm to base 10, elementwise, to a few units in the last place."""
-    return multiply(log(x), 1 / _math.log(10))
-
-
-def logaddexp(x1: Any, x2: Any, /) -> Tensor:
-    """log(exp(x1) + exp(x2)) without overflow, elementwise, with broadcasting."""
-    x1, x2 = _array(x1), _array(x2)
-    larger = maximum(x1, x2)
-    # Of two infinities the difference would be NaN.
-    return where(equal(x1, x2), larger + _math.log(2),
-                 larger + log1p(exp(negative(abs(subtract(x1, x2))))))
-
-
-def logical_xor(x1: Any, x2: Any, /) -> Tensor:
-    """Whether exactly one of two elements is non-zero: bool."""
-    return not_equal(logical_not(_array(x1)), logical_not(_array(x2)))
-
-
-def positive(x: Tensor, /) -> Tensor:
-    """x itself: what +x gives."""
-    return x
-
-
-def signbit(x: Tensor, /) -> Tensor:
-    """Whether each element is negative, -0.0 included: bool."""
-    if not x.dtype.is_floating_point:
-        return less(x, 0)
-    return logical_or(less(x, 0), less(_core.reciprocal(x), 0))
-
-
-def tan(x: Tensor, /) -> Tensor:
-    """The tangent, elementwise; radians."""
-    return divide(sin(x), cos(x))
-
-
-def trunc(x: Tensor, /) -> Tensor:
-    """Each element without its fraction."""
-    return where(less(x, 0), ceil(x), floor(x)) if x.dtype.is_floating_point else x
-
-
 # ------------------------------------------------------------------------------- reductions, order
 
 
@@ -405,6 +332,12 @@ def cumulative_sum(x: Tensor, /, *, axis: int | None = None, dtype: Any = None,
     widths = [0] * (2 * x.ndim)
     widths[2 * (axis % x.ndim)] = 1
     return _core.pad(y, widths)
+
+
+def argsort(x: Tensor, /, *, axis: int = -1, descending: Any = False,
+            stable: Any = True) -> Tensor:
+    """Positions (int64) of x in order along an axis; always stable, a NaN counts as largest."""
+    return _core.argsort(x, axis, descending)
 
 
 def sort(x: Tensor, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tensor:

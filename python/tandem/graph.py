@@ -127,6 +127,8 @@ class _Names:
             self._attributes(names[name])
 
     def _attributes(self, value: Any) -> None:
+        while isinstance(value, Compiled):
+            value = value._function
         held = getattr(value, "__dict__", None)
         if not isinstance(held, dict) or isinstance(value, types.ModuleType):
             return
@@ -286,7 +288,8 @@ class Compiled:
 
 
 def compile(function: Any = None, /, **options: Any) -> Any:
-    """The same function, compiled; as a decorator or a call, of a function or a Module.
+    """The same function, compiled; as a decorator or a call, of a function or a Module. Compiled, a
+    Module is still one: with the parameters, modes and names of the one that was given.
 
     It runs once to be recorded for each signature (structure, shapes, dtypes, devices, other
     arguments, policy) and is replayed afterwards, equal to the eager one bit for bit. Arguments
@@ -307,8 +310,9 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     """
     if function is None:
         return lambda f: compile(f, **options)
-    if isinstance(function, Expression):
-        return function._compile(**options)
+    own = getattr(type(function), "__tandem_compile__", None)  # of an Expression, of a Module
+    if own is not None:
+        return own(function, **options)
     if isinstance(function, (list, tuple)) and function and isinstance(function[0], Expression):
         return Expression._compile_all(list(function), **options)
     return Compiled(function, **options)
@@ -385,7 +389,7 @@ class Expression:
         function.core = core  # type: ignore[attr-defined]
         return function
 
-    def _compile(self, **options: Any) -> Callable:
+    def __tandem_compile__(self, **options: Any) -> Callable:
         several = Expression._compile_all([self], **options)
 
         def function(**feeds: Any) -> Tensor:

@@ -112,7 +112,7 @@ class Model:
 
     net: a Module; called as net(x), or net(*x) where x is a tuple or list.
     optimizer: an Optimizer, "sgd", "adam" or "adamw" with its own defaults, or a function of the
-        list of parameters; None for a model that is only evaluated.
+        list of parameters that want a gradient; None for a model that is only evaluated.
     loss: function(pred, target) -> scalar, or "cross_entropy" (target: labels int64 [N]), "mse",
         "nll".
     metrics: names, functions and Metrics; see tandem.metrics.get().
@@ -129,7 +129,7 @@ class Model:
         if isinstance(optimizer, str):
             optimizer = _named("optimizer", _OPTIMIZERS, optimizer)
         if optimizer is not None and not isinstance(optimizer, _core.Optimizer):
-            optimizer = optimizer(net.parameters())
+            optimizer = optimizer([p for p in net.parameters() if p.requires_grad])
         self._optimizer = optimizer
         self._loss = _named("loss", _LOSSES, loss) if isinstance(loss, str) else loss
         self.metrics: list[Metric] = [_metrics.get(m) for m in metrics]

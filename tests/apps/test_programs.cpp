@@ -55,7 +55,8 @@ TEST_F(Programs, RefuseNonsenseInALine) {
   for (const char* arguments :
        {"--model nothing", "--epochs 0", "--epochs many", "--no-such-flag", "--device tpu",
         "--device cuda:99", "--data /no/such/folder --data-set mnist", "--dtype i32",
-        "--batch-size -1", "--json /no/such/folder/x.json --limit-batches 1 --epochs 1"}) {
+        "--autocast f32", "--autocast bf16 --dtype bf16", "--search 256", "--batch-size -1",
+        "--json /no/such/folder/x.json --limit-batches 1 --epochs 1"}) {
     const Outcome o = run(std::string("tandem-train --quick ") + arguments);
     EXPECT_NE(o.status, 0) << arguments << "\n" << o.text;
     EXPECT_GT(o.text.size(), 10u) << arguments;
@@ -123,6 +124,29 @@ TEST_F(Programs, TrainBothWays) {
   EXPECT_TRUE(j.at("states_equal").get<bool>());
   EXPECT_EQ(j.at("losses").at("eager").size(), 5u);
   EXPECT_EQ(j.at("losses").at("eager"), j.at("losses").at("compiled"));
+}
+
+TEST_F(Programs, TrainInMixedPrecision) {
+  const auto train = [&](const std::string& more) {
+    return run_for_json(
+        "tandem-train --data-set synthetic-digits --epochs 1 --limit-batches 1 --batch-size 4 " +
+        more);
+  };
+  const auto loss = [](const Json& j) { return j.at("losses").at("eager")[0].get<double>(); };
+  const Json exact = train("--tf32 --search 2"), bf16 = train("--autocast bf16"),
+             f16 = train("--autocast f16 --mode eager");  // slow on a CPU
+  for (const Json* both : {&exact, &bf16}) {
+    EXPECT_TRUE(both->at("losses_equal").get<bool>());
+    EXPECT_TRUE(both->at("states_equal").get<bool>());
+  }
+  for (const Json* low : {&bf16, &f16}) {
+    EXPECT_NE(loss(*low), loss(exact));
+    EXPECT_NEAR(loss(*low), loss(exact), 0.02);
+  }
+  const Outcome o =
+      run("tandem-tradeoff --quick --seconds 0.2 --batch-size 4 --autocast bf16 --no-leave-outs");
+  EXPECT_EQ(o.status, 0) << o.text;
+  EXPECT_NE(o.text.find("f32, autocast bf16"), std::string::npos) << o.text;
 }
 
 TEST_F(Programs, TradeoffWritesWhatItSays) {

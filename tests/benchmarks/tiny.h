@@ -15,7 +15,7 @@ inline Workload tiny(double (*wobble)() = nullptr) {
     const nn::Sequential net(a, nn::Tanh(), drop, b);
     const optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
     Subject s;
-    s.state = full_state(net, opt);
+    s.state = full_state(net, opt, make_scaler());
     s.step = [=](std::span<const Tensor> in) {
       opt.zero_grad();
       Tensor loss = nn::cross_entropy(net(in[0]), in[1]);

@@ -65,8 +65,9 @@ def test_custom_function():
     assert y.tolist() == [2, 16]
     y.sum().backward()
     assert x.grad.tolist() == [6, 24]
-    assert td.autograd.gradcheck(lambda t: Cube.apply(t, 2.0), [x]) == ""
-    assert td.autograd.gradgradcheck(lambda t: Cube.apply(t, 2.0), [x]) == ""
+    for inputs in ([x], (x,), x):
+        assert td.autograd.gradcheck(lambda t: Cube.apply(t, 2.0), inputs) is True
+        assert td.autograd.gradgradcheck(lambda t: Cube.apply(t, 2.0), inputs) is True
 
 
 def test_gradcheck_finds_a_wrong_gradient():
@@ -76,7 +77,29 @@ def test_gradcheck_finds_a_wrong_gradient():
             return Cube.backward(ctx, g)[0] * 1.01, None
 
     x = td.tensor([1.0, 2.0], dtype=td.float64).requires_grad_()
-    assert td.autograd.gradcheck(lambda t: Wrong.apply(t, 2.0), [x]) != ""
+
+    class WrongTwice(Cube):
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return 3 * x * x.detach() * g * ctx.scale, None
+
+    for check, kind in (("gradcheck", Wrong), ("gradgradcheck", WrongTwice)):
+        f = getattr(td.autograd, check)
+        with pytest.raises(td.AutogradError, match=rf"\[{check}\].*input 0, element 0"):
+            f(lambda t: kind.apply(t, 2.0), [x])
+        assert f(lambda t: kind.apply(t, 2.0), [x], raise_exception=False) is False
+
+
+def test_gradcheck_finds_a_wrong_element_of_one_tensor():
+    class Wrong(Cube):
+        @staticmethod
+        def backward(ctx, g):
+            return Cube.backward(ctx, g)[0] * td.tensor([1.0, 1.5]), None
+
+    x = td.tensor([1.0, 2.0], dtype=td.float64).requires_grad_()
+    with pytest.raises(td.AutogradError, match="input 0, element 1"):
+        td.autograd.gradcheck(lambda t: Wrong.apply(t, 2.0), x)
 
 
 def test_errors_inside_of_callbacks_arrive():

@@ -50,3 +50,14 @@ def test_the_network_of_the_first_steps_learns():
 
 def test_the_fit_of_the_own_operation():
     assert load("own_op").main() == pytest.approx(3, abs=0.1)
+
+
+def test_the_own_operation_is_checked():
+    own_op = load("own_op")
+    right = own_op.Huber.backward
+    # Wrong everywhere, and wrong in the last element only.
+    for factor in (1.5, td.tensor([1.0, 1.0, 1.0, 1.5])):
+        own_op.Huber.backward = staticmethod(
+            lambda ctx, g, factor=factor: (right(ctx, g)[0] * factor, None))
+        with pytest.raises(td.AutogradError, match=r"\[gradcheck\].*analytic"):
+            own_op.main()

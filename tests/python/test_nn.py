@@ -319,3 +319,194 @@ def test_a_top_rate_per_group():
     assert [schedule.lr(1, group) for group in (0, 1)] == pytest.approx([3, 4])
     with pytest.raises(td.RangeError, match="per group"):
         optim.OneCycleLR(opt, [1.0, 2.0, 3.0], 4)
+
+
+class Scaled(nn.Linear):
+    """A layer of C++ with tensors of its own."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+        self.extra = nn.Parameter(td.full(1, 3.0))
+        self.kernel = nn.Parameter(td.ones((2, 2, 3, 3)))
+        self.register_buffer("seen", td.ones(1))
+        self.below = nn.Linear(2, 1)
+
+    def forward(self, x):
+        return super().forward(x) * self.extra
+
+
+SCALED = ["weight", "bias", "extra", "kernel", "below.weight", "below.bias", "seen"]
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, nn.Sequential])
+def test_tensors_beside_those_of_a_layer_are_converted_with_them(wrap):
+    net = wrap(Scaled())
+    for what in (td.float64, td.channels_last, "cpu"):
+        assert net.to(what) is net
+        assert [k.removeprefix("0.") for k in net.state_dict()] == SCALED
+    assert {t.dtype for t in net.state_dict().values()} == {td.float64}
+    assert all(p.requires_grad for p in net.parameters())
+    own = next(m for m in net.modules() if isinstance(m, Scaled))
+    assert own.kernel.is_channels_last() and own.extra.item() == 3.0
+    assert net(td.ones((1, 2), td.float64)).dtype is td.float64
+    assert td.summary(net, (2,)).parameters == sum(p.size for p in net.parameters())
+
+
+def test_a_conversion_to_what_a_tensor_is_leaves_it():
+    net = Scaled()
+    before = net.state_dict()
+    after = net.to(td.float32).to("cpu").state_dict()
+    assert all(after[k] is before[k] for k in before)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_tensors_beside_those_of_a_layer_are_copied_with_them(copied):
+    net = Scaled().to(td.float64)
+    net.extra.requires_grad_(False)
+    other = copied(net)
+    assert list(other.state_dict()) == list(net.state_dict())
+    for key, value in net.state_dict().items():
+        now = other.state_dict()[key]
+        assert now.tolist() == value.tolist() and not now._same(value)
+        assert (now.dtype, now.requires_grad) == (value.dtype, value.requires_grad)
+    plain = nn.Linear(2, 2)
+    plain.register_buffer("mean", td.ones(3))
+    assert copied(plain).mean.tolist() == [1.0] * 3
+
+
+def test_tensors_of_a_layer_are_changed_but_not_replaced():
+    net = Scaled()
+    names, weight = list(net.state_dict()), net.weight
+    value = weight.tolist()
+    with td.no_grad():
+        net.weight *= 2
+        net.bias += 1
+        net.extra *= 2
+    assert list(net.state_dict()) == names and net.weight is weight
+    assert weight.tolist() == [[2 * v for v in row] for row in value] and net.extra.item() == 6.0
+    net.extra = nn.Parameter(td.ones(2))  # its own can be
+    assert list(net.state_dict()) == names
+    for change in (
+        lambda: setattr(net, "weight", nn.Parameter(td.ones((2, 2)))),
+        lambda: delattr(net, "bias"),
+        lambda: net.register_buffer("weight", td.ones(1)),
+        lambda: net.register_parameter("bias", td.ones(1)),
+        lambda: net.add_module("weight", nn.Identity()),
+    ):
+        with pytest.raises(AttributeError, match="replaced"):
+            change()
+
+
+def test_a_compiled_module_is_one_of_the_modules():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = td.compile(nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5)))
+            self.rest = nn.Sequential(td.compile(nn.Linear(4, 1)), nn.Sigmoid())
+
+        def forward(self, x):
+            return self.rest(self.first(x))
+
+    net = Net()
+    names = ["first.0.weight", "first.0.bias", "rest.0.weight", "rest.0.bias"]
+    assert [n for n, _ in net.named_parameters()] == names == list(net.state_dict())
+    assert [type(m).__name__ for m in net.modules()] == [
+        "Net", "Sequential", "Linear", "Dropout", "Sequential", "Linear", "Sigmoid"]
+    net.eval()
+    assert not net.first.training and not list(net.first.children())[1].training
+    x = td.ones((3, 2))
+    before = net(x).tolist()
+    assert len(net.first) == 1 and "compiled" in repr(net)
+    opt = optim.SGD(net.parameters(), lr=0.1)
+
+    @td.compile
+    def step():
+        opt.zero_grad()
+        (net(x) - 1).square().sum().backward()
+        opt.step()
+
+    step()
+    assert net(x).tolist() != before and net.first(x).tolist() == net.first.forward(x).tolist()
+    state = {k: td.zeros_like(v) for k, v in net.state_dict().items()}
+    net.load_state_dict(state)
+    assert net(x).tolist() == [[0.5]] * 3
+    net.to(td.float64)
+    assert net(x.to(td.float64)).dtype is td.float64
+    other = copy.deepcopy(net)
+    assert list(other.state_dict()) == names and other.first is not net.first
+    assert other(x.to(td.float64)).tolist() == [[0.5]] * 3
+
+
+def test_a_compiled_module_has_all_of_the_modules():
+    inner = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    net = td.compile(inner)
+    assert isinstance(net, nn.Module)
+    for call in (lambda m: m.train(False), lambda m: m.to(td.float64), lambda m: m.eval(),
+                 lambda m: m.requires_grad_(True), lambda m: m.apply(lambda _: None)):
+        assert call(net) is net and call(inner) is inner
+    assert net.parameters() == inner.parameters() and net.buffers() == inner.buffers()
+    assert list(net.children()) == list(inner.children())
+    assert not net.training and not inner.training
+    net.scale = nn.Parameter(td.ones(2))
+    assert inner.scale is net.scale and "scale" in dict(net.named_parameters())
+    del net.scale
+    assert not hasattr(inner, "scale") and not hasattr(net, "scale")
+    seen = []
+    net.register_forward_hook(lambda m, args, out: seen.append(m))
+    net(td.ones((2, 2), td.float64))
+    assert seen and all(m is inner for m in seen)
+    loaded = pickle.loads(pickle.dumps(td.compile(nn.Linear(2, 2), fast=True)))
+    assert isinstance(loaded, type(net)) and loaded(td.ones((1, 2))).shape == (1, 2)
+    net.fit = 3
+    assert inner.fit == 3
+
+
+@pytest.mark.parametrize("make", [
+    lambda: nn.Sequential(nn.Linear(2, 2), td.relu),
+    lambda: nn.Sequential(OrderedDict(a=None)),
+    lambda: nn.ModuleList([nn.Linear(2, 2), nn.Linear]),
+    lambda: nn.Module().add_module("a", lambda x: x),
+    lambda: nn.Sequential(td.compile(td.relu)),
+])
+def test_what_is_no_module_is_refused_as_one(make):
+    with pytest.raises(TypeError, match="is a Module; got .*; expected"):
+        make()
+
+
+def test_an_optimiser_wants_parameters_that_want_gradients():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    net[0].requires_grad_(False)
+    for make in (optim.SGD, optim.Adam, optim.AdamW):
+        for params in (net.parameters(), [{"params": net.parameters()}], [td.ones(2)]):
+            with pytest.raises(td.AutogradError, match="must want a gradient.*if p.requires_grad"):
+                make(params)
+        make(net[1].parameters())
+    model = td.Model(net, "sgd", "mse")
+    model.fit(td.ones((4, 2)), td.ones((4, 1)), epochs=1, verbose=0)
+
+
+def test_tensors_that_modules_share_stay_shared():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(3, 2)
+            self.out = self.embed.weight
+            self.a, self.b = nn.Module(), nn.Module()
+            self.a.scale = self.b.scale = nn.Parameter(td.ones(1))
+            self.a.register_buffer("mean", td.zeros(1))
+            self.b.register_buffer("mean", self.a.mean)
+
+    net = Net().to(td.float64)
+    assert {t.dtype for t in net.state_dict().values()} == {td.float64}
+    assert net.out._same(net.embed.weight) and net.a.scale._same(net.b.scale)
+    assert net.a.mean._same(net.b.mean) and len(net.parameters()) == 2
+    assert net.a.scale.requires_grad and not net.a.mean.requires_grad
+
+
+def test_a_model_of_a_compiled_module():
+    td.manual_seed(0)
+    net = td.compile(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)))
+    x = td.randn((32, 2), generator=td.Generator(3))
+    model = td.Model(net, lambda params: optim.Adam(params, lr=0.05), "mse")
+    history = model.fit(x, x.sum(axis=1, keepdims=True), epochs=20, batch_size=8, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0] / 2

@@ -509,3 +509,61 @@ def test_compiled_functions_refuse_arrays_that_overlap():
     with pytest.raises(td.CaptureError, match="shares memory"):
         f(td.asarray(a), td.asarray(a))
     np.testing.assert_array_equal(a, np.arange(8.0))
+
+
+def test_products_with_arrays_are_numpys():
+    a, b = numbers((2, 3)), numbers((3, 2))
+    for got in (td.asarray(a) @ b, a @ td.asarray(b)):
+        assert isinstance(got, td.Tensor) and np.allclose(got.numpy(), a @ b, rtol=1e-5)
+    w = td.asarray(b).requires_grad_()
+    (a @ w).sum().backward()
+    assert np.allclose(w.grad.numpy(), a.T @ np.ones((2, 2)))
+    for wrong in (2, "a", [[1.0]]):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            td.asarray(a) @ wrong
+        with pytest.raises(TypeError, match="unsupported operand"):
+            wrong @ td.asarray(a)
+
+
+def test_transposes_are_numpys():
+    for shape in [(), (3,), (2, 3), (2, 3, 4)]:
+        a = numbers(shape)
+        for got in (td.asarray(a).transpose(), td.transpose(td.asarray(a))):
+            assert np.array_equal(got.numpy(), a.transpose())
+        if len(shape) == 2:
+            assert np.array_equal(td.asarray(a).T.numpy(), a.T)
+        else:  # as the array API standard has it
+            with pytest.raises(td.ShapeError, match=r"\[T\] takes a matrix.*mT.*transpose"):
+                td.asarray(a).T
+    a = numbers((2, 3, 4))
+    assert np.array_equal(td.asarray(a).transpose(0, 1).numpy(), a.swapaxes(0, 1))
+    assert np.array_equal(td.asarray(a).mT.numpy(), a.swapaxes(-1, -2))
+    with pytest.raises(td.RangeError, match="two axes or none"):
+        td.asarray(a).transpose(0)
+
+
+@pytest.mark.parametrize(("of_python", "dtype"), [(float, td.float64), (int, td.int64),
+                                                  (bool, td.bool)])
+def test_types_of_python_as_dtypes_are_numpys(of_python, dtype):
+    assert np.dtype(of_python).name == dtype.name
+    x = td.ones(2, dtype=td.float64)
+    for t in (x.astype(of_python), x.to(of_python), td.asarray(x, dtype=of_python),
+              td.tensor([1], of_python), td.zeros(2, of_python), td.full(2, 1, of_python),
+              td.ones_like(x, of_python), td.eye(2, dtype=of_python),
+              td.one_hot(td.tensor([1]), 2, of_python), td.array_api.eye(2, dtype=of_python),
+              td.array_api.astype(x, of_python)):
+        assert t.dtype is dtype
+    # Without a dtype the default is another one.
+    assert td.tensor([1.0]).dtype is td.float32
+
+
+def test_a_setting_of_the_device_is_a_device():
+    cpu = td.device("cpu")
+    assert cpu == td.ones(2).device and td.ones(2).device == cpu and cpu == "cpu"
+    assert hash(cpu) == hash(td.Device("cpu")) and str(cpu) == "cpu"
+    assert cpu != td.Device("cuda:1") and td.device(cpu) == cpu
+    x = td.ones(2)
+    assert x.to(cpu)._same(x) and x.to(device=cpu)._same(x)
+    assert td.zeros(2, device=cpu).device == cpu and td.Generator(1, cpu)
+    with cpu, cpu:
+        assert td.get_default_device() == cpu

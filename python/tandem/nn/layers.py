@@ -27,7 +27,8 @@ copyreg.pickle(_core.Generator, _reduce_generator)
 
 
 class _NativeModule(Module):
-    """A module of C++: its parameters are found by their paths."""
+    """A module of C++: its parameters are found by their paths. A class derived from it may have
+    tensors and modules of its own beside them."""
 
     def __init__(self, make: Any, *args: Any):
         super().__init__()
@@ -35,14 +36,11 @@ class _NativeModule(Module):
         self._take(make(*args))
 
     def _take(self, made: Any) -> None:
+        parameters, buffers = made.parameters(), made.buffers()
         object.__setattr__(self, "_native", made)
-        self._adopt()
-
-    def _adopt(self) -> None:
-        self._parameters.clear()
-        self._buffers.clear()
-        self._parameters.update(self._native.parameters())
-        self._buffers.update(self._native.buffers())
+        object.__setattr__(self, "_fixed", frozenset((*parameters, *buffers)))
+        self._parameters.update(parameters)
+        self._buffers.update(buffers)
 
     def __getstate__(self) -> dict:
         state = self.__dict__.copy()
@@ -53,28 +51,27 @@ class _NativeModule(Module):
         # Made again as it was at first, without drawing random numbers, and then given what the
         # state's tensors are and hold.
         self.__dict__.update(state)
-        values = {**self._parameters, **self._buffers}
+        values = {k: t for k, t in self._tensors().items() if k in self._fixed}
         name, args = self._made_by
         generators = [_core.default_generator()]
         generators += [_core.default_generator(a) for a in args if isinstance(a, _core.Device)]
         generators += [a for a in args if isinstance(a, _core.Generator)]
         before = [g.state.clone() for g in generators]
         self._take(getattr(_core, name)(*args))
+        made = self._tensors()
         with no_grad():
             for generator, was in zip(generators, before):
                 generator.state.copy_(was)
             for key, value in values.items():
-                now = self.state_dict()[key]
                 for what in ("dtype", "device"):
-                    if getattr(now, what) != getattr(value, what):
+                    if getattr(made[key], what) != getattr(value, what):
                         self._native.to(getattr(value, what))
                 if value.is_channels_last() and not value.is_contiguous():
                     self._native.to(_core.MemoryFormat.channels_last)
-            self._adopt()
-            for key, own in {**self._parameters, **self._buffers}.items():
-                own.detach().copy_(values[key].detach())
-                if own.requires_grad != values[key].requires_grad:
-                    own.requires_grad_(values[key].requires_grad)
+            for key, value in values.items():
+                made[key].detach().copy_(value.detach())
+                if made[key].requires_grad != value.requires_grad:
+                    made[key].requires_grad_(value.requires_grad)
         self._native.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,14 +81,15 @@ class _NativeModule(Module):
         super()._set_training(mode)
         self._native.train(mode)
 
-    def _to(self, what: Any) -> None:
-        if isinstance(what, str):
-            what = _core.Device(what)
-        self._native.to(what)
-        self._adopt()
+    def _to(self, what: Any, done: dict) -> None:
+        self._native.to(what)  # in place: the tables hold the same tensors
+        super()._to(what, done)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in self._parameters or name in self._buffers:
+    def _tensors(self) -> dict:
+        return {**self._parameters, **self._buffers}
+
+    def _check_name(self, name: str) -> None:
+        if name in self._fixed:
             raise AttributeError(
                 f"[{type(self).__name__}] a layer's tensors can be written to (copy_), not "
                 f"replaced; got {name}"
@@ -103,7 +101,6 @@ class _NativeModule(Module):
                     f"[{type(self).__name__}] options are fixed when a layer is made; got {name}; "
                     f"expected a new {kind.__name__}({name}=…)"
                 )
-        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         text = self._native.str()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from typing import Any, Callable, Iterator, TypeVar
 
 from .. import _core
 from .._core import Tensor
-from ..graph import _note_change
+from ..graph import Compiled, _note_change
 
 _MISSING = object()
+_TABLES = ("_parameters", "_buffers", "_modules")
 
 
 def _same(old: Any, new: Any) -> bool:
@@ -73,6 +75,9 @@ class Module:
         # Compiled programs notice a change of what they read here.
         object.__setattr__(self, "_training", _core._Flag(1, "training mode"))
 
+    # Names of tensors that a module of C++ holds too.
+    _fixed: frozenset = frozenset()
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; called by the module itself when it is called."""
         raise NotImplementedError(f"[{type(self).__name__}] forward is not defined")
@@ -99,33 +104,41 @@ class Module:
             raise AttributeError(
                 f"[{type(self).__name__}] super().__init__() must come before attributes"
             )
-        old = tables.get(name, _MISSING)
-        for table in ("_parameters", "_buffers", "_modules"):
-            old = tables[table].get(name, old)
-        if not _same(old, value):
+        held = next((tables[kind][name] for kind in _TABLES if name in tables[kind]), _MISSING)
+        if held is value:  # self.weight *= 2
+            return
+        self._check_name(name)
+        if not _same(tables.get(name, _MISSING) if held is _MISSING else held, value):
             _changed(self, name, value)
-        for table in ("_parameters", "_buffers", "_modules"):
-            if name in tables[table] and not (table == "_buffers" and isinstance(value, Tensor)):
-                del tables[table][name]
         if isinstance(value, Module):
-            tables.pop(name, None)
-            self._modules[name] = value
-        elif name in self._buffers:
-            self._buffers[name] = value
+            new = "_modules"
+        elif isinstance(value, Tensor) and name in self._buffers:
+            new = "_buffers"
         elif isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
+            new = "_parameters"
+        else:
+            new = ""
+        for kind in _TABLES:
+            if kind != new:
+                tables[kind].pop(name, None)
+        if new:
             tables.pop(name, None)
-            self._parameters[name] = value
+            tables[new][name] = value
         else:
             object.__setattr__(self, name, value)
 
+    def _check_name(self, name: str) -> None:
+        """AttributeError where an attribute may not get another value."""
+
     def __getattr__(self, name: str) -> Any:
-        for table in ("_parameters", "_buffers", "_modules"):
+        for table in _TABLES:
             found = self.__dict__.get(table, {})
             if name in found:
                 return found[name]
         raise AttributeError(f"[{type(self).__name__}] no such attribute; got {name!r}")
 
     def __delattr__(self, name: str) -> None:
+        self._check_name(name)
         _changed(self, name, None)
         for table in (self._parameters, self._buffers, self._modules):
             if name in table:
@@ -135,6 +148,7 @@ class Module:
 
     def register_parameter(self, name: str, value: Tensor | None) -> None:
         """A tensor to be trained, under a name; None: the layer has none."""
+        self._check_name(name)
         _changed(self, name, value)
         if value is None:
             object.__setattr__(self, name, None)
@@ -143,11 +157,19 @@ class Module:
 
     def register_buffer(self, name: str, value: Tensor) -> None:
         """State that is saved but not trained."""
+        self._check_name(name)
         _changed(self, name, value)
         self._buffers[name] = value
 
     def add_module(self, name: str, module: "Module") -> None:
-        """A module under a name that need not be an identifier."""
+        """A module under a name that need not be an identifier. DTypeError for what is none."""
+        if not isinstance(module, Module):
+            what = getattr(module, "__name__", None) or repr(module)
+            raise _core.DTypeError(
+                f"[{type(self).__name__}] what is in a module is a Module; got {what} of type "
+                f"{type(module).__name__} for {name!r}; expected nn.ReLU(), say, not relu"
+            )
+        self._check_name(name)
         _changed(self, name, module)
         self._modules[name] = module
 
@@ -177,10 +199,13 @@ class Module:
         return iter(self._modules.items())
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
-        """This module and all below it, each once, with their paths ("features.0")."""
+        """This module and all below it, each once, with their paths ("features.0"). Of compiled
+        ones those that were compiled."""
         seen: set[int] = set()
 
         def walk(module: Module, path: str) -> Iterator[tuple[str, Module]]:
+            while isinstance(module, CompiledModule):
+                module = module._function
             if id(module) in seen:
                 return
             seen.add(id(module))
@@ -285,28 +310,32 @@ class Module:
         return self.train(False)
 
     def to(self, what: Any) -> "Module":
-        """Converts floating parameters and buffers in place to a dtype, device or memory format.
-        Give an optimiser the parameters afterwards."""
+        """Converts floating parameters and buffers in place to a dtype, device or memory format;
+        what modules share stays shared. Give an optimiser the parameters afterwards. DTypeError for
+        anything else."""
         from .._scopes import no_grad
 
+        what = _core._conversion(what)
+        done: dict = {}
         with no_grad():
-            for module in self.modules():
-                module._to(what)
+            # Those of C++ first, which convert in place what others may hold, too.
+            for module in sorted(self.modules(), key=lambda m: not m._fixed):
+                module._to(what, done)
         return self
 
-    def _to(self, what: Any) -> None:
-        last = what is _core.MemoryFormat.channels_last
+    def _to(self, what: Any, done: dict) -> None:
+        # `done`: what became of each tensor, and the tensor, so that no other takes its hash.
+        last = what == _core.MemoryFormat.channels_last
         for table in (self._parameters, self._buffers):
             for name, t in table.items():
-                if t is None or (last and t.ndim != 4):
+                if t is None or name in self._fixed or (last and t.ndim != 4):
                     continue
                 if not t.dtype.is_floating_point and isinstance(what, _core.dtype):
                     continue
-                wants = t.requires_grad
-                changed = t.detach().to(what)
-                if changed is not t:
+                changed, _ = done.setdefault(hash(t), (t.to(what), t))
+                if not changed._same(t):
                     _changed(self, name, changed)
-                    table[name] = changed.requires_grad_() if wants else changed
+                    table[name] = changed.requires_grad_() if t.requires_grad else changed
 
     def requires_grad_(self, on: bool = True) -> "Module":
         """Whether the parameters want gradients."""
@@ -321,6 +350,9 @@ class Module:
 
     # ---------------------------------------------------------------------------- printing
 
+    def __tandem_compile__(self, **options: Any) -> "CompiledModule":
+        return CompiledModule(self, **options)
+
     def extra_repr(self) -> str:
         """What stands between the brackets of repr()."""
         return ""
@@ -332,6 +364,47 @@ class Module:
         ]
         head = f"{type(self).__name__}({self.extra_repr()}"
         return head + ("\n" + "\n".join(lines) + "\n)" if lines else ")")
+
+
+class CompiledModule(Compiled, Module):
+    """A module that runs compiled when it is called. All else is the module's own: tensors, names,
+    modes, hooks, and its attributes."""
+
+    def __init__(self, module: Module, **options: Any):
+        # Past __setattr__, which is the module's.
+        self.__dict__.update(vars(Compiled(module, **options)))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_function":  # while a copy is being made
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._function, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._function, name)
+
+    def __reduce__(self) -> tuple:
+        return functools.partial(CompiledModule, **self._options), (self._function,)
+
+
+def _of_the_module(name: str, member: Any) -> Any:
+    if not callable(member):
+        return property(lambda self: getattr(self._function, name), doc=member.__doc__)
+
+    @functools.wraps(member)
+    def method(self: CompiledModule, *args: Any, **kwargs: Any) -> Any:
+        result = getattr(self._function, name)(*args, **kwargs)
+        return self if result is self._function else result
+
+    return method
+
+
+for _name, _member in list(vars(Module).items()):
+    if callable(_member) or isinstance(_member, property):
+        if not _name.startswith("__"):
+            setattr(CompiledModule, _name, _of_the_module(_name, _member))
 
 
 _S = TypeVar("_S", bound="_Modules")

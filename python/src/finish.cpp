@@ -1,0 +1,116 @@
+// What all bound functions and classes have in common: errors name the caller's line and say which
+// argument does not fit, and objects that were never made cannot be used.
+#include "python/src/tensor_object.h"
+
+namespace tandem::python {
+
+namespace {
+
+using Call = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t, PyObject*);
+using CallWithTuple = PyObject* (*)(PyObject*, PyObject*, PyObject*);
+
+// pybind11's, which is one for all functions; how it takes its arguments depends on the version.
+PyCFunction dispatcher = nullptr;
+
+template <class F>
+F as(PyCFunction f) {
+  return reinterpret_cast<F>(reinterpret_cast<void (*)()>(f));
+}
+template <class F>
+PyCFunction as_method(F* f) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
+}
+
+// Puts what the package says of a call that does not fit in the place of pybind11's list.
+template <class F>
+void explain(F&& arguments) noexcept {
+  if (PyErr_Occurred() != PyExc_TypeError) return;
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  if (!trace) {  // else a function of Python's raised it, which was called in between
+    try {
+      const auto [args, kwargs] = arguments();
+      py::object text = py::module_::import("tandem._arguments")
+                            .attr("explain")(py::str(py::handle(value)), args, kwargs);
+      if (!text.is_none()) {
+        Py_XDECREF(value);
+        value = text.release().ptr();
+      }
+    } catch (...) {
+      PyErr_Clear();
+    }
+  }
+  PyErr_Restore(type, value, trace);
+}
+
+PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* names) {
+  const ErrorSite site(kCaller);
+  PyObject* r = as<Call>(dispatcher)(self, args, n, names);
+  if (!r) {
+    explain([&] {
+      py::list given;
+      py::dict named;
+      for (Py_ssize_t i = 0; i < n; ++i) given.append(py::handle(args[i]));
+      for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); ++i) {
+        named[PyTuple_GET_ITEM(names, i)] = py::handle(args[n + i]);
+      }
+      return std::pair(py::object(given), py::object(named));
+    });
+  }
+  return r;
+}
+
+PyObject* call_with_tuple(PyObject* self, PyObject* args, PyObject* names) {
+  const ErrorSite site(kCaller);
+  PyObject* r = as<CallWithTuple>(dispatcher)(self, args, names);
+  if (!r) {
+    explain([&] {
+      return std::pair(py::reinterpret_borrow<py::object>(args),
+                       names ? py::reinterpret_borrow<py::object>(names) : py::dict());
+    });
+  }
+  return r;
+}
+
+PyMethodDef* definition(py::handle f) {
+  if (f && PyInstanceMethod_Check(f.ptr())) f = PyInstanceMethod_GET_FUNCTION(f.ptr());
+  if (!f || !PyCFunction_Check(f.ptr())) return nullptr;
+  return reinterpret_cast<PyCFunctionObject*>(f.ptr())->m_ml;
+}
+
+void finish_function(py::handle f) {
+  PyMethodDef* def = definition(f);
+  if (!def || def->ml_meth != dispatcher) return;  // Python's own: __new__, for one
+  def->ml_meth = def->ml_flags & METH_FASTCALL ? as_method(call) : as_method(call_with_tuple);
+}
+
+// pybind11 would hand out memory that nothing was written to.
+void* refuse_unmade(std::size_t) {
+  throw py::type_error("[__new__] the object was never made; expected a call of the class");
+}
+
+void finish_members(py::handle scope) {
+  const py::dict members = scope.attr("__dict__");
+  for (const auto& [name, member] : members) {
+    if (PyModule_Check(member.ptr())) {
+      finish_members(member);
+    } else if (py::isinstance(member, reinterpret_cast<PyObject*>(&PyProperty_Type))) {
+      for (const char* part : {"fget", "fset"}) finish_function(member.attr(part));
+    } else if (PyType_Check(member.ptr())) {
+      auto* type = reinterpret_cast<PyTypeObject*>(member.ptr());
+      if (auto* info = py::detail::get_type_info(type)) info->operator_new = refuse_unmade;
+      finish_members(member);
+    } else {
+      finish_function(member);
+    }
+  }
+}
+
+}  // namespace
+
+void finish_bindings(py::module_& m) {
+  dispatcher = definition(py::cpp_function([] {}))->ml_meth;
+  finish_members(m);
+}
+
+}  // namespace tandem::python

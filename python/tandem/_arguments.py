@@ -1,0 +1,139 @@
+"""What is said of a call of C++ whose arguments do not fit its signature."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+from . import _core
+
+_REFUSED = re.compile(r"(\w+)\(\): incompatible (function|constructor) arguments\.")
+_SIGNATURE = re.compile(r"^    \d+\. ([\w.]*)\((.*)\)(?: -> .*)?$", re.MULTILINE)
+# What of an argument's type can be told, and what to give instead.
+_EXPECTED = {
+    "Tensor": "a tensor: tandem.asarray(…)",
+    "dtype": "tandem.float32, 'float32', …",
+    "Device": "'cpu', 'cuda', 'cuda:1', or a Device",
+    "int | Sequence[int]": "a number or a tuple of them",
+}
+
+
+@dataclass
+class _Parameter:
+    name: str
+    type: str
+    needed: bool
+    by_name: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type}" + ("" if self.needed else " = …")
+
+
+def _parts(text: str) -> Iterator[str]:
+    """What stands between commas outside of brackets."""
+    depth, start = 0, 0
+    for i, c in enumerate(text):
+        depth += (c in "([{<") - (c in ")]}>")
+        if c == "," and depth == 0:
+            yield text[start:i].strip()
+            start = i + 1
+    if text[start:].strip():
+        yield text[start:].strip()
+
+
+def _parameters(text: str) -> "list[_Parameter] | None":
+    """None for a function of any number of arguments."""
+    found, by_name = [], False
+    for part in _parts(text):
+        if part in ("*", "/"):
+            by_name = by_name or part == "*"
+        elif part.startswith("*"):
+            return None
+        else:
+            name, _, rest = part.partition(": ")
+            kind, equals, _ = rest.partition(" = ")
+            kind = re.sub(r"typing\.Supports(Int|Float) \| typing\.SupportsIndex",
+                          lambda m: m[1].lower(), kind)
+            kind = re.sub(r"\b(?:tandem|typing|collections|_core|abc)\.|tandem::", "", kind)
+            found.append(_Parameter(name, kind, not equals, by_name))
+    return found
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value may be of a type, as far as its name tells."""
+    if kind in ("dtype", "Device"):
+        try:
+            return isinstance(_core._conversion(value), getattr(_core, kind))
+        except _core.Error:
+            return False
+    if kind == "int":
+        return hasattr(value, "__index__") and not isinstance(value, _core.Tensor)
+    if kind == "float":
+        return hasattr(value, "__float__") or hasattr(value, "__index__")
+    if kind in ("str", "bool"):
+        return isinstance(value, str if kind == "str" else bool)
+    if kind == "int | Sequence[int]":
+        return _is(value, "int") or (
+            isinstance(value, (tuple, list)) and all(_is(v, "int") for v in value))
+    own = getattr(_core, kind, None)
+    return not isinstance(own, type) or isinstance(value, own)
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    kind = type(value)
+    of = "" if kind.__module__ in ("builtins", "tandem") else f"{kind.__module__}."
+    return f"{of}{kind.__qualname__}"
+
+
+def _problem(parameters: list, args: tuple, kwargs: dict) -> "tuple[str, str, str] | None":
+    """The rule, what was given, and what to give."""
+    names = [p.name for p in parameters]
+    for k, v in kwargs.items():
+        if k not in names:
+            return f"there is no argument {k!r}", f"{k}={_shown(v)}", ", ".join(names) or "none"
+    places = [p for p in parameters if not p.by_name]
+    if places and places[0].type == "int | Sequence[int]" and len(args) > 1:
+        if all(_is(a, "int") and not isinstance(a, bool) for a in args):
+            return (f"{names[0]} is one argument", ", ".join(map(_shown, args)),
+                    repr(tuple(args)))
+    if len(args) > len(places):
+        return "takes fewer arguments", f"{len(args)}", f"at most {len(places)}: {', '.join(names)}"
+    given = {**dict(zip(names, args)), **kwargs}
+    missing = [p.name for p in parameters if p.needed and p.name not in given]
+    if missing:
+        return "an argument is missing", ", ".join(given) or "none", ", ".join(missing)
+    for p in parameters:
+        kind = p.type.removesuffix(" | None")
+        fits = p.name not in given or _is(given[p.name], kind)
+        if not fits and not (given[p.name] is None and kind != p.type):
+            return f"{p.name} does not fit", _shown(given[p.name]), _EXPECTED.get(kind, kind)
+    return None
+
+
+def explain(message: str, args: Any, kwargs: dict) -> "str | None":
+    """An error's text in place of pybind11's `message`; None where it is about something else."""
+    head = _REFUSED.match(message)
+    if head is None:
+        return None
+    args = tuple(args)
+    signatures = _SIGNATURE.findall(message.partition("\nInvoked with: ")[0])
+    name = head[1]
+    if head[2] == "constructor":
+        name = signatures[0][0].rpartition(".")[2] if signatures else name
+        args = args[1:]
+    if not name.startswith("__"):
+        name = name.lstrip("_")
+    choices = [_parameters(text) for _, text in signatures]
+    if all(c and c[0].name == "self" for c in choices):
+        choices, args = [c[1:] for c in choices if c], args[1:]
+    if len(choices) == 1 and choices[0] is not None:
+        found = _problem(choices[0], args, kwargs)
+        if found:
+            return f"[{name}] {found[0]}; got {found[1]}; expected {found[2]}"
+    given = [_shown(a) for a in args] + [f"{k}={_shown(v)}" for k, v in kwargs.items()]
+    takes = [f"({', '.join(map(str, c)) if c is not None else '…'})" for c in choices]
+    return (f"[{name}] the arguments do not fit; got ({', '.join(given)}); "
+            f"expected {' or '.join(takes)}")

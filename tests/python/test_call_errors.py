@@ -1,0 +1,137 @@
+"""Calls that cannot be: what they say, whose line they name, and that they do no harm."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+import tandem as td
+from tandem import data, nn, optim
+
+X = td.ones((2, 3))
+
+# A call, and what stands behind "[name] ": the rule; what was given; what would have fit.
+REFUSED = [
+    ("zeros", lambda: td.zeros(2, 3), "shape is one argument; got 2, 3; expected (2, 3)"),
+    ("randn", lambda: td.randn(2, 3, 4), "shape is one argument; got 2, 3, 4; expected (2, 3, 4)"),
+    ("reshape", lambda: X.reshape(2, -1), "shape is one argument; got 2, -1; expected (2, -1)"),
+    ("permute", lambda: X.permute(1, 0), "axes is one argument; got 1, 0; expected (1, 0)"),
+    ("sum", lambda: X.sum(dim=1), "there is no argument 'dim'; got dim=1; expected axis, keepdims"),
+    ("sum", lambda: td.sum(), "an argument is missing; got none; expected x"),
+    ("relu", lambda: td.relu(np.ones(2)),
+     "x does not fit; got numpy.ndarray; expected a tensor: tandem.asarray(…)"),
+    ("relu", lambda: td.relu(X, X), "takes fewer arguments; got 2; expected at most 1: x"),
+    ("forward", lambda: nn.Linear(3, 1)(np.ones((2, 3), "f")),
+     "x does not fit; got numpy.ndarray; expected a tensor: tandem.asarray(…)"),
+    ("ones", lambda: td.ones(2, dtype="float31"),
+     "dtype does not fit; got 'float31'; expected tandem.float32, 'float32', …"),
+    ("ones", lambda: td.ones("ab"), "shape does not fit; got 'ab'; expected a number or a tuple"),
+    ("softmax", lambda: td.softmax(X, "last"), "axis does not fit; got 'last'; expected int"),
+    ("linear", lambda: nn.Linear(2, None), "out_features does not fit; got None; expected int"),
+    ("Adam", lambda: optim.Adam(), "an argument is missing; got none; expected params"),
+    ("DataLoader", lambda: data.DataLoader(3), "dataset does not fit; got 3; expected "),
+    ("clamp", lambda: td.clamp(X, min="a"), "min does not fit; got 'a'; expected "),
+]
+
+
+@pytest.mark.parametrize("name, call, text", REFUSED, ids=[f"{i}-{r[0]}" for i, r in
+                                                           enumerate(REFUSED)])
+def test_an_argument_that_does_not_fit_is_named(name, call, text):
+    with pytest.raises(TypeError) as e:
+        call()
+    assert str(e.value).startswith(f"[{name}] {text}")
+    assert "Invoked with" not in str(e.value)
+
+
+def test_errors_of_functions_that_are_called_in_between_are_left():
+    def f(x):
+        raise TypeError("relu(): incompatible function arguments. Mine.")
+
+    with pytest.raises(TypeError, match="Mine"):
+        td.autograd.checkpoint(f, td.ones(2).requires_grad_())
+
+
+@pytest.mark.parametrize("call", [
+    lambda: td.ones(2, device="gpu"),
+    lambda: X.to("gpu"),
+    lambda: nn.Linear(2, 2).to("gpu"),
+    lambda: nn.Sequential(nn.ReLU(), nn.Linear(2, 2)).to("gpu"),
+    lambda: td.device("gpu"),
+    lambda: td.set_default_device("gpu"),
+])
+def test_a_device_there_is_not(call):
+    with pytest.raises(td.DeviceError, match="gpu.*cpu.*cuda"):
+        call()
+
+
+@pytest.mark.parametrize("call", [lambda: X.to(X), lambda: nn.Linear(2, 2).to(X)])
+def test_what_nothing_is_converted_to(call):
+    with pytest.raises(TypeError, match="takes a dtype, a device or a memory format.*x.dtype"):
+        call()
+
+
+# Each is one line, so that the line of the call is that of the function.
+LINES = [
+    lambda: nn.Linear(2, 2).to("cuda"),
+    lambda: nn.Linear(2, 2).to(td.int32),
+    lambda: nn.Linear(-2, 2),
+    lambda: nn.Conv2d(3, 4, 3, groups=2),
+    lambda: nn.BatchNorm2d(-1),
+    lambda: nn.LayerNorm(-1),
+    lambda: nn.Dropout(3.0),
+    lambda: nn.Embedding(-1, 2),
+    lambda: nn.make_model("no such"),
+    lambda: nn.init.normal_(td.ones(2), std=-1),
+    lambda: nn.init.uniform_(td.ones(2), 1, 0),
+    lambda: nn.init.kaiming_normal_(td.ones(2)),
+    lambda: nn.init.kaiming_uniform_(td.ones((2, 2)), mode="none"),
+    lambda: nn.init.xavier_uniform_(td.ones(2)),
+    lambda: nn.init.orthogonal_(td.ones(2)),
+    lambda: ~td.ones(2),
+    lambda: [1, 2][td.ones(())],
+    lambda: td.ones(2)[5],
+    lambda: td.ones((2, 3, 4)).T,
+    lambda: td.ones(2).to("gpu"),
+    lambda: optim.Adam([td.ones(2)]),
+    lambda: optim.SGD([td.ones(2).requires_grad_()], lr=-1),
+    lambda: data.DataLoader(data.load_dataset("synthetic-digits")[0], batch_size=0),
+    lambda: td.grad(td.ones(2), td.ones(2)),
+]
+
+
+@pytest.mark.parametrize("call", LINES, ids=map(str, range(len(LINES))))
+def test_the_line_that_is_named_is_the_callers(call):
+    if not td.cuda_is_available() or call is not LINES[0]:
+        with pytest.raises(td.Error) as e:
+            call()
+        line = inspect.getsourcelines(call)[1]
+        assert re.findall(r"\(at ([^)]*)\)", str(e.value)) == [f"test_call_errors.py:{line}"]
+
+
+def unmade():
+    for module in (td, td._core):
+        for kind in vars(module).values():
+            if isinstance(kind, type) and "pybind11" in type(kind).__name__:
+                yield kind
+
+
+@pytest.mark.parametrize("kind", sorted(set(unmade()), key=lambda k: k.__name__))
+def test_what_was_never_made_cannot_be_used(kind):
+    x = kind.__new__(kind)
+    used = 0
+    for name, member in inspect.getmembers(kind):
+        wants = (member.__doc__ or "").partition("\n")[0] if callable(member) else ""
+        if isinstance(member, property):
+            with pytest.raises((TypeError, RuntimeError)):
+                member.fget(x)
+            used += 1
+        elif wants.startswith(f"{name}(self: ") and name not in ("__init__", "__setstate__"):
+            # As many arguments as it takes, of whatever sort.
+            for n in range(4):
+                with pytest.raises((TypeError, RuntimeError)):
+                    member(x, *[1] * n)
+            used += 1
+    assert used or kind.__name__ == "Function"
+    with pytest.raises((TypeError, RuntimeError)):
+        optim.StepLR(x, 1)
