@@ -163,12 +163,12 @@ CompiledFunction::EntryPtr CompiledFunction::capture(std::span<const Tensor* con
   auto e = std::make_shared<Entry>();
   e->signature = Signature::of(args, statics);
   e->epoch = host_epoch();
-  e->watched = statics.watch;
   const auto t0 = Clock::now();
   Captured c = trace_once(args, trace);
   if (options_.check_capture) compare_captures(c.program, c.host.text, trace_once(args, trace));
   const double capture_ms = ms_since(t0);
 
+  e->watched = statics.watch;  // as the trace leaves it
   e->host_text = std::move(c.host.text);
   e->prototype = std::make_shared<const std::any>(std::move(c.host.prototype));
   CompileOptions options = options_;

@@ -14,12 +14,24 @@ using namespace py::literals;
 
 namespace {
 
+// What watch_variables() says of each.
+std::vector<std::string> spelled(py::handle variables) {
+  std::vector<std::string> all;
+  for (const py::handle v : variables) {
+    Flat one;
+    watch_variables(py::make_tuple(v), one);
+    all.push_back(std::move(one.watch));
+  }
+  return all;
+}
+
 /// A Python function with its captured programs.
 class Compiled {
  public:
-  Compiled(py::object f, py::object owner, graph::CompileOptions options)
+  Compiled(py::object f, py::object owner, py::list variables, graph::CompileOptions options)
       : function(std::move(f)),
         owner(std::move(owner)),
+        variables(std::move(variables)),
         core_(std::make_shared<graph::CompiledFunction>(std::move(options))) {}
 
   py::object call(const py::args& args, const py::kwargs& kwargs) {
@@ -28,12 +40,15 @@ class Compiled {
     if (kwargs.size() > 0) flatten(kwargs, flat);
     const py::object self = owner.is_none() ? owner : owner();
     if (!self.is_none()) watch_object(self, flat);
+    const std::size_t own = flat.watch.size();
+    // Another thread may replace the list.
+    watch_variables(py::list(variables), flat);
     for (py::object& o : flat.kept) kept.emplace(o.ptr(), o);
     std::vector<const Tensor*> pointers;
     pointers.reserve(flat.tensors.size());
     for (const Tensor& t : flat.tensors) pointers.push_back(&t);
-    const graph::CompiledFunction::Statics statics{&typeid(Compiled), std::move(flat.text),
-                                                   std::move(flat.watch)};
+    graph::CompiledFunction::Statics statics{&typeid(Compiled), std::move(flat.text),
+                                             std::move(flat.watch)};
 
     const auto trace = [&](std::span<const Tensor> in, graph::CompiledFunction::Host& host) {
       const py::gil_scoped_acquire gil;
@@ -41,8 +56,14 @@ class Compiled {
       const py::object a = rebuild(args, in, at);
       const py::object k = rebuild(kwargs, in, at);
       const std::vector<Flat> before = parts(a, k, self);
+      const std::vector<std::string> held = spelled(variables);
       py::object r = py::module_::import("tandem.graph").attr("_trace")(function, a, k, self);
       check_unchanged(before, parts(a, k, self));
+      if (forget_changed(held)) {
+        Flat now;
+        watch_variables(variables, now);
+        statics.watch.replace(own, std::string::npos, now.watch);
+      }
       Flat result;
       flatten(r, result);
       host.text = std::move(result.text);
@@ -69,10 +90,24 @@ class Compiled {
 
   // Python's, for its garbage collector.
   py::object function;
-  py::object owner;  // gives the object whose method it is, or None; or None
+  py::object owner;    // gives the object whose method it is, or None; or None
+  py::list variables;  // that the function reads: watch_variables()
   std::map<PyObject*, py::object> kept;
 
  private:
+  // A variable that the function itself changes says something else after each trace, and nothing
+  // of what a program depends on. Whether there is one; from now on it is not looked at.
+  bool forget_changed(const std::vector<std::string>& held) {
+    const std::vector<std::string> now = spelled(variables);
+    py::list left;
+    for (std::size_t i = 0; i < std::min(held.size(), now.size()); ++i) {
+      if (held[i] == now[i]) left.append(variables[i]);
+    }
+    if (left.size() == variables.size()) return false;
+    variables = left;
+    return true;
+  }
+
   // Every argument by itself, and the object whose method it is.
   static std::vector<Flat> parts(const py::object& args, const py::object& kwargs,
                                  const py::object& self) {
@@ -143,6 +178,7 @@ void collect_garbage(PyHeapTypeObject* heap_type) {
     const auto& c = py::cast<Compiled&>(py::handle(self));
     Py_VISIT(c.function.ptr());
     Py_VISIT(c.owner.ptr());
+    Py_VISIT(c.variables.ptr());
     for (const auto& [p, o] : c.kept) Py_VISIT(o.ptr());
     return 0;
   };
@@ -152,6 +188,7 @@ void collect_garbage(PyHeapTypeObject* heap_type) {
     // Moved out first: what goes may come back here.
     const py::object f = std::exchange(c.function, py::none());
     const py::object o = std::exchange(c.owner, py::none());
+    const py::object v = std::exchange(c.variables, py::list());
     const auto kept = std::exchange(c.kept, {});
     return 0;
   };
@@ -195,13 +232,14 @@ void bind_graph(py::module_& m) {
   const auto interval = "check_interval"_a = 128;
   using Core = graph::CompiledFunction;
   py::class_<Compiled>(m, "_Compiled", py::custom_type_setup(collect_garbage))
-      .def(py::init([](py::object f, py::object owner, const std::vector<std::string>& w, bool fa,
-                       bool mp, bool dg, bool c, bool v, int ms, int ci) {
-             return std::make_unique<Compiled>(std::move(f), std::move(owner),
+      .def(py::init([](py::object f, py::object owner, py::list variables,
+                       const std::vector<std::string>& w, bool fa, bool mp, bool dg, bool c, bool v,
+                       int ms, int ci) {
+             return std::make_unique<Compiled>(std::move(f), std::move(owner), std::move(variables),
                                                options_of(w, fa, mp, dg, c, v, ms, ci));
            }),
-           "function"_a, "owner"_a, without, fast, memory_plan, device_graph, check, verify, most,
-           interval)
+           "function"_a, "owner"_a, "variables"_a, without, fast, memory_plan, device_graph, check,
+           verify, most, interval)
       .def("__call__", &Compiled::call)
       .def("ledger",
            [](const Compiled& c) {
@@ -219,6 +257,11 @@ void bind_graph(py::module_& m) {
       .def("hash",
            [](const Compiled& c) { return c.ask([](Core& f) { return f.captured_hash(); }); })
       .def("__len__", [](const Compiled& c) { return c.ask([](Core& f) { return f.size(); }); });
+  m.def("_spelled", [](py::handle variables) {
+    std::vector<py::bytes> all;
+    for (const std::string& s : spelled(variables)) all.emplace_back(s);
+    return all;
+  });
   m.def("_is_symbolic", [](const Tensor& t) { return t.is_symbolic(); });
   m.def("_is_captured", [](const Tensor& t) { return t.impl()->storage->pinned(); });
   m.def("_is_capturing", [] { return trace_guards() != nullptr; });

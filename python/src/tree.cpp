@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kDeepest = 100;
 constexpr Py_ssize_t kMostWatched = 64;
+constexpr int kMostOfVariable = 96;  // elements, those of containers within it included
 
 py::object imported(const char* module, const char* name) {
   return py::module_::import(module).attr(name);
@@ -187,7 +188,25 @@ class Flattener {
     watching_ = false;
   }
 
+  // As the value of an attribute; by identity if there is much of it.
+  void variable(py::handle o) {
+    if (PyModule_Check(o.ptr())) return;
+    const std::size_t before = flat_.watch.size();
+    watching_ = true;
+    elements_left_ = kMostOfVariable;
+    try {
+      element(o, ';');
+    } catch (const TooMuch&) {
+      flat_.watch.resize(before);
+      identity(o);
+    }
+    elements_left_ = -1;
+    watching_ = false;
+  }
+
  private:
+  struct TooMuch {};
+
   struct Deeper {
     explicit Deeper(Flattener& f) : f(f) {
       if (++f.depth_ > kDeepest) {
@@ -230,6 +249,7 @@ class Flattener {
 
   void put(std::string_view s) { (watching_ ? flat_.watch : flat_.text) += s; }
   void element(py::handle o, char end) {
+    if (elements_left_ >= 0 && elements_left_-- == 0) throw TooMuch();
     value(o);
     put({&end, 1});
   }
@@ -308,6 +328,7 @@ class Flattener {
   Flat& flat_;
   int depth_ = 0;
   bool watching_ = false;
+  int elements_left_ = -1;  // -1: as many as there are
 };
 
 [[noreturn]] void refuse_copy(py::handle o) {
@@ -342,6 +363,17 @@ void flatten(py::handle o, Flat& flat) {
 
 void watch_object(py::handle o, Flat& flat) {
   Flattener(flat).attributes(o, true);
+}
+
+void watch_variables(py::handle pairs, Flat& flat) {
+  Flattener f(flat);
+  for (const py::handle pair : pairs) {
+    PyObject *name = PyTuple_GET_ITEM(pair.ptr(), 0), *where = PyTuple_GET_ITEM(pair.ptr(), 1);
+    PyObject* const now = PyCell_Check(where) ? PyCell_GET(where) : PyDict_GetItem(where, name);
+    // Held: what is spelled may run code of Python's.
+    const auto value = py::reinterpret_borrow<py::object>(now);
+    f.variable(value ? value : py::object(py::none()));
+  }
 }
 
 // flatten() saw the value first, so that it nests no deeper than is good.

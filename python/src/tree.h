@@ -14,7 +14,7 @@ struct Flat {
   std::string text;
   /// The attributes of those other objects, one level deep: numbers and strings by value, small
   /// containers by content, tensors by the memory they name, the rest by identity. Not spelled:
-  /// NumPy arrays' values, containers of more than 64 elements, attributes of attributes, closures.
+  /// NumPy arrays' values, containers of more than 64 elements, attributes of attributes.
   /// The attributes of an nn.Module tell of their changes themselves.
   std::string watch;
   /// Objects `text` and `watch` name by an address that only holds while they live.
@@ -26,6 +26,9 @@ struct Flat {
 void flatten(py::handle o, Flat& flat);
 /// Appends what `o` itself holds to flat.watch, as if it were an argument.
 void watch_object(py::handle o, Flat& flat);
+/// Appends to flat.watch what variables hold, spelled as attributes are: pairs of a name and the
+/// dict it is looked up in, or the cell of a closure. Modules of Python's are left out.
+void watch_variables(py::handle pairs, Flat& flat);
 /// `o` with its tensors, in the same order, replaced by tensors[at++]. Containers are new ones, of
 /// the same types. Throws TypeError for a type that cannot be copied.
 py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at);

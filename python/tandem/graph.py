@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import collections
+import dis
 import functools
+import logging
 import sys
 import threading
 import types
@@ -40,40 +44,71 @@ class _Capture(threading.local):
 _capture = _Capture()
 
 
-class _Output:
-    """sys.stdout while a thread captures: passes everything on, and notes lines that print."""
+def _note_output(frame_module: Any, file: str, line: int) -> None:
+    # Warnings are for whoever records the function; a log's lines are noted as records.
+    if _capture.prints is None or frame_module in ("warnings", "logging"):
+        return
+    where = f"{file}:{line}"
+    if where not in _capture.prints:
+        _capture.prints.append(where)
 
-    _lock = threading.Lock()
-    _users = 0
+
+class _Output:
+    """sys.stdout or sys.stderr while a thread captures: passes everything on, and notes lines that
+    print."""
 
     def __init__(self, to: Any):
         self._to = to
 
     def write(self, text: str) -> int:
-        if _capture.prints is not None:
-            frame = sys._getframe(1)
-            where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            if where not in _capture.prints:
-                _capture.prints.append(where)
+        frame = sys._getframe(1)
+        _note_output(frame.f_globals.get("__name__"), frame.f_code.co_filename, frame.f_lineno)
         return self._to.write(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._to, name)
 
+
+class _Records:
+    """What makes the records of logs, in the same way."""
+
+    def __init__(self, to: Any):
+        self._to = to
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        record = self._to(*args, **kwargs)
+        _note_output(None, record.pathname, record.lineno)
+        return record
+
+
+class _Watch:
+    """Puts these there while a thread captures."""
+
+    _lock = threading.Lock()
+    _users = 0
+
     @staticmethod
     def install() -> None:
         # Threads capture at the same time: the last one out puts back what the first one found.
-        with _Output._lock:
-            _Output._users += 1
-            if not isinstance(sys.stdout, _Output):
-                sys.stdout = _Output(sys.stdout)
+        with _Watch._lock:
+            _Watch._users += 1
+            for name in ("stdout", "stderr"):
+                if not isinstance(getattr(sys, name), _Output):
+                    setattr(sys, name, _Output(getattr(sys, name)))
+            if not isinstance(logging.getLogRecordFactory(), _Records):
+                logging.setLogRecordFactory(_Records(logging.getLogRecordFactory()))
 
     @staticmethod
     def remove() -> None:
-        with _Output._lock:
-            _Output._users -= 1
-            if _Output._users == 0 and isinstance(sys.stdout, _Output):
-                sys.stdout = sys.stdout._to
+        with _Watch._lock:
+            _Watch._users -= 1
+            if _Watch._users > 0:
+                return
+            for name in ("stdout", "stderr"):
+                if isinstance(now := getattr(sys, name), _Output):
+                    setattr(sys, name, now._to)
+            if isinstance(factory := logging.getLogRecordFactory(), _Records):
+                logging.setLogRecordFactory(factory._to)
 
 
 def _note_change(what: str) -> None:
@@ -94,10 +129,13 @@ class _Names:
         # What errors call it, the table, what it held, all its keys; a module's attributes.
         self._dicts: list[tuple[str, dict, dict, list, dict | None]] = []
         self._cells: list[tuple[str, Any, Tensor]] = []
+        # What errors call it, its name, and the cell or table it is in; what it held.
+        self._variables: list[tuple[str, str, Any]] = []
         self._seen: set[int] = set()
         for value in (owner, *args, *kwargs.values()):
             self._attributes(value)
         self._function(function)
+        self._spelled = _core._spelled([v[1:] for v in self._variables])
 
     def _function(self, function: Any) -> None:
         while not hasattr(function, "__code__"):
@@ -120,10 +158,13 @@ class _Names:
             elif isinstance(value, types.FunctionType):
                 self._function(value)
             else:
+                self._variables.append((name, name, cell))
                 self._attributes(value)
         used = [n for n in code.co_names if n in names]
         self._table("", names, used)
         for name in used:
+            if not isinstance(names[name], (Tensor, types.FunctionType)):
+                self._variables.append((name, name, names))
             self._attributes(names[name])
 
     def _attributes(self, value: Any) -> None:
@@ -136,6 +177,10 @@ class _Names:
             return
         self._seen.add(id(held))
         prefix = f"{type(value).__name__}."
+        # Containers: a Module tells itself of attributes that are replaced.
+        self._variables += [(prefix + k, k, held) for k, v in held.items()
+                            if isinstance(v, (list, dict, set, collections.deque))
+                            and not k.startswith("_")]
         self._table(prefix, held, list(held), held if "_parameters" in held else None)
         for part in ("_parameters", "_buffers"):
             if isinstance(held.get(part), dict):
@@ -149,6 +194,11 @@ class _Names:
         }
         if tensors:
             self._dicts.append((prefix, table, tensors, keys, module))
+
+    def changes(self) -> list[str]:
+        """Variables, and containers in attributes, that hold something else than they did."""
+        now = _core._spelled([v[1:] for v in self._variables])
+        return [v[0] for v, was, is_ in zip(self._variables, self._spelled, now) if was != is_]
 
     def put_back(self) -> list[str]:
         """Gives the names their tensors again; which ones had others."""
@@ -177,6 +227,34 @@ class _Names:
         return changed
 
 
+def _globals_of(code: types.CodeType) -> set[str]:
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in _LOADS}
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            names |= _globals_of(inner)
+    return names
+
+
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
+
+
+def _variables(function: Any) -> list[tuple[str, Any]]:
+    """What a function, and those it is wrapped around, read besides arguments: names with the cells
+    of a closure, or with the dict of the globals. (Not those of functions that are called.)"""
+    found: dict[tuple[str, int], Any] = {}
+    seen = set()
+    while function is not None and id(function) not in seen:
+        seen.add(id(function))
+        code = getattr(function, "__code__", None)
+        if isinstance(code, types.CodeType):
+            names = function.__globals__
+            where = dict(zip(code.co_freevars, function.__closure__ or ()))
+            where.update((n, names) for n in _globals_of(code) if not hasattr(builtins, n))
+            found.update(((n, id(w)), w) for n, w in sorted(where.items(), key=lambda e: e[0]))
+        function = getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
+    return [(name, where) for (name, _), where in found.items()]
+
+
 def _is_symbolic(value: Any) -> bool:
     return isinstance(value, Tensor) and _core._is_symbolic(value)
 
@@ -185,12 +263,13 @@ def _trace(function: Callable, args: tuple, kwargs: dict, owner: Any) -> Any:
     names = _Names(function, owner, args, kwargs)
     outer = _capture.prints, _capture.changes
     _capture.prints, _capture.changes = [], []
-    _Output.install()
+    _Watch.install()
     try:
         result = function(*args, **kwargs)
         prints, changes = _capture.prints, _capture.changes
+        variables = names.changes()
     finally:
-        _Output.remove()
+        _Watch.remove()
         _capture.prints, _capture.changes = outer
         lost = names.put_back()
     if lost:
@@ -199,7 +278,11 @@ def _trace(function: Callable, args: tuple, kwargs: dict, owner: Any) -> Any:
             f"value for {', '.join(lost)}; expected a write into the tensor (copy_), or the value "
             "as a result"
         )
-    for done, what in ((prints, "prints"), (changes, "changes attributes of a Module")):
+    for done, what in (
+        (prints, "prints"),
+        (changes, "changes attributes of a Module"),
+        (variables, "changes variables that are not its own"),
+    ):
         if done:
             warnings.warn(
                 f"a compiled function {what} when it is captured only ({', '.join(done)}); "
@@ -223,7 +306,7 @@ class Compiled:
                 owner = function
             if owner is not None:
                 _owner = _Strong(owner)
-        self._core = _core._Compiled(function, _owner, **options)
+        self._core = _core._Compiled(function, _owner, _variables(function), **options)
         self._bound: dict[int, tuple[Any, Compiled]] = {}
         functools.update_wrapper(self, function, updated=())
 
@@ -295,14 +378,17 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     arguments, policy) and is replayed afterwards, equal to the eager one bit for bit. Arguments
     and results are tensors in dicts, lists, tuples and dataclasses; numbers, strings and sets are
     part of the signature. Of other objects, and of the object whose method is compiled, the
-    attributes are looked at: when one changed, the function is recorded again and compared. So it
-    is when something of a Module changed. A value that changes without being an argument is a
-    CaptureError, at the latest when
+    attributes are looked at, and so are the variables of its closure and the globals it names:
+    when one changed, the function is recorded again and compared. So it is when something of a
+    Module changed. A value that changes where nobody looks is a CaptureError, at the latest when
     calls 4, 8, 16, … and every check_interval-th (128) look: so are attributes of attributes,
-    containers of more than 64 elements in attributes, and the values of NumPy arrays there.
+    containers of more than 64 elements, the values of NumPy arrays, and variables of the functions
+    it calls.
 
-    A function may write into tensors and return values. Other things that it does (changing a list
-    it was given, binding self.x to a new tensor) replay would not do: they are CaptureErrors too.
+    A function may write into tensors and return values. Other things that it does replay would not
+    do: changing what it was given and binding names to new tensors are CaptureErrors; changing
+    other variables and writing to stdout or stderr happens when it is recorded only, and a
+    CaptureWarning says so.
 
     Options: without (passes to leave out, see pass_names()), fast (also passes that round
     differently), memory_plan, device_graph, check_capture, check_interval, verify (run eagerly

@@ -124,11 +124,11 @@ def test_methods_have_programs_of_their_own():
 
 
 def test_a_value_that_changes_is_found():
-    factor = [2.0]
+    factor = np.array([2.0])  # whose values are not looked at before every call
 
     @td.compile
     def f(x):
-        return x * factor[0]
+        return x * float(factor[0])
 
     x = td.ones(2)
     f(x)

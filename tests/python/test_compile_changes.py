@@ -6,6 +6,8 @@ import collections
 import dataclasses
 import enum
 import gc
+import logging
+import sys
 import warnings
 import weakref
 
@@ -139,6 +141,186 @@ def test_a_counter_in_forward_is_reported():
 
     with pytest.warns(td.graph.CaptureWarning, match="Counts.calls"):
         td.compile(Counts())(ONE)
+
+
+# -------------------------------------------------------------------------------- variables
+
+RATE, COUNT = 1.0, 0
+
+
+def in_a_closure():
+    rate = 1.0
+
+    def set(value):
+        nonlocal rate
+        rate = value
+
+    return lambda x: x * rate, set
+
+
+def in_a_list():
+    rates = [1.0]
+    return lambda x: x * rates[0], lambda value: rates.__setitem__(0, value)
+
+
+def in_a_dict():
+    options = {"rate": 1.0}
+    return lambda x: x * options["rate"], lambda value: options.update(rate=value)
+
+
+def in_a_global():
+    return lambda x: x * RATE, lambda value: globals().update(RATE=value)
+
+
+def in_an_inner_function():
+    return lambda x: (lambda: x * RATE)(), lambda value: globals().update(RATE=value)
+
+
+def as_a_tensor():
+    rate = td.tensor(1.0)
+
+    def set(value):
+        nonlocal rate
+        rate = td.tensor(value)
+
+    return lambda x: x * rate, set
+
+
+class Scales:
+    @td.compile
+    def of(self, x):
+        return x * RATE
+
+
+def in_a_global_of_a_method():
+    return Scales().of, lambda value: globals().update(RATE=value)
+
+
+@pytest.mark.parametrize("make", [
+    in_a_closure, in_a_list, in_a_dict, in_a_global, in_an_inner_function, as_a_tensor,
+    in_a_global_of_a_method,
+])
+def test_a_variable_that_changes_is_noticed_at_once(make):
+    f, set_rate = make()
+    set_rate(1.0)
+    f = f if isinstance(f, td.graph.Compiled) else td.compile(f)
+    for rate in (1.0, 1.0, 3.0, 3.0, 5.0, 1.0, 3.0):
+        set_rate(rate)
+        assert f(ONE).tolist() == [rate, rate]
+
+
+def test_variables_that_hold_much_or_themselves_are_fine():
+    much = [[float(i) for i in range(60)] for _ in range(60)]
+    itself = [2.0]
+    itself.append(itself)
+    keys = {(i, (i, i)): i for i in range(60)}
+    f = td.compile(lambda x: x * much[0][1] * itself[1][0] + len(keys))
+    for _ in range(3):
+        assert f(ONE).tolist() == [62, 62]
+    assert len(f) == 1
+    much[0][1] = 5.0
+    with pytest.raises(td.CaptureError):
+        for _ in range(10):
+            f(ONE)
+    itself[0] = 3.0
+    assert td.compile(lambda x: x * itself[0])(ONE).tolist() == [3, 3]
+
+
+def changes_a_closure():
+    count = 0
+
+    def f(x):
+        nonlocal count
+        count += 1
+        return x * 2
+
+    return f, lambda: count, "count"
+
+
+def changes_a_global():
+    globals().update(COUNT=0)
+
+    def f(x):
+        global COUNT
+        COUNT += 1
+        return x * 2
+
+    return f, lambda: COUNT, "COUNT"
+
+
+def changes_a_list():
+    seen = []
+
+    def f(x):
+        seen.append(x.shape)
+        return x * 2
+
+    return f, lambda: len(seen), "seen"
+
+
+def changes_a_dict():
+    counts = collections.Counter()
+
+    def f(x):
+        counts["f"] += 1
+        return x * 2
+
+    return f, lambda: counts["f"], "counts"
+
+
+def changes_what_a_module_holds():
+    class Remembers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, x):
+            self.seen.append(1)
+            return x * 2
+
+    m = Remembers()
+    return m, lambda: len(m.seen), "Remembers.seen"
+
+
+@pytest.mark.parametrize("make", [
+    changes_a_closure, changes_a_global, changes_a_list, changes_a_dict, changes_what_a_module_holds,
+])
+def test_a_variable_that_the_function_changes_is_reported(make):
+    f, count, name = make()
+    f = td.compile(f)
+    with pytest.warns(td.graph.CaptureWarning, match=rf"variables that are not its own.*\({name}\)"):
+        f(ONE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(19):
+            f(ONE)
+    assert count() == 5, "twice at the capture, and at calls 4, 8 and 16"
+    assert len(f) == 1
+
+
+def test_lines_on_stderr_and_in_a_log_are_reported():
+    def writes(x):
+        print("here", file=sys.stderr)
+        return x
+
+    def logs(x):
+        logging.getLogger("nobody").warning("here")
+        return x
+
+    def warns(x):
+        warnings.warn("something else")
+        return x
+
+    for f in (writes, logs):
+        line = f.__code__.co_firstlineno + 1
+        with pytest.warns(td.graph.CaptureWarning, match=f"prints .*changes.py:{line}"):
+            td.compile(f)(ONE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", td.graph.CaptureWarning)
+        warnings.simplefilter("ignore", UserWarning, append=True)
+        td.compile(warns)(ONE)
+    assert "graph" not in type(sys.stderr).__module__
+    assert logging.getLogRecordFactory() is logging.LogRecord
 
 
 # ------------------------------------------------------------------------------- signatures
