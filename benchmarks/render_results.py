@@ -57,20 +57,36 @@ TARGETS = {  # benchmark: (what, ns)
 }
 
 
-def overhead(folder):
+def medians(folder):
+    """ns an operation, of bench_overhead."""
     r = load(folder, "overhead.json")
-    if not r:
-        return None
     # With repetitions there are aggregates; the median is the one to show.
-    found = {}
-    for b in r["benchmarks"]:
-        if b.get("aggregate_name", "median") == "median":
-            found[b.get("run_name", b["name"])] = b["per_op"] * 1e9
+    return r and {b.get("run_name", b["name"]): b["per_op"] * 1e9 for b in r["benchmarks"]
+                  if b.get("aggregate_name", "median") == "median"}
+
+
+def overhead(folder):
+    found = medians(folder)
+    if not found:
+        return None
     rows = []
     for name, (what, target) in TARGETS.items():
         if name in found:
             rows.append([what, f"{found[name]:.0f}", f"<= {target}" if target else "", f"`{name}`"])
     return table(["operation on 4 floats, one thread", "ns", "target", "benchmark"], rows)
+
+
+def python(folder):
+    r, cpp = load(folder, "python-overhead.json"), medians(folder)
+    if not r or not cpp:
+        return None
+    ns = r["ns_per_call"]
+    call, bare = ns["compiled_call"], cpp["replay_unfused/1"]
+    rows = [["`a + b`, without tape", spread(ns["add"], 0), "<= 350"],
+            ["`a + b`, with tape", spread(ns["add_with_tape"], 0), "<= 500"],
+            ["a compiled function, one add", spread(call, 0), ""],
+            ["of these: more than from C++", f"{call['median'] - bare:.0f}", "<= 20000"]]
+    return table(["operation on 4 floats from Python, one thread", "ns", "target"], rows)
 
 
 def kernels(folder):
@@ -185,7 +201,7 @@ def onednn(folder):
 
 
 SECTIONS = {
-    "machine": machine, "overhead": overhead, "compilation": compilation, "torch": torch,
+    "machine": machine, "overhead": overhead, "python": python, "compilation": compilation, "torch": torch,
     "onednn": onednn,
     "ladder-nchw": ladder("tradeoff-lenet-nchw.json"),
     "ladder-channels-last": ladder("tradeoff-lenet-channels_last.json"), "kernels": kernels,

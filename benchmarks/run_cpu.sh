@@ -29,6 +29,14 @@ bench overhead --benchmark_repetitions=5 --benchmark_report_aggregates_only=true
 bench kernels
 bench step --benchmark_filter=capture_and_compile
 
+if [[ -x $dir/venv/bin/python && -d $dir/python/tandem ]]; then
+  say "python_overhead.py"
+  PYTHONPATH=$dir/python "$dir/venv/bin/python" "$root/benchmarks/python_overhead.py" \
+    --json "$out/python-overhead.json"
+else
+  say "The Python package is not built: its figures stay as they are."
+fi
+
 say "onednn_kernels"
 "$dir/benchmarks/onednn_kernels" >"$out/onednn-kernels.json"
 

@@ -190,16 +190,20 @@ class Flattener {
 
   // As the value of an attribute; by identity if there is much of it.
   void variable(py::handle o) {
-    if (PyModule_Check(o.ptr())) return;
+    PyObject* p = o.ptr();
+    if (PyModule_Check(p)) return;
     const std::size_t before = flat_.watch.size();
     watching_ = true;
     elements_left_ = kMostOfVariable;
+    const bool spelled = o.is_none() || is_tensor(p) || is_container(p) || plain_repr(p) ||
+                         PyMethod_Check(p) || is_numpy_scalar(p);
     try {
-      element(o, ';');
+      if (spelled) element(o, ';');
     } catch (const TooMuch&) {
       flat_.watch.resize(before);
-      identity(o);
     }
+    // Of the others, nets and optimisers mostly, quickly: this runs before every call.
+    if (flat_.watch.size() == before) number(o);
     elements_left_ = -1;
     watching_ = false;
   }
