@@ -10,11 +10,12 @@ source "$root/cmake/mnist.sh"
 
 usage() {
   cat <<'TXT'
-usage: ./run.sh [--data DIR | --download] [--quick] [ARGS…]
+usage: ./run.sh [--data DIR | --download] [--quick] [--python] [ARGS…]
 
   --data DIR   MNIST's four IDX files, gzipped or not (also: TANDEM_DATA=DIR)
   --download   fetch MNIST from a public mirror into ~/.cache/tandem/mnist, check its md5, use it
   --quick      a short run that shows that everything works
+  --python     the same with the Python package, built in a virtual environment of its own
   ARGS         passed on to tandem-train: --epochs 5, --batch 64, … (build/apps/tandem-train --help)
 
 Without data, a built-in generated set of digits is used. It is not MNIST: its accuracy means nothing.
@@ -24,6 +25,7 @@ TXT
 data=${TANDEM_DATA:-}
 quick=""
 fetch_data=""
+python=""
 args=()
 while (($#)); do
   case $1 in
@@ -39,6 +41,7 @@ while (($#)); do
     --data=*) data=${1#*=} ;;
     --download) fetch_data=yes ;;
     --quick) quick=yes ;;
+    --python) python=yes ;;
     *) args+=("$1") ;;
   esac
   shift
@@ -52,15 +55,27 @@ fi
 
 need "${build_packages[@]}"
 # test.sh uses the same folder: whatever it configured stays as it is.
+options=()
 if ! configured "$root/build"; then
   options=(-DTANDEM_BUILD_TESTS=OFF -DTANDEM_BUILD_BENCHMARKS=OFF)
   if command -v nvcc >/dev/null && [[ ! -e /dev/nvidiactl && ! -e /dev/dxg ]]; then
     say "There is nvcc but no GPU: building for the CPU alone (./test.sh builds all)"
     options+=(-DTANDEM_CUDA=OFF)
   fi
-  configure "$root/build" "${options[@]}"
 fi
-build "$root/build" tandem-train tandem-tradeoff
+if [[ -n $python ]]; then
+  interpreter=$(python_environment "$root/build") || die "no virtual environment could be made"
+  grep -qx 'TANDEM_PYTHON:BOOL=ON' "$root/build/CMakeCache.txt" 2>/dev/null ||
+    options+=(-DTANDEM_PYTHON=ON "-DPython_EXECUTABLE=$interpreter")
+fi
+((${#options[@]} == 0)) || configure "$root/build" "${options[@]}"
+if [[ -n $python ]]; then
+  build "$root/build" tandem_python tandem_python_files
+  program() { PYTHONPATH=$root/build/python "$interpreter" -m "tandem.$1" "${@:2}"; }
+else
+  build "$root/build" tandem-train tandem-tradeoff
+  program() { "$root/build/apps/tandem-$1" "${@:2}"; }
+fi
 
 train=(--model lenet --mode both)
 tradeoff=(--model lenet)
@@ -75,6 +90,6 @@ if [[ -n $quick ]]; then
   tradeoff+=(--quick)
 fi
 
-"$root/build/apps/tandem-train" "${train[@]}" "${args[@]}"
+program train "${train[@]}" "${args[@]}"
 echo
-"$root/build/apps/tandem-tradeoff" "${tradeoff[@]}"
+program tradeoff "${tradeoff[@]}"
