@@ -201,7 +201,8 @@ def onednn(folder):
 
 
 SECTIONS = {
-    "machine": machine, "overhead": overhead, "python": python, "compilation": compilation, "torch": torch,
+    "machine": machine, "overhead": overhead, "python": python, "compilation": compilation,
+    "torch": torch,
     "onednn": onednn,
     "ladder-nchw": ladder("tradeoff-lenet-nchw.json"),
     "ladder-channels-last": ladder("tradeoff-lenet-channels_last.json"), "kernels": kernels,

@@ -38,7 +38,6 @@ class Plan : public RefCounted {
   virtual void launch(const LaunchArgs& args) const = 0;
 
   std::size_t workspace_bytes = 0;
-  bool capturable = true;  // may be part of a device graph
   /// How a result may differ if the kernel applies the op's epilogue (the `relu` among its
   /// attributes) before it stores it, from that of the ops one after the other. The same with and
   /// without the epilogue. Nothing: there is none, or nothing is gained by it.
