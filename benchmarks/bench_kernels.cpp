@@ -219,6 +219,33 @@ std::vector<Case> memory_cases() {
     add("sum_rows", t, [](const Tensor& x, const Tensor&) { return sum(x, {-1}); });
     add("sum_columns", t, [](const Tensor& x, const Tensor&) { return sum(x, {0}); });
     add("softmax", t, [](const Tensor& x, const Tensor&) { return softmax(x); });
+    const DType other = t == DType::f32 ? DType::bf16 : DType::f32;
+    add("cast", t, [=](const Tensor& x, const Tensor&) { return x.to(other); });
+    // Images of 64 channels, 64 by 64.
+    const auto add_image = [&](const std::string& name, auto make) {
+      cases.push_back(
+          {"memory/" + name + "/" + std::string(name_of(t)),
+           [=] {
+             const std::int64_t n = bytes / static_cast<std::int64_t>(size_of(t));
+             return make(Form{MemoryFormat::channels_last, t}.random({n >> 18, 64, 64, 64}));
+           },
+           copied});
+    };
+    // Its cost counts x once; statistics and result take two passes over it.
+    add_image("batch_norm", [](const Tensor& x) {
+      Tensor mean = zeros({64}), var = ones({64});
+      return [=]() mutable { return batch_norm(x, {}, {}, mean, var, true); };
+    });
+    add_image("batch_norm_eval", [](const Tensor& x) {
+      Tensor mean = zeros({64}), var = ones({64});
+      return [=]() mutable { return batch_norm(x, {}, {}, mean, var, false); };
+    });
+    add_image("max_pool", [](const Tensor& x) {
+      return [=] { return max_pool2d(x, {.kernel = {2, 2}}); };
+    });
+    add_image("avg_pool", [](const Tensor& x) {
+      return [=] { return avg_pool2d(x, {.kernel = {2, 2}}); };
+    });
   }
   return cases;
 }

@@ -18,8 +18,9 @@ struct Policy {
   bool fast_math = false;
   /// Use the vendor library (oneDNN, cuDNN) where there is one; off: the plain reference kernels.
   bool vendor = true;
-  /// How many ways to compute a convolution may be timed when its plan is made; 0: one, chosen by
-  /// rule. Both modes use what was chosen, another run of the program may choose otherwise.
+  /// How many ways to compute a convolution or a batch norm may be timed when its plan is made
+  /// (CUDA only); 0: one, chosen by rule. Both modes use what was chosen, another run of the
+  /// program may choose otherwise.
   std::uint8_t search = 0;
 
   std::uint32_t key() const {  // another for every policy

@@ -1,10 +1,11 @@
-#include "ops/conv.h"
-
 #include <optional>
 
 #include "core/epilogue.h"
 #include "cpu/gemm.h"
+#include "cpu/norm.h"
 #include "cpu/onednn.h"
+#include "cpu/table.h"
+#include "ops/conv_steps.h"
 
 namespace tandem::cpu {
 namespace {
@@ -210,6 +211,9 @@ RefPtr<Plan> plan(const PlanRequest& r, ConvPass pass, const TensorDesc& x, cons
 }  // namespace
 
 RefPtr<Plan> plan_conv2d(const PlanRequest& r) {
+  const auto& a = r.attrs<ConvAttrs>();
+  if (a.normed) return norm_then_conv(r, kernel(id_of(OpId::batch_norm_eval_)), plan_conv2d);
+  if (a.sums) return conv_then_sums(r, plan_conv2d, plan_channel_sums(r.out[0]));
   return plan(r, ConvPass::forward, r.in[0], r.in[1], r.out[0]);
 }
 

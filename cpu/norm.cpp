@@ -1,10 +1,12 @@
-#include "ops/norm.h"
+#include "cpu/norm.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/epilogue.h"
 #include "cpu/lanes.h"
 #include "cpu/operand.h"
+#include "ops/norm.h"
 
 namespace tandem::cpu {
 namespace {
@@ -154,7 +156,7 @@ void normalise(const Channels& ch, const T* x, const P* mean, const P* scale, co
 
 /// The inputs of a batch norm, those of x's shape laid out like y; what they take of the workspace.
 struct Inputs {
-  std::array<Operand, 6> in;
+  std::array<Operand, 8> in;
   std::size_t count, bytes = 0;
   bool residual;  // the last one
 
@@ -186,13 +188,49 @@ std::size_t bytes_for(std::size_t n) {
   return n * sizeof(double);
 }
 
+/// The terms x - shift and its square, for Channels::sums.
+template <class T>
+auto moments(const T* x, const double* shift) {
+  return [=](i64 c) {
+    return [=, s = shift[c]](i64 i) {
+      const double d = static_cast<double>(static_cast<compute_t<T>>(x[i])) - s;
+      return std::array<double, 2>{d, d * d};
+    };
+  };
+}
+
+template <class T>
+RefPtr<Plan> sums_plan(const TensorDesc& x) {
+  using P = compute_t<T>;
+  const Channels ch(x);
+  const auto n = static_cast<std::size_t>(ch.channels());
+  std::size_t bytes = 0;
+  const std::size_t shift_at = reserve(bytes, bytes_for(n)),
+                    sums_at = reserve(bytes, bytes_for(2 * n)),
+                    scratch_at = reserve(bytes, bytes_for(ch.scratch(2)));
+  return make_plan(
+      "cpu:channel_sums",
+      [=](const LaunchArgs& a) {
+        double *shift = at<double>(a.workspace, shift_at), *sums = at<double>(a.workspace, sums_at);
+        std::fill_n(shift, n, 0.0);
+        ch.template sums<2>(moments<T>(static_cast<const T*>(a.in[0]), shift),
+                            at<double>(a.workspace, scratch_at), sums);
+        for (std::size_t k = 0; k < 2; ++k) {
+          P* out = static_cast<P*>(a.out[k]);
+          for (std::size_t c = 0; c < n; ++c) out[c] = static_cast<P>(sums[k * n + c]);
+        }
+      },
+      bytes);
+}
+
 template <class T>
 RefPtr<Plan> train_plan(const PlanRequest& r) {
   using P = compute_t<T>;
   const Channels ch(r.out[0]);
   const auto attrs = r.attrs<BatchNormAttrs>();
   const std::size_t n = static_cast<std::size_t>(ch.channels());
-  const bool running = r.in.size() >= 5;
+  const std::size_t given = attrs.sums ? attrs.sums_at(r.in.size()) : 0;
+  const bool running = attrs.has_running(r.in.size());
   const Inputs in(r, attrs);
   std::size_t bytes = in.bytes;
   const std::size_t shift_at = reserve(bytes, bytes_for(n)),
@@ -216,19 +254,20 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
           }
           return;
         }
-        // Sums of x and x² in double, one pass. Taken relative to one of the channel's own values,
-        // so that the variance of values far from zero does not cancel.
-        for (i64 c = 0; c < ch.channels(); ++c) {
-          shift[c] = static_cast<double>(static_cast<P>(x[ch.first(c)]));
+        if (given) {
+          for (std::size_t k = 0; k < 2; ++k) {
+            const P* s = in[given + k].template load<P>(a.in[given + k], ws);
+            std::copy_n(s, n, sums + k * n);
+          }
+          std::fill_n(shift, n, 0.0);
+        } else {
+          // Sums of x and x² in double, one pass. Taken relative to one of the channel's own
+          // values, so that the variance of values far from zero does not cancel.
+          for (i64 c = 0; c < ch.channels(); ++c) {
+            shift[c] = static_cast<double>(static_cast<P>(x[ch.first(c)]));
+          }
+          ch.template sums<2>(moments<T>(x, shift), at<double>(ws, scratch_at), sums);
         }
-        ch.template sums<2>(
-            [=](i64 c) {
-              return [=, s = shift[c]](i64 i) {
-                const double d = static_cast<double>(static_cast<P>(x[i])) - s;
-                return std::array<double, 2>{d, d * d};
-              };
-            },
-            at<double>(ws, scratch_at), sums);
         P* rm = running ? in[3].template load<P>(a.in[3], ws) : nullptr;
         P* rv = running ? in[4].template load<P>(a.in[4], ws) : nullptr;
         for (i64 c = 0; c < ch.channels(); ++c) {
@@ -362,6 +401,10 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
 
 }  // namespace
 
+RefPtr<Plan> plan_channel_sums(const TensorDesc& x) {
+  return visit_floating(x.dtype,
+                        [&](auto tag) { return sums_plan<typename decltype(tag)::type>(x); });
+}
 RefPtr<Plan> plan_batch_norm_train(const PlanRequest& r) {
   return visit_floating(r.in[0].dtype,
                         [&](auto tag) { return train_plan<typename decltype(tag)::type>(r); });

@@ -3,11 +3,12 @@
 // windows. With position (n, y, x) and tap (c, ky, kx) along its two axes, an element of it is the
 // image at (n, c, row, column), where along each spatial axis
 //   row = (position scale + shift + tap step) / divisor   if that is whole and inside, else 0.
-#include "ops/conv.h"
-
 #include <optional>
 
+#include "cuda/norm.h"
+#include "cuda/table.h"
 #include "cuda/tiles.h"
+#include "ops/conv_steps.h"
 #ifdef TANDEM_HAS_CUDNN
 #include "cuda/cudnn.h"
 #endif
@@ -183,6 +184,14 @@ RefPtr<Plan> plan(const PlanRequest& r, Pass pass, const TensorDesc& x, const Te
 }  // namespace
 
 RefPtr<Plan> plan_conv2d(const PlanRequest& r) {
+  const auto& a = r.attrs<ConvAttrs>();
+  if (a.sums || a.normed) {
+#ifdef TANDEM_HAS_CUDNN
+    if (RefPtr<Plan> v = cudnn_plan(r)) return v;
+#endif
+    if (a.normed) return norm_then_conv(r, kernel(id_of(OpId::batch_norm_eval_)), plan_conv2d);
+    return conv_then_sums(r, plan_conv2d, plan_channel_sums(r.out[0]));
+  }
   return plan(r, Pass::forward, r.in[0], r.in[1], r.out[0]);
 }
 

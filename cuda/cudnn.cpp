@@ -14,6 +14,7 @@
 
 #include "cuda/cudnn_rules.h"
 #include "cuda/elementwise.h"
+#include "cuda/norm.h"
 #include "cuda/runtime.h"
 #include "cuda/search.h"
 #include "cuda/table.h"
@@ -168,6 +169,13 @@ class Graph : public fe::graph::Graph {
     between(t, i);
     return pointwise(t, mode(fe::PointwiseMode_t::RELU_FWD));
   }
+  /// relu(x scale + shift) of operands x, `scale` and the one after that, of x's type.
+  Value scaled_relu(int x, int scale) {
+    Value t = pointwise(input(x), input(scale), mode(fe::PointwiseMode_t::MUL));
+    t = relu(add(t, scale + 1, x), x);
+    describe_type(t, x);
+    return t;
+  }
   /// The gradient t, laid out as operand i, behind a ReLU whose result operand `y` is.
   Value relu_grad(const Value& t, int y, int i) {
     Value g = pointwise(t, input(y), mode(fe::PointwiseMode_t::RELU_BWD));
@@ -225,6 +233,8 @@ class Graph : public fe::graph::Graph {
     const TensorDesc& d = at(i);
     t->set_dim(d.shape.vec()).set_stride(d.strides.vec());
   }
+  /// As operand i is stored.
+  void describe_type(const Value& t, int i) { t->set_data_type(type_of(at(i).dtype)); }
   static fe::graph::Pointwise_attributes mode(fe::PointwiseMode_t m) {
     return fe::graph::Pointwise_attributes().set_mode(m);
   }
@@ -252,7 +262,7 @@ Attributes window(const ConvCase& c) {
 }
 
 void build(Graph& g, const ConvCase& c) {
-  const Value a = g.input(0), b = g.input(1);
+  const Value a = c.scale >= 0 ? g.scaled_relu(0, c.scale) : g.input(0), b = g.input(1);
   Value t;
   switch (c.pass) {
     case ConvPass::forward:
@@ -267,6 +277,10 @@ void build(Graph& g, const ConvCase& c) {
   }
   if (c.bias >= 0) t = g.add(t, c.bias, 2);
   if (c.relu) t = g.relu(t, 2);
+  if (c.sums >= 0) {
+    const auto sums = g.genstats(t, fe::graph::Genstats_attributes());
+    for (int i = 0; i < 2; ++i) g.result(sums[static_cast<std::size_t>(i)], c.sums + i);
+  }
   g.result(t, 2);
 }
 
@@ -328,6 +342,9 @@ class CudnnPlan final : public Plan {
       const Bound& b = bound[i];
       if (b.copied && b.from == Operand::From::input) b.copy.run(a, p[i], a.in[b.index]);
     }
+    if (factors) {
+      factors->launch({a.in + factors_in, &p[factors_out], nullptr, a.stream});
+    }
     cudnnHandle_t handle = handle_for(stream);
     {
       // Not all engines can be launched by two threads at once.
@@ -356,6 +373,9 @@ class CudnnPlan final : public Plan {
   std::int64_t engine = -1;
   std::size_t workspace_at = 0;
   void* zero = nullptr;
+  /// Makes operands `factors_out` and the next from the inputs that begin at `factors_in`.
+  RefPtr<Plan> factors;
+  std::size_t factors_in = 0, factors_out = 0;
   /// For tensors that begin at an odd place.
   RefPtr<Plan> own;
   std::string what;
@@ -368,6 +388,7 @@ class CudnnPlan final : public Plan {
       case Operand::From::input: return a.in[b.index];
       case Operand::From::output: return a.out[b.index];
       case Operand::From::zeros: break;
+      case Operand::From::workspace: break;  // as if copied
     }
     return zero;
   }
@@ -397,12 +418,17 @@ std::vector<Candidate> candidates(Graph& g, std::size_t most, std::size_t limit,
 
 /// Null if cuDNN has no engine for it that may be taken.
 template <class Case>
-RefPtr<Plan> plan_case(const PlanRequest& r, const Case& c, bool may_compile, std::size_t search) {
+RefPtr<Plan> plan_case(const PlanRequest& r, const Case& c) {
+  std::size_t search = r.policy.search;
   const int device = r.in[0].device.index;
   const DeviceScope scope(device);
   CudaStream& stream = current_stream(device);
+  constexpr bool norm = std::is_same_v<Case, NormCase>;
+  const bool wanted = search > 0;
   // Recorded, the candidates would only become part of the graph.
   if (stream.capturing) search = 0;
+  // All engines for normalisation are compiled.
+  const bool may_compile = norm || search > 0;
   auto plan = make_ref<CudnnPlan>();
   plan->what = text_of(r);
   plan->operands = c.operands;
@@ -427,11 +453,19 @@ RefPtr<Plan> plan_case(const PlanRequest& r, const Case& c, bool may_compile, st
     CudnnPlan::Bound b{o.from, o.index, o.copied, 0, {}};
     if (o.copied) {
       b.at = reserve(plan->workspace_at, o.packed.bytes());
-      b.copy = o.from == Operand::From::input ? StridedCopy(o.packed, o.desc)
-                                              : StridedCopy(o.desc, o.packed);
+      if (o.from == Operand::From::input) b.copy = StridedCopy(o.packed, o.desc);
+      if (o.from == Operand::From::output) b.copy = StridedCopy(o.desc, o.packed);
     }
     if (o.from == Operand::From::zeros) plan->zero = zeros(device);
     plan->bound.push_back(std::move(b));
+  }
+  if constexpr (std::is_same_v<Case, ConvCase>) {
+    if (c.scale >= 0) {
+      const auto& a = r.attrs<ConvAttrs>();
+      plan->factors_in = a.norm_at(r.in.size());
+      plan->factors_out = static_cast<std::size_t>(c.scale);
+      plan->factors = plan_norm_factors(c.dtype, r.in.subspan(plan->factors_in), a.eps);
+    }
   }
   Policy policy = r.policy;
   policy.vendor = false;
@@ -440,7 +474,9 @@ RefPtr<Plan> plan_case(const PlanRequest& r, const Case& c, bool may_compile, st
     return std::max(plan->workspace_at + engine, plan->own->workspace_bytes);
   };
 
-  std::size_t chosen = 0;
+  // Where a search is wanted but cannot be had, a convolution takes what cuDNN's heuristics think
+  // best, and a batch norm our kernel.
+  std::size_t chosen = norm && wanted ? all.size() : 0;
   if (search > 0) {
     for (const Candidate& one : all) {
       plan->workspace_bytes = std::max(plan->workspace_bytes, workspace(one.workspace));
@@ -460,10 +496,10 @@ RefPtr<Plan> plan_case(const PlanRequest& r, const Case& c, bool may_compile, st
     try {
       chosen = fastest(r, stream, all.size() + 1, plan->workspace_bytes, run);
     } catch (const OutOfMemoryError&) {
-      // The first is the one that cuDNN's heuristics think best.
     }
-    if (chosen == all.size() || broken[chosen]) return plan->own;
+    if (chosen < all.size() && broken[chosen]) return plan->own;
   }
+  if (chosen == all.size()) return plan->own;
   g.keep_only(all[chosen].engine);
   plan->engine = 0;
   plan->workspace_bytes = workspace(all[chosen].workspace);
@@ -480,11 +516,15 @@ std::optional<ConvPass> conv_pass(const PlanRequest& r) {
   return {};
 }
 
-/// Calls f with the call's ConvCase or NormCase, if it is for cuDNN.
+/// Calls f with the call's ConvCase or NormCase, if it is for cuDNN; with two, if it can be said in
+/// two ways. Ends when f says so.
 template <class F>
 void with_case(const PlanRequest& r, F f) {
   if (const auto pass = conv_pass(r)) {
-    if (const auto c = conv_case(r, *pass)) f(*c);
+    for (const bool spare_sums : {false, true}) {
+      const auto c = conv_case(r, *pass, spare_sums);
+      if (c && f(*c)) return;
+    }
   } else if (r.op.id == id_of(OpId::batch_norm_train_) ||
              r.op.id == id_of(OpId::batch_norm_grad_)) {
     if (const auto c = norm_case(r, r.op.id == id_of(OpId::batch_norm_grad_))) f(*c);
@@ -501,9 +541,8 @@ std::string cudnn_version() {
 RefPtr<Plan> cudnn_plan(const PlanRequest& r) {
   RefPtr<Plan> plan;
   with_case(r, [&]<class Case>(const Case& c) {
-    // All engines for normalisation are compiled, none has a rival.
-    constexpr bool norm = std::is_same_v<Case, NormCase>;
-    plan = plan_case(r, c, norm, norm ? 0 : r.policy.search);
+    plan = plan_case(r, c);
+    return plan.get() != nullptr;
   });
   return plan;
 }
@@ -537,6 +576,7 @@ std::vector<CudnnEngine> cudnn_engines(const PlanRequest& r, const CudnnDevice& 
       const bool allowed = engine_allowed(notes, c.dtype, r.policy, std::is_same_v<Case, NormCase>);
       engines.push_back({g.engine(i), notes, allowed, allowed ? g.make_ready(i) : -1});
     }
+    return !engines.empty();
   });
   return engines;
 }

@@ -10,11 +10,12 @@ namespace tandem::cuda {
 
 std::string cudnn_version();  // "cuDNN 9.19.0"
 
-/// Plans for conv2d, conv2d_grad_input, conv2d_grad_weight, batch_norm_train and batch_norm_grad of
-/// f32, f16 and bf16 tensors; null for all other ops. Sums are f32; f32 operands are rounded to
-/// TF32 only if the policy says so. With Policy::search so many engines for a convolution are
-/// timed, and our own kernel, which the plan may then be (not while a graph is recorded); else the
-/// first that cuDNN's heuristics name is taken. Throws DeviceError if cuDNN does not start.
+/// Plans for conv2d, conv2d_grad_input, conv2d_grad_weight, and for batch_norm_train and
+/// batch_norm_grad, which are used only after a search; of f32, f16 and bf16 tensors. Null for all
+/// other ops. Sums are f32; f32 operands are rounded to TF32 only if the policy says so. With
+/// Policy::search so many engines are timed, those compiled at run time among them, and our own
+/// kernel, which the plan may then be (not while a graph is recorded); else the first that cuDNN's
+/// heuristics name is taken. Throws DeviceError if cuDNN does not start.
 ///
 /// Not here, because cuDNN means something else or has nothing to gain by:
 ///   pooling      its maxima are remembered as 8-bit positions in their windows (ours are positions

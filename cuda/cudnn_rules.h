@@ -58,7 +58,7 @@ inline Strides packed_strides(const Shape& s, bool channels_last) {
 
 /// A tensor of a call and what cuDNN is told of it.
 struct Operand {
-  enum class From : std::uint8_t { input, output, zeros };
+  enum class From : std::uint8_t { input, output, zeros, workspace };
   From from;
   int index;          // of the input or output
   TensorDesc desc;    // of the call
@@ -70,13 +70,16 @@ struct Operand {
 
 enum class ConvPass { forward, grad_input, grad_weight };
 
-/// y = conv(x, w) (+ bias), relu of it; or one of the two gradients.
+/// y = conv(x, w) (+ bias), relu of it, or y with its sums; with relu(x scale + shift) in place of
+/// x if those are given; or one of the two gradients.
 struct ConvCase {
   ConvPass pass;
   DType dtype;
   bool relu = false;
   Dims stride, padding, dilation;
   int bias = -1;                  // in `operands`; -1: none
+  int sums = -1;                  // the first of two
+  int scale = -1;                 // followed by the shift
   std::vector<Operand> operands;  // two inputs, the result, what else there is
 };
 
@@ -93,10 +96,13 @@ inline bool prefers_channels_last(std::initializer_list<const TensorDesc*> tenso
   return copied[true] <= copied[false];
 }
 
-/// Describes conv2d or one of its gradients; nothing if it is not for cuDNN.
-inline std::optional<ConvCase> conv_case(const PlanRequest& r, ConvPass pass) {
+/// Describes conv2d or one of its gradients; nothing if it is not for cuDNN. On Hopper cuDNN 9.19
+/// normalises only what it sums up, too: with `spare_sums` into the workspace, for nobody.
+inline std::optional<ConvCase> conv_case(const PlanRequest& r, ConvPass pass,
+                                         bool spare_sums = false) {
   const auto& a = r.attrs<ConvAttrs>();
-  const bool bias = r.in.size() == 3;
+  const bool bias = a.has_bias(r.in.size());
+  if (spare_sums && (!a.normed || a.sums)) return {};
   if (!r.policy.vendor || !known(r.in[0].dtype)) return {};
   for (const auto& tensors : {r.in, r.out}) {
     if (!std::all_of(tensors.begin(), tensors.end(), countable)) return {};
@@ -128,6 +134,20 @@ inline std::optional<ConvCase> conv_case(const PlanRequest& r, ConvPass pass) {
     c.operands.push_back(
         {bias ? Operand::From::input : Operand::From::zeros, bias ? 2 : 0, d, d, false});
   }
+  // Two vectors, results 1 and 2 or in the workspace: which operand the first one is.
+  const auto add_pair = [&](Operand::From from, DType t, std::int64_t n) {
+    const auto first = static_cast<int>(c.operands.size());
+    const Shape s = {1, n, 1, 1};
+    const TensorDesc d(t, r.in[0].device, s, channels_last_strides(s));
+    for (const int i : {1, 2})
+      c.operands.push_back({from, i, d, d, from == Operand::From::workspace});
+    return first;
+  };
+  if (a.sums || spare_sums) {
+    c.sums = add_pair(a.sums ? Operand::From::output : Operand::From::workspace, DType::f32,
+                      r.out[0].dim(1));
+  }
+  if (a.normed) c.scale = add_pair(Operand::From::workspace, c.dtype, r.in[0].dim(1));
   return c;
 }
 
@@ -166,6 +186,7 @@ inline std::optional<TensorDesc> norm_image(const TensorDesc& d) {
 inline std::optional<NormCase> norm_case(const PlanRequest& r, bool grad) {
   const TensorDesc& x = r.in[grad];
   if (!r.policy.vendor || !known(x.dtype)) return {};
+  if (!grad && r.attrs<BatchNormAttrs>().sums) return {};  // one pass over x, as for evaluation
   NormCase c{.grad = grad, .running = !grad && r.in.size() >= 5, .dtype = x.dtype, .operands = {}};
   bool fits = true;
   const auto add = [&](Operand::From from, std::initializer_list<int> indices) {

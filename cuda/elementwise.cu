@@ -312,16 +312,29 @@ RefPtr<Plan> plan_types(const PlanRequest& r) {
 
 // ------------------------------------------------------------------------------ copies, casts
 
+/// How many elements are cast at a time: 16 bytes of the wider type.
 template <class To, class From>
-__global__ void cast_kernel(To* to, const From* from, Walk<2> w, bool flat) {
+inline constexpr int kCastPack = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
+
+// Contiguous to contiguous, the first ones in packs.
+template <class To, class From>
+__global__ void cast_in_order(To* to, const From* from, i64 packs, i64 n) {
+  constexpr int N = kCastPack<To, From>;
+  for (i64 i = global_index(); i < packs; i += global_size()) {
+    const auto in = reinterpret_cast<const Pack<From, N>*>(from)[i];
+    Pack<To, N> out;
+    for (int k = 0; k < N; ++k) out.v[k] = convert<To>(in.v[k]);
+    reinterpret_cast<Pack<To, N>*>(to)[i] = out;
+  }
+  for (i64 i = packs * N + global_index(); i < n; i += global_size()) to[i] = convert<To>(from[i]);
+}
+
+template <class To, class From>
+__global__ void cast_strided(To* to, const From* from, Walk<2> w) {
   for (i64 i = global_index(); i < w.count; i += global_size()) {
-    if (flat) {
-      to[i] = convert<To>(from[i]);
-    } else {
-      i64 at[2];
-      w.offsets(i, at);
-      to[at[0]] = convert<To>(from[at[1]]);
-    }
+    i64 at[2];
+    w.offsets(i, at);
+    to[at[0]] = convert<To>(from[at[1]]);
   }
 }
 
@@ -335,9 +348,13 @@ RefPtr<Plan> plan_convert(const Axes<2>& axes, CopyTo where, const char* name) {
   const bool flat =
       axes.rank() == 0 || (axes.rank() == 1 && axes.stride[0][0] == 1 && axes.stride[1][0] == 1);
   return make_plan(name, [w = walk_of(axes), flat, where](const LaunchArgs& l) {
-    void* to = where.to == CopyTo::Place::output ? l.out[0] : l.in[0];
-    launch(l, grid_for(w.count, 4), cast_kernel<To, From>, static_cast<To*>(to),
-           static_cast<const From*>(l.in[where.from]), w, flat);
+    To* to = static_cast<To*>(where.to == CopyTo::Place::output ? l.out[0] : l.in[0]);
+    const From* from = static_cast<const From*>(l.in[where.from]);
+    if (!flat) return launch(l, grid_for(w.count, 4), cast_strided<To, From>, to, from, w);
+    constexpr int N = kCastPack<To, From>;
+    const i64 packs = pack_aligned<N>(to) && pack_aligned<N>(from) ? w.count / N : 0;
+    launch(l, grid_for(packs ? packs : w.count, packs ? 2 : 4), cast_in_order<To, From>, to, from,
+           packs, w.count);
   });
 }
 

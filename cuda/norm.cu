@@ -2,11 +2,16 @@
 // block for each piece of a few channels, then one thread a channel for what is left and for the
 // statistics. Values are taken relative to one of the channel's own, so that the variance of values
 // far from zero does not cancel.
-#include "ops/norm.h"
+#include "cuda/norm.h"
 
 #include "core/epilogue.h"
 #include "cuda/block.h"
 #include "cuda/loops.h"
+#include "cuda/pack.h"
+#include "ops/norm.h"
+#ifdef TANDEM_HAS_CUDNN
+#include "cuda/cudnn.h"
+#endif
 
 namespace tandem::cuda {
 namespace {
@@ -50,15 +55,18 @@ ChannelWalk<N> channels_of(const TensorDesc& order, const std::array<const Tenso
   return w;
 }
 
-// x - shift and its square, for the statistics of x.
+// x - shift and its square, for the statistics of x; about zero nothing is taken off.
 template <class T>
 struct Moments {
   const T* x;
+  bool about_zero;
   __device__ double shift(const i64 (&first)[1], i64) const {
-    return static_cast<double>(static_cast<compute_t<T>>(x[first[0]]));
+    return about_zero ? 0 : static_cast<double>(static_cast<compute_t<T>>(x[first[0]]));
   }
-  __device__ Pair operator()(const i64 (&at)[1], double shift) const {
-    const double d = static_cast<double>(static_cast<compute_t<T>>(x[at[0]])) - shift;
+  using Values = T;
+  __device__ Values load(const i64 (&at)[1]) const { return x[at[0]]; }
+  __device__ Pair terms(T v, double shift) const {
+    const double d = static_cast<double>(static_cast<compute_t<T>>(v)) - shift;
     return {d, d * d};
   }
 };
@@ -73,14 +81,23 @@ struct GradMoments {
   __device__ double shift(const i64 (&)[N], i64 c) const {
     return static_cast<double>(mean[c * mean_step]);
   }
-  __device__ Pair operator()(const i64 (&at)[N], double shift) const {
+  struct Values {
+    T g, x;
+  };
+  __device__ Values load(const i64 (&at)[N]) const {
     T g = gy[at[0]];
     if constexpr (N > 2) g = epilogue::relu_grad(g, y[at[2]]);
     if constexpr (N > 3) gz[at[3]] = g;
-    const double d = static_cast<double>(static_cast<compute_t<T>>(g));
-    return {d, d * (static_cast<double>(static_cast<compute_t<T>>(x[at[1]])) - shift)};
+    return {g, x[at[1]]};
+  }
+  __device__ Pair terms(const Values& v, double shift) const {
+    const double d = static_cast<double>(static_cast<compute_t<T>>(v.g));
+    return {d, d * (static_cast<double>(static_cast<compute_t<T>>(v.x)) - shift)};
   }
 };
+
+/// Elements of a channel that a thread reads at a time.
+constexpr int kBatch = 8;
 
 template <int N, class F>
 __global__ void channel_sums(ChannelWalk<N> w, F f, Pair* partial) {
@@ -91,13 +108,23 @@ __global__ void channel_sums(ChannelWalk<N> w, F f, Pair* partial) {
       i64 first[N];
       for (int k = 0; k < N; ++k) first[k] = c * w.step[k];
       const double shift = f.shift(first, c);
-      w.share.each_element(chunk, [&](i64 i) {
-        i64 at[N];
-        w.values.offsets(i, at);
-        for (int k = 0; k < N; ++k) at[k] += first[k];
-        const Pair p = f(at, shift);
-        sum.a += p.a;
-        sum.b += p.b;
+      w.share.template each_batch<kBatch>(chunk, [&](const i64(&i)[kBatch], int n) {
+        typename F::Values v[kBatch];
+#pragma unroll  // so that all are on their way at once
+        for (int k = 0; k < kBatch; ++k) {
+          if (k >= n) continue;
+          i64 at[N];
+          w.values.offsets(i[k], at);
+          for (int t = 0; t < N; ++t) at[t] += first[t];
+          v[k] = f.load(at);
+        }
+#pragma unroll
+        for (int k = 0; k < kBatch; ++k) {
+          if (k >= n) continue;
+          const Pair p = f.terms(v[k], shift);
+          sum.a += p.a;
+          sum.b += p.b;
+        }
       });
     }
     sum = w.share.combine(sum, shared, [](const Pair& p, const Pair& q) {
@@ -138,10 +165,18 @@ struct TrainNumbers {
   bool running;
 };
 
+/// The sums of a channel and what was taken off its values: from the pieces, or as given.
 template <class T, class P>
-__global__ void train_statistics(Sums w, const T* x, const Pair* partial, Vectors<P> v,
-                                 TrainNumbers n, P* running_mean, P* running_var, P* mean,
-                                 P* invstd, P* scale) {
+struct Statistics {
+  const T* x;
+  const Pair* partial;
+  const P *sum, *squares;  // null: not given
+  i64 sum_step, squares_step;
+};
+
+template <class T, class P>
+__global__ void train_statistics(Sums w, Statistics<T, P> of, Vectors<P> v, TrainNumbers n,
+                                 P* running_mean, P* running_var, P* mean, P* invstd, P* scale) {
   const double count = static_cast<double>(w.count);
   for (i64 c = global_index(); c < w.channels; c += global_size()) {
     if (w.count == 0) {
@@ -149,8 +184,15 @@ __global__ void train_statistics(Sums w, const T* x, const Pair* partial, Vector
       invstd[c] = static_cast<P>(1 / ::sqrt(n.eps));
       continue;
     }
-    const double shift = static_cast<double>(static_cast<P>(x[c * w.step]));
-    const Pair s = total(partial, c, w.chunks);
+    double shift = 0;
+    Pair s;
+    if (of.sum) {
+      s = {static_cast<double>(of.sum[c * of.sum_step]),
+           static_cast<double>(of.squares[c * of.squares_step])};
+    } else {
+      shift = static_cast<double>(static_cast<P>(of.x[c * w.step]));
+      s = total(of.partial, c, w.chunks);
+    }
     const double off = s.a / count;
     double squares = s.b - s.a * off;  // about the mean
     if (squares < 0) squares = 0;
@@ -168,10 +210,24 @@ __global__ void train_statistics(Sums w, const T* x, const Pair* partial, Vector
 }
 
 template <class P>
+__device__ double eval_scale_of(const Vectors<P>& v, double eps, i64 c) {
+  return static_cast<double>(v.at(1, c)) / ::sqrt(static_cast<double>(v.at(4, c)) + eps);
+}
+
+template <class P>
 __global__ void eval_scale(i64 channels, Vectors<P> v, double eps, P* scale) {
   for (i64 c = global_index(); c < channels; c += global_size()) {
-    scale[c] = static_cast<P>(static_cast<double>(v.at(1, c)) /
-                              ::sqrt(static_cast<double>(v.at(4, c)) + eps));
+    scale[c] = static_cast<P>(eval_scale_of(v, eps, c));
+  }
+}
+
+template <class T, class P>
+__global__ void eval_factors(i64 channels, Vectors<P> v, double eps, T* scale, T* shift) {
+  for (i64 c = global_index(); c < channels; c += global_size()) {
+    const double s = eval_scale_of(v, eps, c);
+    scale[c] = static_cast<T>(static_cast<P>(s));
+    shift[c] = static_cast<T>(
+        static_cast<P>(static_cast<double>(v.at(2, c)) - static_cast<double>(v.at(3, c)) * s));
   }
 }
 
@@ -182,18 +238,29 @@ struct Affine {
   i64 mean_step, bias_step;
 };
 
+template <int V, class T>
+__device__ Pack<T, V> pack_at(const T* p) {
+  return *reinterpret_cast<const Pack<T, V>*>(p);
+}
+
 // y = (x - mean) scale + bias, its ReLU, or with four tensors that of y + z. Tensors of the walk:
-// x, z if there is one, y, and the channel's number.
-template <class T, class P, int N>
-__global__ void normalise(Walk<N> w, const T* x, Affine<P> p, bool relu, const T* z, T* y) {
+// x, z if there is one, y, and the channel's number, which grows by `along` within a pack.
+template <class T, class P, int N, int V>
+__global__ void normalise(Walk<N> w, i64 along, const T* x, Affine<P> p, bool relu, const T* z,
+                          T* y) {
   for (i64 i = global_index(); i < w.count; i += global_size()) {
     i64 at[N];
     w.offsets(i, at);
-    const i64 c = at[N - 1];
-    T v = static_cast<T>((static_cast<P>(x[at[0]]) - p.mean[c * p.mean_step]) * p.scale[c] +
-                         p.bias[c * p.bias_step]);
-    if constexpr (N == 4) v = epilogue::add(v, z[at[1]]);
-    y[at[N - 2]] = relu ? epilogue::relu(v) : v;
+    Pack<T, V> v = pack_at<V>(x + at[0]), more;
+    if constexpr (N == 4) more = pack_at<V>(z + at[1]);
+    for (int k = 0; k < V; ++k) {
+      const i64 c = at[N - 1] + k * along;
+      T e = static_cast<T>((static_cast<P>(v.v[k]) - p.mean[c * p.mean_step]) * p.scale[c] +
+                           p.bias[c * p.bias_step]);
+      if constexpr (N == 4) e = epilogue::add(e, more.v[k]);
+      v.v[k] = relu ? epilogue::relu(e) : e;
+    }
+    *reinterpret_cast<Pack<T, V>*>(y + at[N - 2]) = v;
   }
 }
 
@@ -211,25 +278,50 @@ __global__ void grad_factors(Sums w, const Pair* partial, Vectors<P> v, P* gw, P
   }
 }
 
-// Tensors of the walk: g, x, y where g is masked by it, gx, and the channel's number.
-template <class T, class P, int N>
-__global__ void grad_input(Walk<N> w, i64 channels, const T* gy, const T* x, const T* y,
+// Tensors of the walk: g, x, y where g is masked by it, gx, and the channel's number as above.
+template <class T, class P, int N, int V>
+__global__ void grad_input(Walk<N> w, i64 along, i64 channels, const T* gy, const T* x, const T* y,
                            const P* mean, i64 mean_step, const P* factors, T* gx) {
   for (i64 i = global_index(); i < w.count; i += global_size()) {
     i64 at[N];
     w.offsets(i, at);
-    const i64 c = at[N - 1];
-    T g = gy[at[0]];
-    if constexpr (N == 5) g = epilogue::relu_grad(g, y[at[2]]);
-    const P v = static_cast<P>(g) - factors[channels + c];
-    const P d = (static_cast<P>(x[at[1]]) - mean[c * mean_step]) * factors[2 * channels + c];
-    gx[at[N - 2]] = static_cast<T>((v - d) * factors[c]);
+    Pack<T, V> g = pack_at<V>(gy + at[0]), mask;
+    const Pack<T, V> from = pack_at<V>(x + at[1]);
+    if constexpr (N == 5) mask = pack_at<V>(y + at[2]);
+    for (int k = 0; k < V; ++k) {
+      const i64 c = at[N - 1] + k * along;
+      if constexpr (N == 5) g.v[k] = epilogue::relu_grad(g.v[k], mask.v[k]);
+      const P v = static_cast<P>(g.v[k]) - factors[channels + c];
+      const P d = (static_cast<P>(from.v[k]) - mean[c * mean_step]) * factors[2 * channels + c];
+      g.v[k] = static_cast<T>((v - d) * factors[c]);
+    }
+    *reinterpret_cast<Pack<T, V>*>(gx + at[N - 2]) = g;
   }
 }
 
-/// All elements of tensors of one shape, in the order of the last one's memory, and their channels.
-template <int K>
-Walk<K + 1> elements_of(const std::array<const TensorDesc*, K>& t) {
+/// All elements of K tensors of one shape and their channels, one by one and, where the innermost
+/// axis allows it, in packs.
+template <class T, int K>
+struct Elements {
+  static constexpr int kPack = 16 / static_cast<int>(sizeof(T));
+  Walk<K + 1> one, packs;  // no packs: empty
+  i64 along = 0;           // from one element of a pack to the next, the channel's number
+
+  /// Calls `f(walk, along, constant V)`: with packs if all pointers allow them.
+  template <class F>
+  void visit(std::initializer_list<const void*> pointers, const F& f) const {
+    const bool aligned = std::all_of(pointers.begin(), pointers.end(), [](const void* p) {
+      return pack_aligned<16>(static_cast<const char*>(p));
+    });
+    if (packs.count > 0 && aligned) return f(packs, along, std::integral_constant<int, kPack>{});
+    f(one, i64{0}, std::integral_constant<int, 1>{});
+  }
+};
+
+/// In the order of the last one's memory.
+template <class T, int K>
+Elements<T, K> elements_of(const std::array<const TensorDesc*, K>& t) {
+  constexpr int V = Elements<T, K>::kPack;
   const TensorDesc& last = *t[K - 1];
   Axes<K + 1> axes;
   for (const auto d64 : memory_order(last)) {
@@ -239,14 +331,35 @@ Walk<K + 1> elements_of(const std::array<const TensorDesc*, K>& t) {
     s[K] = d == 1 ? 1 : 0;
     axes.add(last.dim(d), s);
   }
-  return walk_of(axes);
+  Elements<T, K> e{.one = walk_of(axes), .packs = {}};
+  e.packs.count = 0;
+  const int inner = axes.rank() - 1;
+  if (inner < 0 || axes.size[inner] % V != 0) return e;
+  Axes<K + 1> packed;
+  for (int d = 0; d <= inner; ++d) {
+    std::array<std::int64_t, K + 1> s;
+    for (int k = 0; k <= K; ++k) {
+      s[k] = axes.stride[k][d];
+      if (k < K && (d == inner ? s[k] != 1 : s[k] % V != 0)) return e;
+      if (d == inner) s[k] *= V;
+    }
+    packed.add(d == inner ? axes.size[d] / V : axes.size[d], s);
+  }
+  e.packs = walk_of(packed);
+  e.along = axes.stride[K][inner];
+  return e;
+}
+
+/// From one channel to the next.
+i64 step_of(const TensorDesc& vector) {
+  return vector.rank() == 1 && vector.dim(0) != 1 ? vector.strides[0] : 0;
 }
 
 template <class P>
 Vectors<P> vectors(const PlanRequest& r) {
   Vectors<P> v{};
   for (std::size_t i = 1; i < std::min<std::size_t>(r.in.size(), 5); ++i) {
-    v.step[i] = r.in[i].rank() == 1 && r.in[i].dim(0) != 1 ? r.in[i].strides[0] : 0;
+    v.step[i] = step_of(r.in[i]);
   }
   return v;
 }
@@ -262,31 +375,65 @@ Vectors<P> bind(Vectors<P> v, const LaunchArgs& a, std::size_t inputs) {
 template <class T>
 struct Normalise {
   using P = compute_t<T>;
-  Walk<3> all;
-  Walk<4> with_residual;
+  Elements<T, 2> all;
+  Elements<T, 3> with_residual;
   std::size_t residual = 0;  // which input; 0: none
   bool relu;
 
   explicit Normalise(const PlanRequest& r) : relu(r.attrs<BatchNormAttrs>().relu) {
     if (r.attrs<BatchNormAttrs>().has_residual(r.in.size())) {
       residual = r.in.size() - 1;
-      with_residual = elements_of<3>({&r.in[0], &r.in[residual], &r.out[0]});
+      with_residual = elements_of<T, 3>({&r.in[0], &r.in[residual], &r.out[0]});
     } else {
-      all = elements_of<2>({&r.in[0], &r.out[0]});
+      all = elements_of<T, 2>({&r.in[0], &r.out[0]});
     }
   }
   void run(const LaunchArgs& a, const Affine<P>& p) const {
     const T* x = static_cast<const T*>(a.in[0]);
     T* y = static_cast<T*>(a.out[0]);
     if (residual) {
-      launch(a, grid_for(with_residual.count, 4), normalise<T, P, 4>, with_residual, x, p, relu,
-             static_cast<const T*>(a.in[residual]), y);
+      const T* z = static_cast<const T*>(a.in[residual]);
+      with_residual.visit({x, z, y}, [&](const auto& w, i64 along, auto v) {
+        launch(a, grid_for(w.count, 4), normalise<T, P, 4, v()>, w, along, x, p, relu, z, y);
+      });
     } else {
-      launch(a, grid_for(all.count, 4), normalise<T, P, 3>, all, x, p, relu,
-             static_cast<const T*>(nullptr), y);
+      all.visit({x, y}, [&](const auto& w, i64 along, auto v) {
+        launch(a, grid_for(w.count, 4), normalise<T, P, 3, v()>, w, along, x, p, relu,
+               static_cast<const T*>(nullptr), y);
+      });
     }
   }
 };
+
+template <class P>
+__global__ void store_sums(i64 channels, i64 chunks, const Pair* partial, P* sum, P* squares) {
+  for (i64 c = global_index(); c < channels; c += global_size()) {
+    const Pair s = total(partial, c, chunks);
+    sum[c] = static_cast<P>(s.a);
+    squares[c] = static_cast<P>(s.b);
+  }
+}
+
+template <class T>
+RefPtr<Plan> sums_plan(const TensorDesc& x) {
+  using P = compute_t<T>;
+  const ChannelWalk<1> w = channels_of<1>(x, {&x});
+  if (w.channels == 0) return empty_plan("cuda:channel_sums");
+  return make_plan(
+      "cuda:channel_sums",
+      [=](const LaunchArgs& a) {
+        Pair* partial = static_cast<Pair*>(a.workspace);
+        const bool any = w.values.count > 0;
+        if (any) {
+          launch(a, w.share.grid(), channel_sums<1, Moments<T>>, w,
+                 Moments<T>{static_cast<const T*>(a.in[0]), true}, partial);
+        }
+        launch(a, grid_for(w.channels), store_sums<P>, w.channels, any ? w.share.chunks : 0,
+               static_cast<const Pair*>(partial), static_cast<P*>(a.out[0]),
+               static_cast<P*>(a.out[1]));
+      },
+      w.partial_bytes());
+}
 
 RefPtr<Plan> exact_epilogue(RefPtr<Plan> plan) {
   plan->epilogue = Exactness::exact;
@@ -301,7 +448,13 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
   const Normalise<T> last(r);
   const Vectors<P> vec = vectors<P>(r);
   const std::size_t inputs = r.in.size();
-  const TrainNumbers numbers{attrs.momentum, attrs.eps, inputs >= 5};
+  const TrainNumbers numbers{attrs.momentum, attrs.eps, attrs.has_running(inputs)};
+  const std::size_t given = attrs.sums ? attrs.sums_at(inputs) : 0;
+  Statistics<T, P> from{};
+  if (given) {
+    from.sum_step = step_of(r.in[given]);
+    from.squares_step = step_of(r.in[given + 1]);
+  }
   if (w.channels == 0) return empty_plan("cuda:batch_norm_train");
   return exact_epilogue(make_plan(
       "cuda:batch_norm_train",
@@ -312,9 +465,16 @@ RefPtr<Plan> train_plan(const PlanRequest& r) {
         P *mean = static_cast<P*>(a.out[1]), *invstd = static_cast<P*>(a.out[2]);
         const Vectors<P> v = bind(vec, a, inputs);
         const bool any = w.values.count > 0;
-        if (any) launch(a, w.share.grid(), channel_sums<1, Moments<T>>, w, Moments<T>{x}, partial);
-        launch(a, grid_for(w.channels), train_statistics<T, P>, Sums::of(w), x,
-               static_cast<const Pair*>(partial), v, numbers,
+        Statistics<T, P> of = from;
+        of.x = x;
+        of.partial = partial;
+        if (given) {
+          of.sum = static_cast<const P*>(a.in[given]);
+          of.squares = static_cast<const P*>(a.in[given + 1]);
+        } else if (any) {
+          launch(a, w.share.grid(), channel_sums<1, Moments<T>>, w, Moments<T>{x, false}, partial);
+        }
+        launch(a, grid_for(w.channels), train_statistics<T, P>, Sums::of(w), of, v, numbers,
                numbers.running ? static_cast<P*>(a.in[3]) : nullptr,
                numbers.running ? static_cast<P*>(a.in[4]) : nullptr, mean, invstd, scale);
         if (any) last.run(a, {mean, scale, v.in[2], 1, v.step[2]});
@@ -341,6 +501,14 @@ RefPtr<Plan> eval_plan(const PlanRequest& r) {
       align_up(static_cast<std::size_t>(channels) * sizeof(P))));
 }
 
+/// What a search finds between cuDNN's kernel and ours; null without one.
+RefPtr<Plan> searched([[maybe_unused]] const PlanRequest& r) {
+#ifdef TANDEM_HAS_CUDNN
+  if (r.policy.vendor && r.policy.search > 0) return cudnn_plan(r);
+#endif
+  return {};
+}
+
 /// N tensors take part in the sums, as GradMoments lists them.
 template <class T, int N>
 RefPtr<Plan> grad_plan(const PlanRequest& r) {
@@ -354,7 +522,7 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
   std::array<const TensorDesc*, again + 1> last{keeps ? &r.out[3] : &r.in[0], &r.in[1]};
   if constexpr (again == 3) last[2] = &r.in[5];
   last[again] = &r.out[0];
-  const Walk<again + 2> all = elements_of<again + 1>(last);
+  const Elements<T, again + 1> all = elements_of<T, again + 1>(last);
   const Vectors<P> vec = vectors<P>(r);
   if (w.channels == 0) return empty_plan("cuda:batch_norm_grad");
   return exact_epilogue(make_plan(
@@ -375,9 +543,12 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
                static_cast<const Pair*>(partial), v, static_cast<P*>(a.out[1]),
                static_cast<P*>(a.out[2]), factors);
         if (any) {
-          launch(a, grid_for(all.count, 4), grad_input<T, P, again + 2>, all, w.channels,
-                 keeps ? gz : gy, x, y, v.in[3], v.step[3], static_cast<const P*>(factors),
-                 static_cast<T*>(a.out[0]));
+          const T *g = keeps ? gz : gy, *mask = again == 3 ? y : nullptr;
+          T* gx = static_cast<T*>(a.out[0]);
+          all.visit({g, x, mask, gx}, [&](const auto& e, i64 along, auto n) {
+            launch(a, grid_for(e.count, 4), grad_input<T, P, again + 2, n()>, e, along, w.channels,
+                   g, x, mask, v.in[3], v.step[3], static_cast<const P*>(factors), gx);
+          });
         }
       },
       w.partial_bytes() + align_up(static_cast<std::size_t>(3 * w.channels) * sizeof(P))));
@@ -385,7 +556,27 @@ RefPtr<Plan> grad_plan(const PlanRequest& r) {
 
 }  // namespace
 
+RefPtr<Plan> plan_channel_sums(const TensorDesc& x) {
+  return visit_floating(x.dtype,
+                        [&](auto tag) { return sums_plan<typename decltype(tag)::type>(x); });
+}
+RefPtr<Plan> plan_norm_factors(DType dtype, std::span<const TensorDesc> in, double eps) {
+  return visit_floating(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using P = compute_t<T>;
+    Vectors<P> vec{};
+    for (std::size_t i = 0; i < 4; ++i) vec.step[i + 1] = step_of(in[i]);
+    const i64 channels = in[0].dim(0);
+    return make_plan("cuda:norm_factors", [=](const LaunchArgs& a) {
+      Vectors<P> v = vec;
+      for (std::size_t i = 0; i < 4; ++i) v.in[i + 1] = static_cast<const P*>(a.in[i]);
+      launch(a, grid_for(channels), eval_factors<T, P>, channels, v, eps, static_cast<T*>(a.out[0]),
+             static_cast<T*>(a.out[1]));
+    });
+  });
+}
 RefPtr<Plan> plan_batch_norm_train(const PlanRequest& r) {
+  if (RefPtr<Plan> v = searched(r)) return v;
   return visit_floating(r.in[0].dtype,
                         [&](auto tag) { return train_plan<typename decltype(tag)::type>(r); });
 }
@@ -394,6 +585,7 @@ RefPtr<Plan> plan_batch_norm_eval(const PlanRequest& r) {
                         [&](auto tag) { return eval_plan<typename decltype(tag)::type>(r); });
 }
 RefPtr<Plan> plan_batch_norm_grad(const PlanRequest& r) {
+  if (RefPtr<Plan> v = searched(r)) return v;
   const auto& attrs = r.attrs<BatchNormGradAttrs>();
   return visit_floating(r.in[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;

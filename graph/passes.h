@@ -3,6 +3,7 @@
 #include <span>
 #include <string>
 
+#include "core/function_ref.h"
 #include "graph/program.h"
 
 namespace tandem::graph {
@@ -30,6 +31,13 @@ Program eliminate_dead_code(const Program& p, PassStats& s);
 Program reorder(const Program& p, PassStats& s);
 Program fuse_epilogues(const Program& p, PassStats& s);
 Program fuse_vendor_epilogues(const Program& p, PassStats& s);
+/// The part of fuse_vendor_epilogues that has the statistics of a batch norm in training summed up
+/// by the convolution in front, where both plans of the convolution, with sums and without, are
+/// `offered` for that.
+Program fuse_sums(const Program& p, PassStats& s, FunctionRef<bool(const Plan&)> offered);
+/// The same for a batch norm in evaluation, with its ReLU, in front of a convolution, which then
+/// normalises what it reads.
+Program fuse_norms(const Program& p, PassStats& s, FunctionRef<bool(const Plan&)> offered);
 Program fuse_elementwise(const Program& p, PassStats& s);
 Program reuse_buffers(const Program& p, PassStats& s);
 

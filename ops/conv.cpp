@@ -3,6 +3,7 @@
 #include "core/dispatch.h"
 #include "ops/elementwise.h"
 #include "ops/grad_util.h"
+#include "ops/norm.h"
 #include "ops/op_list.h"
 #include "ops/reduce.h"
 
@@ -94,11 +95,21 @@ void check_groups(const InferContext& c, std::int64_t in_channels, std::int64_t 
 }
 
 void infer_conv2d(InferContext& c) {
-  c.expect_inputs(2, 3);
+  const auto& a = c.attrs<ConvAttrs>();
+  c.expect_inputs(2 + 4 * a.normed, 3 + 4 * a.normed);
   check_operands(c);
   const TensorDesc &x = c.input(0), &w = c.input(1);
   check_groups(c, x.dim(1), w.dim(1), w.dim(0));
-  if (c.num_inputs() == 3) {
+  const DType wide = norm_param_dtype(x.dtype);
+  if (a.normed && !(a.eps >= 0)) {
+    c.fail<ValueError>("eps must not be negative", fmt::format("{}", a.eps), "0 or more");
+  }
+  const auto inputs = static_cast<std::size_t>(c.num_inputs());
+  for (auto i = static_cast<int>(a.norm_at(inputs)); i < c.num_inputs(); ++i) {
+    c.expect_dtype(i, wide);
+    c.expect_shape(i, {x.dim(1)}, "what normalises has one element per input channel");
+  }
+  if (a.has_bias(inputs)) {
     c.expect_same_dtype(0, 2);
     c.expect_shape(2, {w.dim(0)}, "bias must have one element per output channel");
   }
@@ -107,12 +118,23 @@ void infer_conv2d(InferContext& c) {
   const MemoryFormat format =
       x.is_channels_last() ? MemoryFormat::channels_last : w.format(MemoryFormat::contiguous);
   c.output({x.dtype, x.device, y, strides_for(y, format)});
+  if (!a.sums) return;
+  if (a.relu) {
+    c.fail<ValueError>("sums are of what no ReLU has changed", "sums and relu", "one of them");
+  }
+  const TensorDesc sums(wide, x.device, {w.dim(0)});
+  c.output(sums);
+  c.output(sums);
 }
 
 void check_grad_operands(const InferContext& c) {
   c.expect_inputs(2);
   check_operands(c);
-  if (c.attrs<ConvAttrs>().relu) c.fail<ValueError>("only conv2d itself goes on with a ReLU");
+  if (c.attrs<ConvAttrs>().goes_on()) {
+    c.fail<ValueError>("only conv2d itself does more than convolve",
+                       AttrRef(c.attrs<ConvAttrs>()).type->print(&c.attrs<ConvAttrs>()),
+                       "neither relu nor sums nor normed");
+  }
 }
 
 void infer_grad_input(InferContext& c) {
@@ -148,7 +170,7 @@ Tensor grad_weight_like(const Tensor& x, const Tensor& gy, const TensorDesc& w,
 
 void vjp_conv2d(VjpContext& c) {
   const auto& a = c.attrs<ConvAttrs>();
-  expect_no_epilogue(c, a.relu);
+  expect_no_epilogue(c, a.goes_on());
   const Tensor& g = c.grad();
   if (c.needs(0)) c.set(0, conv2d_grad_input(g, c.input(1), c.input_desc(0).shape, options_of(a)));
   if (c.needs(1)) c.set(1, grad_weight_like(c.input(0), g, c.input_desc(1), a));

@@ -31,12 +31,28 @@ struct ConvAttrs {
   MemoryFormat format = MemoryFormat::contiguous;
   /// conv2d only: y = relu(…). Set by the graph's passes; such a call has no gradient rule.
   bool relu = false;
+  /// conv2d only: two more results [O], f32 (f64 of f64 tensors): the sums of y and of y² over each
+  /// output channel. Set by the graph's passes; such a call has no gradient rule.
+  bool sums = false;
+  /// conv2d only: x is first normalised and goes through a ReLU, as by batch_norm_eval with `eps`
+  /// and `relu`. Its weight, bias, mean and variance [C] are the last four inputs. A vendor's
+  /// kernel may round what x is multiplied by and what is added to x's dtype: in f16 it overflows
+  /// where mean * weight / sqrt(var + eps) is beyond 65504. Set by the graph's passes; no gradient
+  /// rule either.
+  bool normed = false;
+  double eps = 0;
+
+  /// Which input those four begin at, or would.
+  std::size_t norm_at(std::size_t inputs) const { return inputs - (normed ? 4U : 0U); }
+  bool has_bias(std::size_t inputs) const { return norm_at(inputs) == 3; }
+  bool goes_on() const { return relu || sums || normed; }
   static constexpr auto fields() {
     return std::tuple{
         Field{"stride", &ConvAttrs::stride},     Field{"padding", &ConvAttrs::padding},
         Field{"dilation", &ConvAttrs::dilation}, Field{"groups", &ConvAttrs::groups},
         Field{"size", &ConvAttrs::size},         Field{"format", &ConvAttrs::format},
-        Field{"relu", &ConvAttrs::relu}};
+        Field{"relu", &ConvAttrs::relu},         Field{"sums", &ConvAttrs::sums},
+        Field{"normed", &ConvAttrs::normed},     Field{"eps", &ConvAttrs::eps}};
   }
 };
 

@@ -10,42 +10,38 @@
 namespace tandem {
 namespace {
 
-// Statistics and parameters of 16-bit tensors are f32.
-DType param_dtype(DType x) {
-  return is_low_precision(x) ? DType::f32 : x;
-}
-
 TensorDesc like(const TensorDesc& x) {
   return {x.dtype, x.device, x.shape, strides_for(x.shape, x.format())};
 }
 
 TensorDesc param_desc(const TensorDesc& x, const Shape& s) {
-  return {param_dtype(x.dtype), x.device, s};
+  return {norm_param_dtype(x.dtype), x.device, s};
 }
 
 void expect_param(const InferContext& c, int i, const TensorDesc& x, const Shape& s,
                   const char* what) {
   const TensorDesc& d = c.input(i);
   if (!(d.shape == s)) c.fail(fmt::format("{} has the wrong shape", what), d.str(), s.str());
-  if (d.dtype != param_dtype(x.dtype)) {
+  if (d.dtype != norm_param_dtype(x.dtype)) {
     c.fail<TypeError>(fmt::format("{} has the wrong dtype for an input {}", what, x.str()), d.str(),
-                      name_of(param_dtype(x.dtype)));
+                      name_of(norm_param_dtype(x.dtype)));
   }
 }
 
 // ------------------------------------------------------------------------------ batch norm
 
-constexpr const char* kBatchNormParams[] = {"", "weight", "bias", "running_mean", "running_var"};
+constexpr const char* kBatchNormParams[] = {
+    "", "weight", "bias", "running_mean", "running_var", "sum", "sum of squares"};
 
 void check_eps(const InferContext& c, double eps) {
   if (!(eps >= 0))
     c.fail<ValueError>("eps must not be negative", fmt::format("{}", eps), "0 or more");
 }
 
-/// Inputs before the residual, if there is one.
+/// Inputs before the sums and the residual, if there are any.
 int batch_norm_inputs(const InferContext& c) {
-  const int n = c.num_inputs();
-  return n - c.attrs<BatchNormAttrs>().has_residual(static_cast<std::size_t>(n));
+  const auto n = static_cast<std::size_t>(c.num_inputs());
+  return static_cast<int>(c.attrs<BatchNormAttrs>().sums_at(n));
 }
 
 void check_batch_norm(const InferContext& c) {
@@ -59,16 +55,21 @@ void check_batch_norm(const InferContext& c) {
   if (x.rank() < 2) c.fail("the input has a batch and a channel axis", x.str(), "[N, C, ...]");
   const int n = batch_norm_inputs(c);
   for (int i = 1; i < n; ++i) expect_param(c, i, x, {x.dim(1)}, kBatchNormParams[i]);
-  if (n < c.num_inputs()) {
-    c.expect_same_dtype(n, 0);
-    c.expect_shape(n, x.shape, "the residual has the shape of the input");
+  for (int i = 0; i < 2 * a.sums; ++i) {
+    expect_param(c, n + i, x, {x.dim(1)}, kBatchNormParams[5 + i]);
+  }
+  const int last = c.num_inputs() - 1;
+  if (a.has_residual(static_cast<std::size_t>(last + 1))) {
+    c.expect_same_dtype(last, 0);
+    c.expect_shape(last, x.shape, "the residual has the shape of the input");
   }
 }
 
 void infer_batch_norm_train(InferContext& c) {
-  c.expect_inputs(3, 6);
+  const bool sums = c.attrs<BatchNormAttrs>().sums;
+  c.expect_inputs(3 + 2 * sums, 6 + 2 * sums);
   const int n = batch_norm_inputs(c);
-  if (n % 2 == 0) c.expect_inputs(5);
+  if (n % 2 == 0) c.expect_inputs(5 + 2 * sums);
   check_batch_norm(c);
   const TensorDesc& x = c.input(0);
   if (x.numel() > 0 && x.numel() == x.dim(1)) {
@@ -84,6 +85,7 @@ void infer_batch_norm_train(InferContext& c) {
 }
 
 void infer_batch_norm_eval(InferContext& c) {
+  if (c.attrs<BatchNormAttrs>().sums) c.fail<ValueError>("only training has sums", "sums", "none");
   if (batch_norm_inputs(c) != 5) c.expect_inputs(5);
   check_batch_norm(c);
   c.output(like(c.input(0)));
@@ -129,7 +131,8 @@ Tensor sum_but_channels(const Tensor& t) {
 }
 
 void vjp_batch_norm_train(VjpContext& c) {
-  expect_no_epilogue(c, c.attrs<BatchNormAttrs>().relu);
+  const auto& attrs = c.attrs<BatchNormAttrs>();
+  expect_no_epilogue(c, attrs.relu || attrs.sums);
   const Tensor &x = c.input(0), &w = c.input(1), &mean = c.output(1), &invstd = c.output(2);
   Tensor gx;
   if (c.has_grad(0)) {
@@ -342,7 +345,7 @@ double norm_flops(const PreparedOp& p) {
 }
 
 Tensor or_full(const Tensor& t, const Tensor& x, const Shape& s, Scalar v) {
-  return t.defined() ? t : full(s, v, {.dtype = param_dtype(x.dtype()), .device = x.device()});
+  return t.defined() ? t : full(s, v, {.dtype = norm_param_dtype(x.dtype()), .device = x.device()});
 }
 
 NormGrads grads_of(Outputs o) {

@@ -4,16 +4,32 @@
 
 namespace tandem {
 
+/// Statistics and parameters of tensors of 16 bits are f32.
+inline DType norm_param_dtype(DType x) {
+  return is_low_precision(x) ? DType::f32 : x;
+}
+
 /// Attributes of batch_norm in training and evaluation.
 struct BatchNormAttrs {
   double momentum = 0.1, eps = 1e-5;
   /// y = relu(…), and with one more input z like x, the last, y = relu(… + z). Set by the graph's
   /// passes; such a call has no gradient rule.
   bool relu = false;
+  /// Training only: two more inputs [C], before a residual: the sums of x and of x² over each
+  /// channel, in place of a pass over x. The variance is their difference: where the mean is far
+  /// from zero, little of it is left. Set by the graph's passes; no gradient rule either.
+  bool sums = false;
+
   bool has_residual(std::size_t inputs) const { return relu && inputs % 2 == 0; }
+  bool has_running(std::size_t inputs) const { return sums_at(inputs) == 5; }
+  /// Which input the sums begin at, or would.
+  std::size_t sums_at(std::size_t inputs) const {
+    return inputs - (has_residual(inputs) ? 1U : 0U) - (sums ? 2U : 0U);
+  }
   static constexpr auto fields() {
     return std::tuple{Field{"momentum", &BatchNormAttrs::momentum},
-                      Field{"eps", &BatchNormAttrs::eps}, Field{"relu", &BatchNormAttrs::relu}};
+                      Field{"eps", &BatchNormAttrs::eps}, Field{"relu", &BatchNormAttrs::relu},
+                      Field{"sums", &BatchNormAttrs::sums}};
   }
 };
 

@@ -193,6 +193,7 @@ std::string compare(const OpCase& c, const Tensor& got, const Array& want) {
       // The last rounding is one of the result, those before are of what it was made of.
       if (is_low_precision(t)) bound += unit(t) * (std::fabs(w) + (c.roundings - 1) * size);
       if (t == DType::f16 && c.roundings > 0) bound += 0x1p-25;  // half of the smallest denormal
+      if (t == DType::f32 && c.tf32 && policy().tf32) bound += 4 * 0x1p-11 * size;
     }
     const bool same = v[k] == w || (std::isnan(v[k]) && std::isnan(w));
     if (!same && !(std::fabs(v[k] - w) <= bound)) {
@@ -212,6 +213,13 @@ std::string compare_bits(const Tensor& a, const Tensor& b) {
   return d ? fmt::format("element {}: {} and {}", d->index, d->a, d->b) : "";
 }
 
+std::vector<Tensor> call_op(const OpDef& op, const std::vector<Tensor>& in, AttrRef attrs) {
+  std::vector<const Tensor*> p;
+  for (const Tensor& t : in) p.push_back(&t);
+  const Outputs out = dispatch::call(op, p, attrs, SrcLoc::current());
+  return {out.begin(), out.end()};
+}
+
 OpCase with_epilogue(OpCase c, const OpDef& op, AttrRef attrs, bool residual) {
   c.name += residual ? "_residual_relu" : "_relu";
   if (residual) {
@@ -222,10 +230,7 @@ OpCase with_epilogue(OpCase c, const OpDef& op, AttrRef attrs, bool residual) {
     c.why += "; what the residual is added to is rounded, as it would be between two operations";
   }
   c.run = [&op, attrs = AttrBox(attrs)](const std::vector<Tensor>& in) {
-    std::vector<const Tensor*> p;
-    for (const Tensor& t : in) p.push_back(&t);
-    const Outputs out = dispatch::call(op, p, attrs.ref(), SrcLoc::current());
-    return std::vector<Tensor>(out.begin(), out.end());
+    return call_op(op, in, attrs.ref());
   };
   c.reference = [reference = c.reference, residual](std::vector<Array> in) {
     Array z;

@@ -82,6 +82,7 @@ struct OpCase {
   // units of the dtype it is computed in, relative to the larger of its size and `magnitude`.
   double roundings = 1, ulps = 16, magnitude = 1;
   std::string why = {};  // for more than that
+  bool tf32 = false;     // sums of products: with Policy::tf32 those of f32 may differ by more
 };
 
 /// A deque: what is added later moves no case that somebody still refers to.
@@ -117,6 +118,9 @@ void linear_cases(CaseTable& out);  // matmul, convolution, pooling
 void norm_cases(CaseTable& out);    // normalisation, softmax, losses
 void index_cases(CaseTable& out);   // and sorting
 void random_cases(CaseTable& out);  // and optimisers
+
+/// The results of one call.
+std::vector<Tensor> call_op(const OpDef& op, const std::vector<Tensor>& in, AttrRef attrs);
 
 /// `c` as one call of `op`, whose `attrs` say that the first result goes through a ReLU; with
 /// `residual` after the last argument, of the first one's shape, has been added to it.

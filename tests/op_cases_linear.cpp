@@ -146,9 +146,64 @@ Array avg_pool_of(const Pool& o, const Array& x) {
   });
 }
 
+/// A convolution that normalises what it reads.
+OpCase with_norm(OpCase c, const ConvAttrs& attrs) {
+  c.name += "_normed";
+  const std::size_t given = c.args.size();
+  const auto with_vectors = [](Shapes s) {
+    s.insert(s.end(), 4, Shape{s[0][1]});
+    return s;
+  };
+  const Shape one{c.args[0].shape[1]};
+  for (const bool positive : {true, false, false, true}) {
+    Arg a{.shape = one, .wide = true};
+    if (positive) a.lo = 0.5, a.hi = 2;
+    c.args.push_back(a);
+  }
+  for (Shapes& s : c.more) s = with_vectors(s);
+  if (!c.big.empty()) c.big = with_vectors(c.big);
+  c.run = [attrs](const std::vector<Tensor>& in) { return call_op(op::conv2d, in, attrs); };
+  c.reference = [reference = c.reference, given, eps = attrs.eps](std::vector<Array> in) {
+    const Array &w = in[given], &b = in[given + 1], &mean = in[given + 2], &var = in[given + 3];
+    in[0] = build(in[0].shape, [&, x = in[0]](const Dims& i) {
+      const Dims c{i[1]};
+      return std::max(0.0, (x[i] - mean[c]) / std::sqrt(var[c] + eps) * w[c] + b[c]);
+    });
+    in.resize(given);
+    return reference(in);
+  };
+  c.roundings += 4;
+  c.why += "; what is convolved is rounded first";
+  c.differentiable = false;
+  return c;
+}
+
+/// A convolution with the sums of its result, which are compared with what is summed up from that
+/// result as it was stored: the difference, as a share of the sum of absolute values.
+OpCase with_sums(OpCase c, const ConvAttrs& attrs) {
+  c.name += "_sums";
+  c.run = [attrs](const std::vector<Tensor>& in) {
+    const std::vector<Tensor> out = call_op(op::conv2d, in, attrs);
+    const Tensor y = out[0].to(out[1].dtype()), squares = square(y);
+    const auto off = [](const Tensor& got, const Tensor& of) {
+      return (got - sum(of, {0, 2, 3})) / (sum(abs(of), {0, 2, 3}) + 1.0);
+    };
+    return std::vector<Tensor>{out[0], off(out[1], y), off(out[2], squares)};
+  };
+  c.reference = [reference = c.reference](const std::vector<Array>& in) {
+    std::vector<Array> r = reference(in);
+    for (int i = 0; i < 2; ++i) r.emplace_back(Shape{r[0].shape[1]});
+    return r;
+  };
+  c.types = {Type::same, Type::wide};
+  c.differentiable = false;
+  return c;
+}
+
 }  // namespace
 
 void linear_cases(CaseTable& out) {
+  const std::size_t before = out.size();
   // --- products
   struct Product {
     const char* name;
@@ -309,13 +364,20 @@ void linear_cases(CaseTable& out) {
     c.why = "sums in another order";
     out.push_back(c);
     if (c.name == "conv2d" || c.name == "conv2d_groups") {
-      const ConvAttrs attrs{.stride = {1, 1},
-                            .padding = {0, 0},
-                            .dilation = {1, 1},
-                            .groups = v.o.options().groups,
-                            .size = {},
-                            .relu = true};
+      ConvAttrs attrs{.stride = {1, 1},
+                      .padding = {0, 0},
+                      .dilation = {1, 1},
+                      .groups = v.o.options().groups,
+                      .size = {},
+                      .relu = true};
       out.push_back(with_epilogue(c, op::conv2d, attrs));
+      attrs.relu = false;
+      attrs.sums = true;
+      out.push_back(with_sums(c, attrs));
+      attrs.sums = false;
+      attrs.normed = true;
+      attrs.eps = 1e-3;
+      out.push_back(with_norm(c, attrs));
     }
 
     // The two gradients, as functions of their own.
@@ -409,6 +471,10 @@ void linear_cases(CaseTable& out) {
     c.roundings = 2;
     c.why = "sums in another order; the bias is added to a rounded result";
     out.push_back(c);
+  }
+
+  for (std::size_t i = before; i < out.size(); ++i) {
+    out[i].tf32 = !out[i].name.ends_with("_sums");  // these compare a result with itself
   }
 
   // --- pooling

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/dispatch.h"
 #include "ops/op_list.h"
 #include "tests/op_cases.h"
 
@@ -109,6 +108,28 @@ OpCase one_label(OpCase c) {
   return c;
 }
 
+/// batch_norm_train of x, weight, bias and running statistics, given the sums of x and of its
+/// squares; with `residual` it goes on with that and a ReLU.
+OpCase with_sums(OpCase c, bool residual) {
+  const BatchNormAttrs attrs{.momentum = 0.2, .eps = 1e-3, .relu = residual, .sums = true};
+  if (residual) c = with_epilogue(c, op::batch_norm_train, attrs, true);
+  c.name += "_sums";
+  // The others have two values a channel, of whose variance the difference of sums may leave
+  // little.
+  c.more.erase(c.more.begin());
+  c.run = [attrs](const std::vector<Tensor>& in) {
+    const Tensor x = in[0].to(in[1].dtype());
+    const Tensor mean = in[3].clone(), var = in[4].clone(), sums = sum(x, {0, 2, 3}),
+                 squares = sum(square(x), {0, 2, 3});
+    std::vector<Tensor> p = {in[0], in[1], in[2], mean, var, sums, squares};
+    if (attrs.relu) p.push_back(in[5]);
+    const std::vector<Tensor> r = call_op(op::batch_norm_train, p, attrs);
+    return std::vector<Tensor>{r[0], mean, var};
+  };
+  c.differentiable = false;
+  return c;
+}
+
 }  // namespace
 
 void norm_cases(CaseTable& out) {
@@ -163,6 +184,7 @@ void norm_cases(CaseTable& out) {
     if (v.x.size() == 4 && v.affine) {
       c.more = {{{2, 1, 1, 1}, {1}, {1}, {1}, {1}},
                 {{2, 17, 3, 3}, {17}, {17}, {17}, {17}},
+                {{2, 16, 2, 4}, {16}, {16}, {16}, {16}},  // 16 bytes at a time
                 {{3, 0, 2, 2}, {0}, {0}, {0}, {0}}};
       c.big = {{8, 24, 30, 31}, {24}, {24}, {24}, {24}};
     }
@@ -182,6 +204,9 @@ void norm_cases(CaseTable& out) {
       }
     };
     if (v.affine) with_epilogues(op::batch_norm_train, true);
+    if (v.affine && v.x.size() == 4) {
+      for (const bool residual : {false, true}) out.push_back(with_sums(c, residual));
+    }
 
     if (!v.stats) continue;
     c.name = std::string("batch_norm_eval") + v.name;
@@ -218,10 +243,8 @@ void norm_cases(CaseTable& out) {
                 {.shape = one, .lo = 0.5, .hi = 2, .wide = true},
                 {x}};
       c.run = [residual](const std::vector<Tensor>& in) {
-        const Outputs out = dispatch::call(
-            op::batch_norm_grad, {&in[0], &in[1], &in[2], &in[3], &in[4], &in[5]},
-            BatchNormGradAttrs{.relu = true, .residual = residual}, SrcLoc::current());
-        return std::vector<Tensor>(out.begin(), out.end());
+        return call_op(op::batch_norm_grad, in,
+                       BatchNormGradAttrs{.relu = true, .residual = residual});
       };
       c.reference = [residual](const std::vector<Array>& in) {
         const Array g = map(in[0], in[5], [](double g, double y) { return y > 0 ? g : 0; });
@@ -241,7 +264,8 @@ void norm_cases(CaseTable& out) {
       };
       c.more = {shapes({2, 1}), shapes({3, 0})};
       if (x.size() == 4) {
-        c.more = {shapes({1, 1, 1, 1}), shapes({2, 17, 3, 3}), shapes({0, 4, 2, 2})};
+        c.more = {shapes({1, 1, 1, 1}), shapes({2, 17, 3, 3}), shapes({2, 16, 2, 4}),
+                  shapes({0, 4, 2, 2})};
         c.big = shapes({8, 24, 30, 31});
       }
       out.push_back(c);

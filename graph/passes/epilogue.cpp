@@ -1,3 +1,4 @@
+#include <array>
 #include <optional>
 #include <unordered_map>
 
@@ -26,37 +27,76 @@ struct Masked {
   bool others = false;   // who read the masked gradient too
 };
 
-/// The node's call as it is with a ReLU, and a residual as one more input.
-RefPtr<const PreparedOp> with_relu(const Node& n, const TensorDesc* residual) {
+std::vector<const TensorDesc*> inputs_of(const Node& n) {
   std::vector<const TensorDesc*> in;
   for (const TensorDesc& d : n.call->in) in.push_back(&d);
-  if (residual) in.push_back(residual);
+  return in;
+}
+
+/// The node's call as it is with other inputs and attributes.
+RefPtr<const PreparedOp> changed(const Node& n, std::span<const TensorDesc* const> in,
+                                 AttrRef attrs) {
   const PolicyScope policy(n.call->policy);
-  const auto prepare = [&]<class A>(A attrs) {
+  return RefPtr<const PreparedOp>(&dispatch::prepare(n.op(), in, attrs));
+}
+
+/// The node's call as it is with a ReLU, and a residual as one more input.
+RefPtr<const PreparedOp> with_relu(const Node& n, const TensorDesc* residual) {
+  auto in = inputs_of(n);
+  if (residual) in.push_back(residual);
+  const auto call = [&]<class A>(A attrs) {
     attrs.relu = true;
-    return RefPtr<const PreparedOp>(&dispatch::prepare(n.op(), in, attrs));
+    return changed(n, in, attrs);
   };
-  if (&n.op() == &op::conv2d) return prepare(n.call->attrs.as<ConvAttrs>());
-  if (&n.op() == &op::linear) return prepare(n.call->attrs.as<LinearAttrs>());
-  return prepare(n.call->attrs.as<BatchNormAttrs>());
+  if (&n.op() == &op::conv2d) return call(n.call->attrs.as<ConvAttrs>());
+  if (&n.op() == &op::linear) return call(n.call->attrs.as<LinearAttrs>());
+  return call(n.call->attrs.as<BatchNormAttrs>());
 }
 
 bool has_relu(const Node& n) {
-  if (&n.op() == &op::conv2d) return n.call->attrs.as<ConvAttrs>().relu;
+  if (&n.op() == &op::conv2d) {
+    const auto& a = n.call->attrs.as<ConvAttrs>();
+    return a.relu || a.sums;  // which exclude each other
+  }
   if (&n.op() == &op::linear) return n.call->attrs.as<LinearAttrs>().relu;
   if (takes_residual(n)) return n.call->attrs.as<BatchNormAttrs>().relu;
   return true;  // of other ops, as far as this pass goes
 }
 
+/// The call of a convolution as it is with the sums of its result.
+RefPtr<const PreparedOp> with_sums(const Node& conv) {
+  ConvAttrs attrs = conv.call->attrs.as<ConvAttrs>();
+  attrs.sums = true;
+  return changed(conv, inputs_of(conv), attrs);
+}
+
+/// The call of a batch norm in training as it is with sums, each described by `sum`.
+RefPtr<const PreparedOp> with_sums(const Node& norm, const TensorDesc& sum) {
+  auto in = inputs_of(norm);
+  BatchNormAttrs attrs = norm.call->attrs.as<BatchNormAttrs>();
+  in.insert(in.begin() + static_cast<std::ptrdiff_t>(attrs.sums_at(in.size())), 2, &sum);
+  attrs.sums = true;
+  return changed(norm, in, attrs);
+}
+
+/// The call of a convolution as it is with a batch norm in evaluation, and its ReLU, in front.
+RefPtr<const PreparedOp> with_norm(const Node& conv, const Node& norm) {
+  auto in = inputs_of(conv);
+  const auto of_norm = inputs_of(norm);
+  in[0] = of_norm[0];
+  in.insert(in.end(), of_norm.begin() + 1, of_norm.end());
+  ConvAttrs attrs = conv.call->attrs.as<ConvAttrs>();
+  attrs.normed = true;
+  attrs.eps = norm.call->attrs.as<BatchNormAttrs>().eps;
+  return changed(conv, in, attrs);
+}
+
 /// The call of a batch norm's gradient as it is with the mask of `relu_grad` in front.
 RefPtr<const PreparedOp> with_mask(const Node& norm, const Node& relu_grad, bool residual) {
-  std::vector<const TensorDesc*> in;
-  for (const TensorDesc& d : norm.call->in) in.push_back(&d);
+  auto in = inputs_of(norm);
   in[0] = &relu_grad.call->in[0];
   in.push_back(&relu_grad.call->in[1]);
-  const PolicyScope policy(norm.call->policy);
-  return RefPtr<const PreparedOp>(
-      &dispatch::prepare(norm.op(), in, BatchNormGradAttrs{.relu = true, .residual = residual}));
+  return changed(norm, in, BatchNormGradAttrs{.relu = true, .residual = residual});
 }
 
 class Matcher {
@@ -218,7 +258,81 @@ Program fuse_epilogues(const Program& p, PassStats& s) {
 }
 
 Program fuse_vendor_epilogues(const Program& p, PassStats& s) {
-  return Fuser(p, s, "vendor_epilogue", [](Exactness e) { return e != Exactness::exact; }).run();
+  const auto approximate = [](Exactness e) { return e != Exactness::exact; };
+  const auto offered = [&](const Plan& plan) {
+    return plan.epilogue && approximate(*plan.epilogue);
+  };
+  const Program fused = Fuser(p, s, "vendor_epilogue", approximate).run();
+  return fuse_norms(fuse_sums(fused, s, offered), s, offered);
+}
+
+Program fuse_sums(const Program& p, PassStats& s, FunctionRef<bool(const Plan&)> offered) {
+  std::unordered_map<ValueId, std::size_t> norm_of;  // by what it normalises
+  for (std::size_t i = 0; i < p.nodes.size(); ++i) {
+    const Node& n = p.nodes[i];
+    if (&n.op() == &op::batch_norm_train && !n.call->attrs.as<BatchNormAttrs>().sums) {
+      norm_of.emplace(n.inputs[0], i);
+    }
+  }
+  Program out = p;
+  for (std::size_t i = 0; i < p.nodes.size(); ++i) {
+    const Node& conv = p.nodes[i];
+    if (&conv.op() != &op::conv2d || has_relu(conv)) continue;
+    const auto found = norm_of.find(conv.outputs[0]);
+    // Asked of the plan that is there first: where that is not offered, none is made.
+    if (found == norm_of.end() || !offered(*conv.call->plan)) continue;
+    RefPtr<const PreparedOp> call = with_sums(conv);
+    if (!offered(*call->plan)) continue;
+    Node &source = out.nodes[i], &norm = out.nodes[found->second];
+    const std::array<ValueId, 2> sums{out.add_value(call->out[1]), out.add_value(call->out[2])};
+    norm.call = with_sums(norm, call->out[1]);
+    const auto at = norm.call->attrs.as<BatchNormAttrs>().sums_at(norm.call->in.size());
+    norm.inputs.insert(norm.inputs.begin() + static_cast<std::ptrdiff_t>(at), sums.begin(),
+                       sums.end());
+    source.call = std::move(call);
+    source.outputs.insert(source.outputs.end(), sums.begin(), sums.end());
+    for (Node* n : {&source, &norm}) n->passes.push_back("vendor_epilogue");
+    ++s.changed;
+  }
+  out.relink();
+  return out;
+}
+
+Program fuse_norms(const Program& p, PassStats& s, FunctionRef<bool(const Plan&)> offered) {
+  const auto at = [](auto i) { return static_cast<std::size_t>(i); };
+  std::vector<int> uses = use_counts(p);
+  for (const ValueId v : p.results()) uses[at(v)] = 2;  // whoever else reads it
+  Program out = p;
+  std::vector<std::uint8_t> gone(p.nodes.size(), 0);
+  std::int32_t written = -1;  // the last node that writes to something
+  for (std::size_t i = 0; i < p.nodes.size(); ++i) {
+    const Node& conv = p.nodes[i];
+    if (conv.inplace || conv.reuse >= 0 || !conv.call->mutated.empty())
+      written = static_cast<std::int32_t>(i);
+    if (&conv.op() != &op::conv2d || conv.call->attrs.as<ConvAttrs>().normed) continue;
+    const ValueId x = conv.inputs[0];
+    const std::int32_t made = p.values[at(x)].node;
+    if (made < 0 || uses[at(x)] != 1) continue;
+    const Node& norm = p.nodes[at(made)];
+    // It reads later what it read there: nothing may have been written since.
+    if (&norm.op() != &op::batch_norm_eval || norm.inputs.size() != 5 || !has_relu(norm) ||
+        written > made || !(norm.call->out[0] == norm.call->in[0]) || !offered(*conv.call->plan)) {
+      continue;
+    }
+    RefPtr<const PreparedOp> call = with_norm(conv, norm);
+    if (!offered(*call->plan)) continue;
+    Node& fused = out.nodes[i];
+    fused.call = std::move(call);
+    fused.inputs[0] = norm.inputs[0];
+    fused.inputs.insert(fused.inputs.end(), norm.inputs.begin() + 1, norm.inputs.end());
+    fused.passes.push_back("vendor_epilogue");
+    gone[at(made)] = 1;
+    ++s.changed;
+  }
+  std::size_t i = 0;
+  std::erase_if(out.nodes, [&](const Node&) { return gone[i++] != 0; });
+  out.relink();
+  return out;
 }
 
 }  // namespace tandem::graph

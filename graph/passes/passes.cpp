@@ -13,7 +13,8 @@ constexpr Pass kPasses[] = {
     {"epilogue", Exactness::exact, "apply ReLUs, sums and masks beside a layer inside its kernel",
      fuse_epilogues},
     {"vendor_epilogue", Exactness::approximate,
-     "the same in the vendors' kernels, which round once less and may lose a NaN",
+     "the same in the vendors' kernels, which round otherwise and may lose a NaN; a batch norm's "
+     "sums in the convolution in front, or all of it in the one behind",
      fuse_vendor_epilogues},
     {"fuse", Exactness::exact, "run chains of elementwise ops as one kernel, tile by tile",
      fuse_elementwise},

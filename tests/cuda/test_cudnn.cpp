@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "cuda/cudnn_rules.h"
+#include "cuda/runtime.h"
 #include "cuda/table.h"
 #include "ops/op_list.h"
 #include "ops/ops.h"
@@ -188,6 +189,57 @@ TEST(CudnnRules, GiveAConvolutionThatGoesOnABias) {
   EXPECT_TRUE(conv_case(large.request(), ConvPass::forward));
   large.attrs.relu = true;
   EXPECT_FALSE(conv_case(large.request(), ConvPass::forward)) << "more than our zeros";
+}
+
+ConvCall normed_call(const Conv& v, bool bias = false) {
+  ConvCall c = call_of(v, ConvPass::forward, DType::f16, Layout::nhwc, bias);
+  for (int i = 0; i < 4; ++i) c.in.emplace_back(DType::f32, gpu(), Shape{v.c});
+  c.attrs.normed = true;
+  c.attrs.eps = 1e-5;
+  return c;
+}
+
+TEST(CudnnRules, NormaliseFromTheWorkspace) {
+  using enum Operand::From;
+  ConvCall call = normed_call(kSmall, true);
+  ConvCase c = *conv_case(call.request(), ConvPass::forward);
+  EXPECT_EQ(c.sums, -1);
+  ASSERT_EQ(c.scale, 4);
+  for (const std::size_t i : {4u, 5u}) {
+    EXPECT_EQ(c.operands[i].from, workspace);
+    EXPECT_TRUE(c.operands[i].copied);
+    EXPECT_EQ(c.operands[i].packed.dtype, DType::f16);
+    EXPECT_EQ(c.operands[i].packed.shape, (Shape{1, 16, 1, 1}));
+  }
+  c = *conv_case(call.request(), ConvPass::forward, true);
+  ASSERT_EQ(c.sums, 4);
+  EXPECT_EQ(c.scale, 6);
+  EXPECT_EQ(c.operands[4].from, workspace);
+  EXPECT_EQ(c.operands[4].packed.shape, (Shape{1, 32, 1, 1}));
+  call.attrs.sums = true;
+  EXPECT_EQ(conv_case(call.request(), ConvPass::forward)->operands[4].from, output);
+  EXPECT_FALSE(conv_case(call.request(), ConvPass::forward, true)) << "these are wanted";
+  ConvCall plain = call_of(kSmall, ConvPass::forward, DType::f16, Layout::nhwc);
+  EXPECT_FALSE(conv_case(plain.request(), ConvPass::forward, true));
+}
+
+TEST(CudnnRules, GiveTheSumsAfterEverythingElse) {
+  using enum Operand::From;
+  for (const bool bias : {false, true}) {
+    ConvCall call = call_of(kSmall, ConvPass::forward, DType::f16, Layout::nhwc, bias);
+    EXPECT_EQ(conv_case(call.request(), ConvPass::forward)->sums, -1);
+    call.attrs.sums = true;
+    const ConvCase c = *conv_case(call.request(), ConvPass::forward);
+    ASSERT_EQ(c.sums, bias ? 4 : 3);
+    ASSERT_EQ(c.operands.size(), static_cast<std::size_t>(c.sums) + 2);
+    for (std::size_t i = 0; i < 2; ++i) {
+      const Operand& o = c.operands[static_cast<std::size_t>(c.sums) + i];
+      EXPECT_EQ(o.from, output);
+      EXPECT_EQ(o.index, static_cast<int>(i) + 1);
+      EXPECT_EQ(o.packed.dtype, DType::f32);
+      EXPECT_EQ(o.packed.shape, (Shape{1, 32, 1, 1}));
+    }
+  }
 }
 
 using NormCall = Call<BatchNormAttrs>;
@@ -374,6 +426,41 @@ TEST_P(CudnnEngines, ExistForWhatGoesOn) {
         c.attrs.relu = relu;
         expect_engine(c, fmt::format("{}{}{} {}", a.name, bias ? " + bias" : "",
                                      relu ? ", relu" : "", l == Layout::nhwc ? "nhwc" : "nchw"));
+      }
+    }
+  }
+}
+
+TEST_P(CudnnEngines, SumUpF16) {
+  for (const Conv& v : std::initializer_list<Conv>{{32, 64, 56, 64, 1, 0, 1, 1},
+                                                   {32, 64, 56, 64, 3, 1, 1, 1},
+                                                   {32, 128, 56, 128, 3, 1, 2, 1},
+                                                   {32, 256, 56, 512, 1, 0, 2, 1}}) {
+    ConvCall c = call_of(v, ConvPass::forward, DType::f16, Layout::nhwc);
+    c.attrs.sums = true;
+    if (GetParam()->major < 10) {
+      expect_engine(c, "sums " + v.str());
+      continue;
+    }
+    const auto all = cudnn_engines(c.request(), *GetParam());
+    ASSERT_FALSE(all.empty());
+    for (const CudnnEngine& e : all) {
+      EXPECT_FALSE(e.allowed) << "docs/gpu-status.md says why: notes " << e.notes;
+      EXPECT_TRUE(e.notes & kNondeterministic) << e.notes;
+    }
+  }
+}
+
+TEST_P(CudnnEngines, NormaliseF16BeforeBlackwell) {
+  for (const std::int64_t kernel : {1, 3}) {
+    for (const bool sums : {false, true}) {
+      ConvCall c = normed_call({32, 64, 56, 64, kernel, kernel / 2, 1, 1});
+      c.attrs.sums = sums;
+      if (GetParam()->major < 10) {
+        expect_engine(c, fmt::format("normed {}x{}, sums {}", kernel, kernel, sums));
+      } else {
+        EXPECT_EQ(first(cudnn_engines(c.request(), *GetParam())), nullptr)
+            << "docs/gpu-status.md says that there are none";
       }
     }
   }
@@ -596,6 +683,59 @@ TEST_F(CudnnOnGpu, GoesOnWithTheResult) {
       expect_near(run(*plan, in, c.out), {y}, part(a), fmt::format("{} {}", a.name, bias));
     }
   }
+}
+
+TEST_F(CudnnOnGpu, SumsTheResultUp) {
+  ConvCall c = call_of({8, 64, 14, 64, 3, 1, 1, 1}, ConvPass::forward, DType::f16, Layout::nhwc);
+  c.attrs.sums = true;
+  const auto plan = cudnn_plan(c.request());
+  ASSERT_TRUE(plan);
+  EXPECT_TRUE(plan->epilogue);
+  const auto in = inputs(c);
+  const auto got = run(*plan, in, c.out);
+  const Tensor y = got[0].to(DType::f32);
+  // Whether what is summed up has been rounded is not said.
+  const auto off = [](const Tensor& a, const Tensor& of) {
+    return max(abs(a - sum(of, {0, 2, 3})) / sum(abs(of), {0, 2, 3})).item<float>();
+  };
+  EXPECT_LE(off(got[1], y), 1e-3);
+  EXPECT_LE(off(got[2], square(y)), 1e-3);
+}
+
+TEST_F(CudnnOnGpu, NormalisesWhatItReads) {
+  for (const bool sums : {false, true}) {
+    // Padded: what is outside stays zero, whatever is added inside.
+    ConvCall c = normed_call({8, 64, 14, 64, 3, 1, 1, 1});
+    c.attrs.sums = sums;
+    auto in = inputs(c);
+    in.back() = abs(in.back()) + 0.5;
+    const auto plan = cudnn_plan(c.request());
+    if (!plan && device_info(0).major >= 10)
+      GTEST_SKIP() << "cuDNN has no such engine for this GPU";
+    ASSERT_TRUE(plan);
+    const auto got = run(*plan, in, c.out), want = run(*own(c.request()), in, c.out);
+    expect_near(got, want, 5e-3, plan->name);
+    // What has no engine is done step by step.
+    c.attrs.sums = false;
+    c.attrs.relu = true;
+    expect_near(run(*kernel(c.op->id)(c.request()), in, c.out), run(*own(c.request()), in, c.out),
+                5e-3, "with a ReLU behind it");
+  }
+}
+
+TEST_F(CudnnOnGpu, TimesItsBatchNormBesideOurs) {
+  NormCall c = train_call(image(DType::f16, {8, 24, 7, 9}, Layout::nhwc), true, true, true);
+  c.policy.search = 4;
+  const PlanRequest r = c.request();
+  const auto in = inputs(c);
+  auto again = in;
+  for (auto& v : again) v = v.clone();
+  auto got = run(*kernel(r.op.id)(r), in, c.out), want = run(*own(r), again, c.out);
+  for (const std::size_t i : {3u, 4u}) {  // the running statistics
+    got.push_back(in[i]);
+    want.push_back(again[i]);
+  }
+  expect_near(got, want, 2e-3, "searched");
 }
 
 TEST_F(CudnnOnGpu, Normalises) {

@@ -7,8 +7,10 @@
 
 #include "autograd/autograd.h"
 #include "graph/compile.h"
+#include "graph/executor.h"
 #include "graph/tracer.h"
 #include "nn/nn.h"
+#include "ops/conv.h"
 #include "ops/op_list.h"
 #include "tests/op_cases.h"
 
@@ -322,6 +324,144 @@ TEST(Epilogue, LeavesItsOwnWork) {
 }
 
 // --------------------------------------------------------------------- the vendors' kernels
+
+constexpr auto any_plan = [](const Plan&) { return true; };
+
+/// What two programs make of the same arguments differs by no more than rounding; what they write
+/// into the arguments, too.
+void expect_close(const Program& a, const Program& b, const std::vector<Tensor>& args) {
+  std::vector<Tensor> results[2];
+  for (const Program* p : {&a, &b}) {
+    std::vector<Tensor> own;
+    std::vector<const Tensor*> pointers;
+    for (const Tensor& t : args) own.push_back(t.clone());
+    for (const Tensor& t : own) pointers.push_back(&t);
+    std::vector<Tensor>& r = results[p == &b];
+    r = Executor(*p, {}).run(pointers);
+    r.insert(r.end(), own.begin(), own.end());
+  }
+  for (std::size_t i = 0; i < results[0].size(); ++i) {
+    const double off = max(abs(results[0][i] - results[1][i])).item<double>();
+    EXPECT_LE(off, 1e-5) << "result or argument " << i << "\n" << dump(b);
+  }
+}
+
+TEST(Epilogue, HasTheConvolutionSumUpForABatchNorm) {
+  manual_seed(4);
+  const Tensor w = randn({6, 3, 3, 3}), x = randn({4, 3, 9, 9});
+  const auto program = [&](bool running) {
+    return capture({x.desc(), w.desc(), desc({6}), desc({6})}, [&](auto& in) {
+      Tensor mean, var;
+      if (running) mean = in[2], var = in[3];
+      return relu(batch_norm(conv2d(in[0], in[1]), {}, {}, mean, var, true));
+    });
+  };
+  for (const bool running : {false, true}) {
+    const Program p = program(running);
+    PassStats s;
+    const Program out = fuse_sums(p, s, any_plan);
+    EXPECT_EQ(s.changed, 1);
+    EXPECT_NO_THROW(verify(out, "test")) << dump(out);
+    EXPECT_EQ(out.nodes.size(), p.nodes.size());
+    EXPECT_EQ(count(out, "batch_norm_train"), 1);
+    for (const Node& n : out.nodes) {
+      if (n.op().name == std::string_view("conv2d")) {
+        EXPECT_TRUE(n.call->attrs.as<ConvAttrs>().sums);
+        EXPECT_EQ(n.outputs.size(), 3u);
+      }
+    }
+    // What has its sums asks for none, and what must not be asked is left alone.
+    PassStats again;
+    EXPECT_EQ(fuse_sums(out, again, any_plan).nodes.size(), p.nodes.size());
+    EXPECT_EQ(again.changed, 0);
+    EXPECT_EQ(hash(fuse_sums(p, again, [](const Plan&) { return false; })), hash(p));
+    // The ReLU is taken in after that, too.
+    PassStats tail;
+    const Program all = fuse_epilogues(out, tail);
+    EXPECT_EQ(tail.changed, 1);
+    EXPECT_NO_THROW(verify(all, "test")) << dump(all);
+    const std::vector<Tensor> args = {x, w, rand({6}), rand({6})};
+    expect_close(p, out, args);
+    expect_close(p, all, args);
+  }
+  // As the passes come: what is behind the norm is part of it already.
+  const Program residual =
+      capture({x.desc(), w.desc(), desc({6}), desc({6}), desc({4, 6, 7, 7})}, [&](auto& in) {
+        Tensor mean = in[2], var = in[3];
+        return relu(batch_norm(conv2d(in[0], in[1]), {}, {}, mean, var, true) + in[4]);
+      });
+  PassStats tail, sums;
+  const Program out = fuse_sums(fuse_epilogues(residual, tail), sums, any_plan);
+  EXPECT_EQ(tail.changed, 2);
+  EXPECT_EQ(sums.changed, 1);
+  EXPECT_NO_THROW(verify(out, "test")) << dump(out);
+  expect_close(residual, out, {x, w, rand({6}), rand({6}), randn({4, 6, 7, 7})});
+  // Those who do not normalise with the statistics of the batch need no sums.
+  PassStats s;
+  fuse_sums(capture({x.desc(), w.desc()},
+                    [](auto& in) { return normalised(conv2d(in[0], in[1]), false); }),
+            s, any_plan);
+  EXPECT_EQ(s.changed, 0);
+}
+
+TEST(Epilogue, HasTheConvolutionNormaliseWhatItReads) {
+  const std::vector<TensorDesc> in = {desc({4, 3, 9, 9}), desc({6, 3, 3, 3}), desc({6})};
+  const auto program = [&](const Function& f) {
+    PassStats s;
+    return fuse_epilogues(capture(in, f), s);
+  };
+  const auto changed = [](const Program& p) {
+    PassStats s;
+    EXPECT_NO_THROW(verify(fuse_norms(p, s, any_plan), "test"));
+    return s.changed;
+  };
+  const auto plain = [](auto& in) {
+    Tensor mean = full({3}, 0.5), var = full({3}, 2);
+    const Tensor weight = full({3}, 1.5), bias = full({3}, 0.25);
+    return conv2d(relu(batch_norm(in[0], weight, bias, mean, var, false, 0.1, 0.3)), in[1], in[2]);
+  };
+  const Program p = program(plain);
+  PassStats s;
+  const Program out = fuse_norms(p, s, any_plan);
+  EXPECT_EQ(s.changed, 1);
+  EXPECT_NO_THROW(verify(out, "test")) << dump(out);
+  EXPECT_EQ(count(out, "batch_norm_eval"), 0);
+  EXPECT_EQ(out.nodes.size() + 1, p.nodes.size());
+  for (const Node& n : out.nodes) {
+    if (n.op().name == std::string_view("conv2d")) {
+      EXPECT_EQ(n.inputs.size(), 7u);
+    }
+  }
+  EXPECT_EQ(changed(out), 0);
+  manual_seed(5);
+  expect_close(p, out, {randn({4, 3, 9, 9}), randn({6, 3, 3, 3}), randn({6})});
+  PassStats none;
+  EXPECT_EQ(hash(fuse_norms(p, none, [](const Plan&) { return false; })), hash(p));
+
+  EXPECT_EQ(changed(program([](auto& in) { return conv2d(normalised(in[0], false), in[1]); })), 0)
+      << "without a ReLU";
+  EXPECT_EQ(changed(program([](auto& in) { return conv2d(relu(normalised(in[0], true)), in[1]); })),
+            0)
+      << "in training";
+  EXPECT_EQ(changed(program([](auto& in) {
+              const Tensor y = relu(normalised(in[0], false));
+              return sum(conv2d(y, in[1])) + sum(y);
+            })),
+            0)
+      << "read elsewhere, too";
+  EXPECT_EQ(changed(program(
+                [](auto& in) { return conv2d(relu(normalised(in[0], false) + in[0]), in[1]); })),
+            0)
+      << "with a residual";
+  EXPECT_EQ(changed(program([](auto& in) {
+              Tensor mean = full({3}, 0.5), var = full({3}, 2);
+              const Tensor y = relu(batch_norm(in[0], {}, {}, mean, var, false));
+              mean.add_(1);
+              return sum(conv2d(y, in[1])) + sum(mean);
+            })),
+            0)
+      << "what it normalises with is written before it would be read";
+}
 
 TEST(Epilogue, OfAVendorIsTheOtherPasssWork) {
   const Program p = capture({desc({8, 16, 9, 9}), desc({16, 16, 3, 3}), desc({16})},

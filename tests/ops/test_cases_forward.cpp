@@ -171,6 +171,29 @@ TEST_P(Forward, DoesNotDependOnThreads) {
   }
 }
 
+class ForwardTf32 : public Forward {};
+
+TEST_P(ForwardTf32, EqualsReference) {
+  for (const Shapes& shapes : every_shape()) {
+    const auto args = make_args(c(), DType::f32, shapes);
+    const auto exact = run(c(), args);
+    const PolicyScope scope({.tf32 = true});
+    check(args, "tf32 " + str(shapes));
+    if (!default_device().is_cpu()) continue;
+    // It is the GPU's.
+    const auto got = run(c(), args);
+    for (std::size_t k = 0; k < got.size(); ++k) EXPECT_EQ(compare_bits(got[k], exact[k]), "");
+  }
+}
+
+std::vector<std::size_t> products() {
+  std::vector<std::size_t> found;
+  for (std::size_t i = 0; i < all_cases().size(); ++i) {
+    if (all_cases()[i].tf32) found.push_back(i);
+  }
+  return found;
+}
+INSTANTIATE_TEST_SUITE_P(Table, ForwardTf32, ::testing::ValuesIn(products()), case_name);
 TANDEM_EVERY_CASE(Forward);
 
 }  // namespace

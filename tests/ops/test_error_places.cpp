@@ -102,6 +102,53 @@ TEST(Errors, OfCallsWithAnEpilogue) {
       },
       {"[conv2d_grad_input]", "only conv2d itself"});
   expect([&] { call(op::conv2d_grad_weight, {x, y}, conv); }, {"[conv2d_grad_weight]"});
+  ConvAttrs normed = conv;
+  normed.relu = false;
+  normed.normed = true;
+  expect([&] { call(op::conv2d_grad_weight, {x, y}, normed); }, {"[conv2d_grad_weight]"});
+  expect(
+      [&] {
+        sum(call(op::conv2d, {x, leaf({5, 3, 1, 1}), c, c, c, c}, normed)).backward();
+      },
+      {"a call with an epilogue has no gradient rule", "normed=true"});
+  expect([&] { call(op::conv2d, {x, w}, normed); }, {"wrong number of tensors", "2", "6"});
+  expect(
+      [&] {
+        call(op::conv2d, {x, w, c, c, c, f({4})}, normed);
+      },
+      {"one element per input channel", "[4]", "[3]"});
+  expect([&] { call(op::conv2d, {x, w, c, c, c, c.to(DType::f64)}, normed); }, {"f64", "f32"});
+  ConvAttrs sums = conv;
+  sums.sums = true;
+  expect([&] { call(op::conv2d, {x, w}, sums); }, {"[conv2d]", "sums and relu"});
+  sums.relu = false;
+  expect([&] { call(op::conv2d_grad_input, {y, w}, sums); }, {"only conv2d itself"});
+  expect(
+      [&] {
+        sum(call(op::conv2d, {x, leaf({5, 3, 1, 1})}, sums)).backward();
+      },
+      {"a call with an epilogue has no gradient rule", "sums=true"});
+  const BatchNormAttrs summed{.sums = true};
+  expect(
+      [&] {
+        sum(call(op::batch_norm_train, {x, leaf({3}), c, c, c}, summed)).backward();
+      },
+      {"a call with an epilogue has no gradient rule", "sums=true"});
+  expect(
+      [&] {
+        call(op::batch_norm_eval, {x, c, c, c, c, c, c}, summed);
+      },
+      {"[batch_norm_eval]", "only training has sums"});
+  expect(
+      [&] {
+        call(op::batch_norm_train, {x, c, c}, summed);
+      },
+      {"wrong number of tensors", "3", "5"});
+  expect(
+      [&] {
+        call(op::batch_norm_train, {x, c, c, c, f({4})}, summed);
+      },
+      {"sum of squares has the wrong shape", "[4]", "[3]"});
   expect(
       [&] {
         call(op::batch_norm_train, {x, c, c, f({2, 3, 4})}, norm);
