@@ -4,6 +4,7 @@
 #
 #   benchmarks/gpu_check.sh [RESULT_DIR] [DEPENDENCIES]
 #   benchmarks/gpu_check.sh --collect DEPENDENCIES     (with a network, on Debian or Ubuntu)
+#   benchmarks/gpu_check.sh --self-test                (its stages, with stand-ins for all programs)
 #
 # RESULT_DIR    default: $OUT, else benchmarks/results/<gpu>. Gets at most ten files:
 #               status.json      every stage: verdict, exit status, seconds; every test program:
@@ -71,6 +72,73 @@ if [[ ${1:-} == --collect ]]; then
   python3 -m zipfile -e ./nvidia_cudnn_frontend-*.whl cudnn-frontend
   rm -rf ./nvidia_cudnn_frontend-*.whl cudnn-frontend/cudnn
   du -sh "$PWD"
+  exit
+fi
+
+# Whether every kind of verdict is reached and reported: half a minute, without a GPU or a build.
+if [[ ${1:-} == --self-test ]]; then
+  set -e
+  at=$(mktemp -d)
+  trap 'rm -rf "$at"' EXIT
+  mkdir "$at/bin" "$at/out"
+  cat >"$at/bin/nvidia-smi" <<'SH'
+#!/usr/bin/env bash
+case "$*" in *compute_cap*) echo 9.0 ;; *name*) echo 'Stand-in GPU' ;; esac
+SH
+  # Every program there is: says what it is called, and behaves by that name.
+  cat >"$at/bin/program" <<'SH'
+#!/usr/bin/env bash
+name=$(basename "$0")
+echo "$name $*"
+[[ $name != test_ops ]] || exit 77
+for word; do
+  if [[ $word == --gtest_output=json:* ]]; then
+    why=''
+    [[ $name == test_nn ]] && why=', "failures": [{"failure": "as it should"}]'
+    printf '{"testsuites": [{"testsuite": [{"status": "RUN", "classname": "A", "name": "b"%s}]}]}' \
+      "$why" >"${word#*json:}"
+  fi
+done
+[[ $name != test_nn ]]
+SH
+  cat >"$at/bin/compute-sanitizer" <<'SH'
+#!/usr/bin/env bash
+[[ $* != *racecheck* ]] || exec sleep 100
+SH
+  cat >"$at/bin/cmake" <<SH
+#!/usr/bin/env bash
+mkdir -p "$at/build/tests" "$at/build/apps" "$at/build/benchmarks"
+touch "$at/build/CMakeCache.txt"
+for word; do
+  case \$word in
+    tandem-*) cp "$at/bin/program" "$at/build/apps/\$word" ;;
+    bench_overhead) ;; # did not get built
+    bench_*) cp "$at/bin/program" "$at/build/benchmarks/\$word" ;;
+    test_*) cp "$at/bin/program" "$at/build/tests/\$word" ;;
+  esac
+done
+SH
+  chmod +x "$at"/bin/*
+  PATH=$at/bin:$PATH GPU_CHECK_BUILD=$at/build GPU_CHECK_SECONDS=30 bash "$0" "$at/out" "$at/none"
+  python3 - "$at/out/status.json" <<'PY'
+import json, sys
+
+status = json.load(open(sys.argv[1], encoding="utf-8"))
+verdict = {s["name"]: s["verdict"] for s in status["stages"]}
+assert status["gpu"] == "Stand-in-GPU", status
+for name in ("machine", "configure", "build", "build-tests", "test_cuda", "test_graph",
+             "tradeoff-lenet-nchw", "bench_kernels", "train", "sanitizer-memcheck"):
+    assert verdict[name] == "ok", (name, verdict)
+assert verdict["test_ops"] == "skipped by itself", verdict
+assert verdict["test_nn"] == "failed", verdict
+assert verdict["bench_overhead"] == "skipped: no bench_overhead", verdict
+assert verdict["sanitizer-racecheck"].startswith("stopped at"), verdict
+assert verdict["peers"] == "skipped: no time left", verdict
+assert status["tests"]["test_cuda"]["tests"] == 4, status["tests"]  # one a shard
+nn = status["tests"]["test_nn"]
+assert nn["failed"] == 4 and nn["failures"][0]["says"] == "as it should", nn
+PY
+  echo 'gpu_check: every kind of verdict was reached'
   exit
 fi
 
@@ -236,12 +304,15 @@ tests_on_gpu benchmarks 20 1 --device cuda
 stage train 25 "gpu $build/apps/tandem-train" "$build/apps/tandem-train" --device cuda \
   --model lenet --mode both --quick --json "$out/train.json"
 
-# Both stand before PyTorch's figures, which may take all that is left. A minute or so each: what a
-# sanitizer does to the whole table takes hours.
+# Both stand before PyTorch's figures, which may take all that is left. Some minutes: what a
+# sanitizer does to the whole table, gradients too, takes hours.
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 for tool in memcheck racecheck; do
   stage "sanitizer-$tool" 50 "gpu $sanitizer $at/test_cuda" bash "$0" --shards 8 "$sanitizer" \
     --tool "$tool" --error-exitcode 9 "$at/test_cuda" --gtest_brief=1
+  stage "sanitizer-$tool-ops" 50 "gpu $sanitizer $at/test_ops" bash "$0" --shards 8 "$sanitizer" \
+    --tool "$tool" --error-exitcode 9 "$at/test_ops" --device cuda --gtest_filter='*Forward*' \
+    --gtest_brief=1
   stage "sanitizer-$tool-graphs" 25 "gpu $sanitizer $at/test_graph" "$sanitizer" --tool "$tool" \
     --error-exitcode 9 "$at/test_graph" --device cuda --gtest_filter='DeviceGraph*' --gtest_brief=1
 done

@@ -4,7 +4,7 @@
 #
 # Looked for in TANDEM_CUDA_ROOT (a toolkit or a site-packages folder; a list is fine), around nvcc,
 # in $CUDA_HOME and $CUDA_PATH, /usr/local/cuda, and what the first python3 has installed.
-set(TANDEM_CUDA_ROOT "" CACHE PATH "Where CUDA's headers and libraries are, when not found")
+include(cmake/cuda_wheels.cmake)
 
 function(tandem_cuda_roots out)
   set(roots ${TANDEM_CUDA_ROOT})
@@ -17,18 +17,10 @@ function(tandem_cuda_roots out)
     endforeach()
   endif()
   list(APPEND roots $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
-  find_program(TANDEM_PYTHON3 python3)
-  mark_as_advanced(TANDEM_PYTHON3)
-  set(wheels "")
-  if(TANDEM_PYTHON3)
-    execute_process(
-      COMMAND ${TANDEM_PYTHON3} -c "import nvidia; print(';'.join(nvidia.__path__))"
-      OUTPUT_VARIABLE wheels ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
-  endif()
   # Wheels for CUDA 12 have a folder for each library, those for 13 share one; cuDNN and NCCL have
   # their own in both. Libraries for another version than the compiler's are of no use.
   string(REGEX MATCH "^[0-9]+" major "${CMAKE_CUDA_COMPILER_VERSION}")
-  foreach(root ${TANDEM_CUDA_ROOT} ${wheels})
+  foreach(root ${TANDEM_CUDA_ROOT} ${tandem_cuda_wheels})
     foreach(nvidia ${root} ${root}/nvidia)
       if(IS_DIRECTORY ${nvidia}/cu13 AND NOT major STREQUAL "12")
         list(APPEND roots ${nvidia}/cu13 ${nvidia}/cudnn ${nvidia}/nccl)

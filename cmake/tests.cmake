@@ -99,6 +99,9 @@ add_test(NAME docs_self_test COMMAND ${docs} --self-test)
 set_tests_properties(arrows arrows_self_test docs docs_self_test PROPERTIES LABELS style)
 add_test(NAME mnist_download COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cmake/mnist.sh --self-test)
 set_tests_properties(mnist_download PROPERTIES LABELS package)
+add_test(NAME gpu_check
+         COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/benchmarks/gpu_check.sh --self-test)
+set_tests_properties(gpu_check PROPERTIES LABELS package)
 
 # The installed package, used by a project outside this tree. A sanitized library would need a
 # sanitized user.

@@ -7,8 +7,12 @@ if(NOT TANDEM_CUDA)
   set(tandem_cuda_why "it was configured with TANDEM_CUDA=OFF")
 else()
   if(NOT CMAKE_CUDA_COMPILER)
+    include(cmake/cuda_wheels.cmake)
+    list(TRANSFORM tandem_cuda_wheels APPEND /cu13 OUTPUT_VARIABLE wheels)
+    # The wheels last, behind those on the PATH.
     find_program(TANDEM_NVCC nvcc HINTS ${TANDEM_CUDA_ROOT} ${TANDEM_CUDA_ROOT}/nvidia/cu13
-                 ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin)
+                 ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda
+                 PATHS ${wheels} PATH_SUFFIXES bin)
     mark_as_advanced(TANDEM_NVCC)
     set(tandem_cuda_why "no nvcc was found when it was built")
     if(TANDEM_NVCC)
