@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 
 #include "core/error.h"
 #include "nn/init.h"
@@ -11,6 +12,8 @@
 namespace tandem::nn {
 
 namespace {
+
+constexpr std::int64_t kAnyPadding = std::numeric_limits<std::int64_t>::max();
 
 void check_sizes(const char* module, std::initializer_list<std::int64_t> sizes) {
   for (const std::int64_t n : sizes) {
@@ -24,6 +27,19 @@ void check_groups(const char* module, std::int64_t in, std::int64_t out, std::in
     fail<ShapeError>(module, "groups must divide the numbers of channels",
                      fmt::format("{} in, {} out", in, out), fmt::format("multiples of {}", groups));
   }
+}
+
+void check_padding(const char* module, Pair padding, Pair most) {
+  if (padding.h < 0 || padding.w < 0 || padding.h > most.h || padding.w > most.w) {
+    const bool any = most.h == kAnyPadding;
+    fail<ValueError>(module, any ? "padding is not negative" : "padding is at most half the kernel",
+                     padding.str(), any ? "0 or more" : "0 to " + most.str());
+  }
+}
+
+void check_window(const char* module, Pair kernel, Pair stride, Pair padding, Pair dilation) {
+  check_sizes(module, {kernel.h, kernel.w, stride.h, stride.w, dilation.h, dilation.w});
+  check_padding(module, padding, kAnyPadding);
 }
 
 Tensor uninitialised(const Shape& shape, const TensorOptions& o) {
@@ -76,6 +92,7 @@ std::string size_str(const Tensor& w) {
 Pool2dOptions pool_options(const char* module, Pair kernel, const PoolOptions& o) {
   const Pair stride = o.stride.value_or(kernel);
   check_sizes(module, {kernel.h, kernel.w, stride.h, stride.w});
+  check_padding(module, o.padding, {kernel.h / 2, kernel.w / 2});
   return {.kernel = kernel.dims(),
           .stride = stride.dims(),
           .padding = o.padding.dims(),
@@ -115,7 +132,7 @@ std::string Linear::describe() const {
 
 Conv2d::Conv2d(std::int64_t in, std::int64_t out, Pair kernel, const ConvOptions& o) : o_(o) {
   check_groups("Conv2d", in, out, o.groups);
-  check_sizes("Conv2d", {kernel.h, kernel.w});
+  check_window("Conv2d", kernel, o.stride, o.padding, o.dilation);
   weight_ = register_parameter(
       "weight", default_weight({out, in / o.groups, kernel.h, kernel.w}, o.tensor, o.generator));
   bias_ = register_parameter("bias", default_bias(weight_, out, o.bias, o.tensor, o.generator));
@@ -141,7 +158,12 @@ ConvTranspose2d::ConvTranspose2d(std::int64_t in, std::int64_t out, Pair kernel,
                                  const ConvTransposeOptions& o)
     : o_(o) {
   check_groups("ConvTranspose2d", in, out, o.groups);
-  check_sizes("ConvTranspose2d", {kernel.h, kernel.w});
+  check_window("ConvTranspose2d", kernel, o.stride, o.padding, o.dilation);
+  if (o.output_padding.h < 0 || o.output_padding.w < 0 || o.output_padding.h >= o.stride.h ||
+      o.output_padding.w >= o.stride.w) {
+    fail<ValueError>("ConvTranspose2d", "output_padding is smaller than the stride",
+                     o.output_padding.str(), "0 or more, below " + o.stride.str());
+  }
   weight_ = register_parameter(
       "weight", default_weight({in, out / o.groups, kernel.h, kernel.w}, o.tensor, o.generator));
   bias_ = register_parameter("bias", default_bias(weight_, out, o.bias, o.tensor, o.generator));

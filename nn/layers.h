@@ -49,7 +49,8 @@ struct ConvOptions {
 };
 
 /// [N, in, H, W] -> [N, out, H', W']. `weight` [out, in / groups, kh, kw] and `bias` [out] start
-/// uniform in +-1/sqrt(in / groups * kh * kw).
+/// uniform in +-1/sqrt(in / groups * kh * kw). Throws ShapeError for sizes below 1 and for groups
+/// that do not divide the channels, ValueError for a negative padding.
 class Conv2d final : public Module {
  public:
   Conv2d(std::int64_t in, std::int64_t out, Pair kernel, const ConvOptions& o = {});
@@ -73,7 +74,8 @@ struct ConvTransposeOptions {
 };
 
 /// [N, in, H, W] -> [N, out, H', W'], the adjoint of a Conv2d(out, in). `weight`
-/// [in, out / groups, kh, kw].
+/// [in, out / groups, kh, kw]. Throws as Conv2d does, and ValueError for an output_padding that is
+/// not smaller than the stride.
 class ConvTranspose2d final : public Module {
  public:
   ConvTranspose2d(std::int64_t in, std::int64_t out, Pair kernel,
@@ -217,7 +219,8 @@ struct PoolOptions {
   bool count_include_pad = true;  // average pooling only
 };
 
-/// Maximum of each window of [N, C, H, W]; see max_pool2d.
+/// Maximum of each window of [N, C, H, W]; see max_pool2d. Throws ShapeError for sizes below 1,
+/// ValueError for a padding beyond half the kernel.
 class MaxPool2d final : public Module {
  public:
   explicit MaxPool2d(Pair kernel, const PoolOptions& o = {});
@@ -228,7 +231,7 @@ class MaxPool2d final : public Module {
   Pool2dOptions o_;
 };
 
-/// Mean of each window of [N, C, H, W]; see avg_pool2d.
+/// Mean of each window of [N, C, H, W]; see avg_pool2d. Throws as MaxPool2d does.
 class AvgPool2d final : public Module {
  public:
   explicit AvgPool2d(Pair kernel, const PoolOptions& o = {});

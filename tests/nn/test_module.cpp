@@ -54,6 +54,16 @@ nn::Sequential small_net() {
                         nn::Linear(8, 3, {.bias = false})};
 }
 
+TEST(Layers, CheckTheirOptionsWhenTheyAreMade) {
+  EXPECT_THROW(nn::Conv2d(1, 1, 3, {.stride = 0}), ShapeError);
+  EXPECT_THROW(nn::Conv2d(1, 1, 3, {.padding = -1}), ValueError);
+  EXPECT_THROW(nn::Conv2d(1, 1, 3, {.dilation = 0}), ShapeError);
+  EXPECT_THROW(nn::ConvTranspose2d(1, 1, 3, {.output_padding = 1}), ValueError);
+  EXPECT_NO_THROW(nn::ConvTranspose2d(1, 1, 3, {.stride = 2, .output_padding = 1}));
+  EXPECT_THROW(nn::MaxPool2d(2, {.padding = 2}), ValueError);
+  EXPECT_NO_THROW(nn::MaxPool2d(2, {.padding = 1}));
+}
+
 TEST(Module, NamesInOrderOfRegistration) {
   const auto net = small_net();
   EXPECT_THAT(names(net.named_parameters()),
