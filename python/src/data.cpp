@@ -28,25 +28,42 @@ data::AugmentOptions::Flip flip_of(const std::string& s) {
 }  // namespace
 
 void bind_data(py::module_& m) {
-  py::class_<data::Dataset, std::shared_ptr<data::Dataset>>(m, "Dataset", "Labelled images.")
+  const auto get = [](const data::Dataset& d, const std::vector<std::int64_t>& indices) {
+    Shape shape = {static_cast<std::int64_t>(indices.size())};
+    for (std::int64_t s : d.image_shape()) shape.push_back(s);
+    std::vector<float> x(static_cast<std::size_t>(numel(shape)));
+    std::vector<std::int64_t> y(indices.size());
+    d.get(indices, x.data(), y.data());
+    return std::pair(Tensor::from(x, shape, kCPU),
+                     Tensor::from(y, {static_cast<std::int64_t>(y.size())}, kCPU));
+  };
+  py::class_<data::Dataset, std::shared_ptr<data::Dataset>>(
+      m, "ImageDataset",
+      "Labelled images that load_dataset() and byte_images() give; a data set of (image float32\n"
+      "[C, H, W] in [0, 1], label int64) pairs. Read by the loader without Python.")
       .def_property_readonly("name", &data::Dataset::name, "As load_dataset() knows it.")
       .def("__len__", &data::Dataset::size)
       .def_property_readonly("image_shape", &data::Dataset::image_shape, "(C, H, W) of an image.")
       .def_property_readonly("classes", &data::Dataset::classes, "Labels are in [0, classes).")
       .def_property_readonly("synthetic", &data::Dataset::synthetic,
                              "Generated rather than read from files of real samples.")
+      .def("get", get, "indices"_a, "(images float32 [N, C, H, W] in [0, 1], labels int64 [N]).")
       .def(
-          "get",
-          [](const data::Dataset& d, const std::vector<std::int64_t>& indices) {
-            Shape shape = {static_cast<std::int64_t>(indices.size())};
-            for (std::int64_t s : d.image_shape()) shape.push_back(s);
-            std::vector<float> x(static_cast<std::size_t>(numel(shape)));
-            std::vector<std::int64_t> y(indices.size());
-            d.get(indices, x.data(), y.data());
-            return std::pair(Tensor::from(x, shape, kCPU),
-                             Tensor::from(y, {static_cast<std::int64_t>(y.size())}, kCPU));
+          "__getitem__",
+          [get](const data::Dataset& d, std::int64_t index) {
+            const std::int64_t n = d.size(), at = index < 0 ? index + n : index;
+            if (at < 0 || at >= n) {
+              fail<IndexError>("ImageDataset", "there is no such sample", std::to_string(index),
+                               fmt::format("below {}", n));
+            }
+            const auto [x, y] = get(d, {at});
+            return std::pair(x.select(0, 0), y.select(0, 0));
           },
-          "indices"_a, "(images float32 [N, C, H, W] in [0, 1], labels int64 [N]).");
+          "index"_a)
+      .def("__repr__", [](const data::Dataset& d) {
+        return fmt::format("<tandem.ImageDataset '{}': {} images {}, {} classes>", d.name(),
+                           d.size(), d.image_shape().str(), d.classes());
+      });
   m.def(
       "load_dataset",
       [](const std::string& name, const std::string& dir) {
@@ -114,12 +131,7 @@ void bind_data(py::module_& m) {
         // Given away: what Python drops must not be held here until the next batch.
         return std::pair(std::move((*e.at)->x), std::move((*e.at)->y));
       });
-  py::class_<data::DataLoader>(
-      m, "DataLoader",
-      "Runs over a data set in batches (images [N, C, H, W], labels int64 [N]). Every `for` is\n"
-      "one epoch. What the batches hold depends on (seed, epoch) alone, not on the workers.\n"
-      "They are handed out on `device` (None: the default one); to a GPU they are copied from\n"
-      "page-locked memory while it works on the batch before.")
+  py::class_<data::DataLoader>(m, "_ImageLoader")
       .def(py::init([](std::shared_ptr<data::Dataset> d, std::int64_t batch, bool shuffle,
                        std::uint64_t seed, bool drop_last, int workers, int prefetch,
                        MemoryFormat layout, DType t, std::vector<float> mean,

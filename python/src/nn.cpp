@@ -191,6 +191,14 @@ void bind_layers(py::module_& m) {
       "name"_a, "classes"_a = py::none(), "layout"_a = MemoryFormat::contiguous, dtype, device,
       generator, site);
   m.def(
+      "_check_pool",
+      [](nn::Pair kernel, std::optional<nn::Pair> stride, nn::Pair padding, bool average) {
+        const nn::PoolOptions o{.stride = stride, .padding = padding};
+        if (average) nn::AvgPool2d(kernel, o);
+        if (!average) nn::MaxPool2d(kernel, o);
+      },
+      "kernel_size"_a, "stride"_a, "padding"_a, "average"_a, site);
+  m.def(
       "model_names",
       [] {
         std::vector<std::string> names;

@@ -162,7 +162,8 @@ void bind_tensor() {
         return self;
       },
       "Writes 0 to every element.");
-  method("__repr__", [](const Tensor& t) { return t.str(); });
+  method("__repr__",
+         [](const Tensor& t) { return t.str() + (t.requires_grad() ? ", requires_grad" : ""); });
   method("__getitem__", get_item, "key"_a);
   method("__setitem__", set_item, "key"_a, "value"_a);
   method(

@@ -1,6 +1,7 @@
 #include "python/src/tree.h"
 
 #include <fmt/format.h>
+#include <atomic>
 
 #include <algorithm>
 #include <unordered_map>
@@ -143,13 +144,35 @@ class Flattener {
     attributes(o);
   }
 
+  // Another number when an attribute of the class, or of those it derives from, was set: Python
+  // takes a class's number away then, and gives it one when something is looked up in it. From 3.13
+  // on it has a thousand for each class; without one, every look finds another.
+  static std::uint64_t class_version(PyTypeObject* t) {
+    const auto number = [&]() -> std::uint64_t {
+#if PY_VERSION_HEX < 0x030A0000
+      if (PyType_HasFeature(t, Py_TPFLAGS_VALID_VERSION_TAG) == 0) return 0;
+#endif
+      return t->tp_version_tag;
+    };
+    if (const auto n = number()) return n;
+    static PyObject* const nothing = PyUnicode_InternFromString("_tandem_looks_");
+    _PyType_Lookup(t, nothing);
+    if (const auto n = number()) return n;
+    static std::atomic<std::uint64_t> looks{0};
+    return (std::uint64_t{1} << 32) + ++looks;
+  }
+
   // What `o` holds beside what value() spells; `all`: all it holds.
   void attributes(py::handle o, bool all = false) {
     PyObject* p = o.ptr();
     if (watching_ || PyType_Check(p) || PyFunction_Check(p) || PyCFunction_Check(p) ||
-        PyModule_Check(p) || is_module(o)) {
+        PyModule_Check(p)) {
       return;
     }
+    if (PyType_HasFeature(Py_TYPE(p), Py_TPFLAGS_HEAPTYPE) != 0) {
+      flat_.watch += fmt::format("class {};", class_version(Py_TYPE(p)));
+    }
+    if (is_module(o)) return;
     std::vector<py::object> fields;
     if (!all && is_dataclass(o)) fields = fields_of(o);
     const auto is_field = [&](py::handle name) {
@@ -251,7 +274,9 @@ class Flattener {
     return false;
   }
 
-  void put(std::string_view s) { (watching_ ? flat_.watch : flat_.text) += s; }
+  void put(std::string_view s) {
+    (watching_ ? flat_.watch : flat_.text) += s;
+  }
   void element(py::handle o, char end) {
     if (elements_left_ >= 0 && elements_left_-- == 0) throw TooMuch();
     value(o);
@@ -321,7 +346,9 @@ class Flattener {
     for (py::object& k : own.kept) flat_.kept.push_back(std::move(k));
     return own.watch;
   }
-  void key(py::handle o) { put(spelled(o)); }
+  void key(py::handle o) {
+    put(spelled(o));
+  }
   void members(py::handle o) {
     std::vector<std::string> all;
     for (const py::handle m : o) all.push_back(spelled(m));

@@ -43,6 +43,7 @@ from . import (  # noqa: E402
     tradeoff as tradeoff,
 )
 from ._summary import summary as summary  # noqa: E402
+from .data import DataLoader as DataLoader, Dataset as Dataset  # noqa: E402
 from .graph import compile as compile  # noqa: E402
 from .model import Model as Model  # noqa: E402
 from .serialization import load as load, save as save  # noqa: E402

@@ -84,11 +84,19 @@ def number(kind: Callable, low: float, high: float) -> Callable[[str], Any]:
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """--layout, --dtype, --threads, --device, --seed, --json."""
+    """--layout, --dtype, --autocast, --tf32, --search, --threads, --device, --seed, --json."""
     parser.add_argument("--layout", choices=["nchw", "channels_last"], default="nchw",
                         help="of images and weights [%(default)s]")
-    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32",
-                        help="of images and weights [%(default)s]")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--dtype", choices=["f32", "bf16"], default="f32",
+                      help="of images and weights [%(default)s]")
+    kind.add_argument("--autocast", choices=["bf16", "f16"],
+                      help="products and convolutions in 16 bits, weights in f32; f16 with loss "
+                      "scaling")
+    parser.add_argument("--tf32", action="store_true",
+                        help="products and convolutions of f32 in TF32 (GPUs only)")
+    parser.add_argument("--search", type=number(int, 0, 255), default=0,
+                        help="time so many ways to compute a convolution [0: go by rule]")
     parser.add_argument("--threads", type=number(int, 1, 1024), default=0,
                         help="of the kernels [all cores]")
     parser.add_argument("--device", help="where to run: cpu, cuda, cuda:1 [cpu]")
@@ -99,7 +107,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def apply_common_options(o: argparse.Namespace) -> None:
-    """Makes threads and device so, and layout and dtype what Tandem takes."""
+    """Makes threads, device and policy so, and layout and types what Tandem takes."""
     if o.threads:
         _core.set_num_threads(o.threads)
     if o.device:
@@ -108,7 +116,11 @@ def apply_common_options(o: argparse.Namespace) -> None:
         _core.set_default_device(device)
     last = o.layout == "channels_last"
     o.layout = _core.MemoryFormat.channels_last if last else _core.MemoryFormat.contiguous
-    o.dtype = _core.bfloat16 if o.dtype == "bf16" else _core.float32
+    kinds = {"f32": _core.float32, "bf16": _core.bfloat16, "f16": _core.float16, None: None}
+    o.dtype, o.autocast = kinds[o.dtype], kinds[o.autocast]
+    now = _core.get_policy()
+    now.tf32, now.search = o.tf32, o.search
+    _core.set_policy(now)
 
 
 def check_writable(path: str) -> None:

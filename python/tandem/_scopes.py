@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar, overload
 
 from . import _core
+
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Setting:
@@ -22,23 +25,51 @@ class _Setting:
     def __exit__(self, *error: Any) -> None:
         self._open.pop().__exit__(*error)
 
-    def __call__(self, function: Callable) -> Callable:
+    def __call__(self, function: _F) -> _F:
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with self:
+            with self._make():  # threads may be in here at the same time
                 return function(*args, **kwargs)
 
-        return wrapped
+        return wrapped  # type: ignore[return-value]
 
 
-class no_grad(_Setting):
-    """Operations are not put on the tape."""
+class _GradMode(_Setting):
+    """Also a decorator without brackets."""
+
+    @overload
+    def __new__(cls, function: None = None) -> "_GradMode": ...
+    @overload
+    def __new__(cls, function: _F) -> _F: ...  # type: ignore[misc]
+    def __new__(cls, function: Any = None) -> Any:
+        if function is None:
+            return super().__new__(cls)
+        if not callable(function):
+            raise _core.DTypeError(f"[{cls.__name__}] what is decorated is a function; got "
+                                   f"{function!r}; expected nothing, or a function")
+        return cls()(function)
+
+
+class no_grad(_GradMode):
+    """Operations are not put on the tape.
+
+    >>> import tandem as td
+    >>> w = td.tensor([1.0, 2.0], requires_grad=True)
+    >>> with td.no_grad():
+    ...     (2 * w).requires_grad
+    False
+    >>> @td.no_grad
+    ... def twice(x):
+    ...     return 2 * x
+    >>> twice(w).requires_grad
+    False
+    """
 
     def _make(self) -> Any:
         return _core._NoGrad()
 
 
-class enable_grad(_Setting):
+class enable_grad(_GradMode):
     """Operations are put on the tape again, inside of no_grad."""
 
     def _make(self) -> Any:

@@ -87,6 +87,25 @@ def _iter(self: Tensor) -> Any:
     return (self[i] for i in range(self.shape[0]))
 
 
+def _reversed(self: Tensor) -> Any:
+    return reversed(list(_iter(self)))
+
+
+def _round(self: Tensor, digits: int | None = None) -> Tensor:
+    if digits is None:
+        return self.round()
+    factor = 10.0 ** digits
+    return (self * factor).round() / factor
+
+
+def _divmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
+    return self // other, self % other
+
+
+def _rdivmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
+    return other // self, other % self
+
+
 def _format(self: Tensor, spec: str) -> str:
     return format(self.item(), spec) if spec and self.ndim == 0 else str(self)
 
@@ -139,6 +158,10 @@ for _name, _function in {
     "__array__": _array,
     "__reduce__": _reduce,
     "__iter__": _iter,
+    "__reversed__": _reversed,
+    "__round__": _round,
+    "__divmod__": _divmod,
+    "__rdivmod__": _rdivmod,
     "__format__": _format,
     "cpu": _cpu,
     "cuda": _cuda,

@@ -378,7 +378,8 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     arguments, policy) and is replayed afterwards, equal to the eager one bit for bit. Arguments
     and results are tensors in dicts, lists, tuples and dataclasses; numbers, strings and sets are
     part of the signature. Of other objects, and of the object whose method is compiled, the
-    attributes are looked at, and so are the variables of its closure and the globals it names:
+    attributes are looked at, those of their classes too, and so are the variables of its closure
+    and the globals it names:
     when one changed, the function is recorded again and compared. So it is when something of a
     Module changed. A value that changes where nobody looks is a CaptureError, at the latest when
     calls 4, 8, 16, … and every check_interval-th (128) look: so are attributes of attributes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import time
 from collections.abc import Mapping
@@ -9,7 +11,7 @@ from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from . import _core, metrics as _metrics
 from ._core import Tensor
-from ._scopes import no_grad
+from ._scopes import autocast as _autocast, no_grad
 from .callbacks import Callback, History, _CallbackList
 from .data import ArrayLoader
 from .graph import compile as _compile
@@ -80,23 +82,32 @@ class _Source:
                 return
 
 
-def _steps(net: Module, optimizer: Any, loss: Any) -> tuple[Callable, Callable, Callable]:
+def _steps(net: Module, optimizer: Any, loss: Any, cast: Callable,
+           scaler: Any) -> tuple[Callable, Callable, Callable]:
     # Functions that know nothing of the Model: a compiled one keeps what it refers to alive from
     # C++, where Python's collector finds no cycles.
     def forward(x: Any) -> Any:
-        return net(*x) if isinstance(x, (tuple, list)) else net(x)
+        with cast():
+            return net(*x) if isinstance(x, (tuple, list)) else net(x)
 
     def train(x: Any, y: Any) -> tuple[Tensor, Any]:
         optimizer.zero_grad()
-        pred = forward(x)
-        value = loss(pred, y)
-        value.backward()
-        optimizer.step()
+        with cast():
+            pred = forward(x)
+            value = loss(pred, y)
+            if scaler is None:
+                value.backward()
+                optimizer.step()
+            else:
+                scaler.scale(value).backward()
+                scaler.step(optimizer)
+                scaler.update()
         return value, pred
 
     def test(x: Any, y: Any) -> tuple[Tensor, Any]:
-        pred = forward(x)
-        return loss(pred, y), pred
+        with cast():
+            pred = forward(x)
+            return loss(pred, y), pred
 
     return train, test, forward
 
@@ -119,12 +130,15 @@ class Model:
     compile: training and evaluation steps are captured once for each shape of batch and replayed.
         False runs them eagerly, with the same numbers bit for bit; a dict gives options of
         tandem.compile.
+    autocast: bfloat16 or float16: products and convolutions compute in that type, see
+        tandem.autocast. With float16 the loss is scaled so that small gradients do not become 0:
+        `model.scaler` is a GradScaler then (Micikevicius et al. 2018, arXiv:1710.03740).
 
     Batches are moved to the device of the network's parameters. RangeError for unknown names.
     """
 
     def __init__(self, net: Module, optimizer: Any = "adam", loss: Any = "cross_entropy",
-                 metrics: Sequence[Any] = (), compile: "bool | dict" = True):
+                 metrics: Sequence[Any] = (), compile: "bool | dict" = True, autocast: Any = None):
         self._net = net
         if isinstance(optimizer, str):
             optimizer = _named("optimizer", _OPTIMIZERS, optimizer)
@@ -143,7 +157,18 @@ class Model:
         self._sources.update((m.name, m) for m in self.metrics)
         options = compile if isinstance(compile, dict) else {}
         self.compiled = compile is not False
-        steps = _steps(net, self._optimizer, self._loss)
+        cast: Callable = contextlib.nullcontext
+        self.scaler: Any = None
+        if autocast is not None:
+            cast = functools.partial(_autocast, autocast)
+            kind = _core.zeros((0,), dtype=autocast).dtype
+            if kind is not _core.bfloat16 and kind is not _core.float16:
+                raise _core.RangeError(f"[Model] autocast does not fit; got {autocast}; expected "
+                                       "bfloat16 or float16")
+            if kind is _core.float16 and self._optimizer is not None:
+                device = next((p.device for p in net.parameters()), None)
+                self.scaler = _core.GradScaler(device=device)
+        steps = _steps(net, self._optimizer, self._loss, cast, self.scaler)
         self._plain_train = steps[0]
         self._train, self._test, self._forward = (
             _compile(f, **options) if self.compiled else f for f in steps
@@ -179,6 +204,8 @@ class Model:
         return loss.detach(), pred
 
     def _place(self, a: Any) -> Any:
+        if isinstance(a, tuple) and hasattr(a, "_fields"):
+            return type(a)(*(self._place(e) for e in a))
         if isinstance(a, (tuple, list)):
             return type(a)(self._place(e) for e in a)
         if isinstance(a, dict):
@@ -360,6 +387,8 @@ class Model:
         state = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         if self.optimizer is not None:
             state.update((f"optimizer.{k}", v) for k, v in self.optimizer.state_dict().items())
+        if self.scaler is not None:
+            state.update((f"scaler.{k}", v) for k, v in self.scaler.state_dict().items())
         return state
 
     def load_state_dict(self, state: Mapping) -> None:
@@ -370,6 +399,9 @@ class Model:
         self.net.load_state_dict(part("net."))
         if self.optimizer is not None:
             self.optimizer.load_state_dict(part("optimizer."))
+        # What was trained in another type has none.
+        if self.scaler is not None and part("scaler."):
+            self.scaler.load_state_dict(part("scaler."))
 
     def save(self, path: Any) -> None:
         """Writes state_dict() to a file, whole or not at all."""

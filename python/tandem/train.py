@@ -99,7 +99,7 @@ class _Runner:
         if o.optimizer == "sgd":
             options["momentum"] = o.momentum
         self.model = Model(self.net, kinds[o.optimizer](self.net.parameters(), **options),
-                           metrics=[Accuracy()], compile=compiled)
+                           metrics=[Accuracy()], compile=compiled, autocast=o.autocast)
         self._generator = _core.default_generator(_core.get_default_device())
         self._pause()
 
@@ -177,7 +177,7 @@ class _Training:
         how = "eager and compiled side by side" if o.mode == "both" else o.mode
         print(_core._tradeoff.machine_text())
         print(f"{o.model}: {sum(p.size for p in net.parameters())} parameters, {o.optimizer} "
-              f"lr {o.lr:g}, batch {o.batch_size}, {o.dtype}, {how}, seed {o.seed}")
+              f"lr {o.lr:g}, batch {o.batch_size}, {self._precision()}, {how}, seed {o.seed}")
         print(f"{d.name}: {len(d)} training and {len(self.test_set)} test images of "
               f"{list(d.image_shape)}")
         if d.synthetic:
@@ -186,6 +186,11 @@ class _Training:
         if self.per_epoch < len(self.loader):
             print(f"Only {self.per_epoch} of the {len(self.loader)} batches of an epoch are used.")
         print(flush=True)
+
+    def _precision(self) -> str:
+        o = self.o
+        text = str(o.dtype) + (f", autocast {o.autocast}" if o.autocast else "")
+        return text + (", TF32" if _core.get_policy().tf32 else "")
 
     def _epoch(self, epoch: int) -> int:
         start, total, n, images = time.perf_counter(), 0.0, 0, 0
@@ -288,6 +293,7 @@ class _Training:
             "data_set": self.train_set.name,
             "synthetic": self.train_set.synthetic,
             "batch": o.batch_size,
+            "precision": self._precision(),
             "optimiser": {"name": o.optimizer, "lr": o.lr, "momentum": o.momentum,
                           "weight_decay": o.weight_decay},
             "seed": o.seed,

@@ -467,6 +467,42 @@ def test_attributes_of_arguments_that_change_are_noticed(make):
     assert f(ONE, c).tolist() == [1, 1] and len(f) == 2
 
 
+def test_attributes_of_classes_are_noticed():
+    class Base:
+        factor = 1.0
+
+        def bias(self):
+            return 0.0
+
+    class Scaled(Base):
+        @td.compile
+        def __call__(self, x):
+            return x * self.factor + self.bias()
+
+    class Net(nn.Module):
+        slope = 1.0
+
+        def forward(self, x):
+            return x * self.slope
+
+    x = td.ones(2)
+    scaled, net = Scaled(), Net()
+    of_argument, of_module = td.compile(lambda x, s: x * s.factor), td.compile(net)
+    for change in (lambda: None, lambda: setattr(Base, "factor", 2.0),
+                   lambda: setattr(Scaled, "factor", 3.0), lambda: delattr(Scaled, "factor"),
+                   lambda: setattr(Base, "bias", lambda self: 7.0),
+                   lambda: setattr(Net, "slope", -1.0), lambda: setattr(Net, "slope", -2.0),
+                   lambda: setattr(Net, "slope", -3.0)):
+        change()
+        assert of_module(x).tolist() == [net.slope] * 2
+        assert scaled(x).tolist() == [scaled.factor + scaled.bias()] * 2
+        assert of_argument(x, scaled).tolist() == [scaled.factor] * 2
+    before = len(of_argument.ledger())
+    for _ in range(5):
+        of_argument(x, scaled)
+    assert len(of_argument.ledger()) == before
+
+
 def test_contents_of_attributes_are_noticed():
     c = Box(items=[1.0], table={"k": 1.0}, t=ONE, queue=collections.deque([1.0]))
     kept = c.t

@@ -45,6 +45,35 @@ def test_modes_give_the_same_numbers():
     assert history["val_accuracy"][-1] > 0.8 and history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.parametrize("kind", [td.bfloat16, "float16"])
+def test_mixed_precision(kind, tmp_path):
+    x, y = problem()
+    seen = []
+    for compile in (True, False):
+        m = model(compile, autocast=kind)
+        td.manual_seed(3)
+        h = m.fit(x, y, epochs=3, batch_size=20, verbose=0)
+        seen.append((h.history["loss"], m.predict(x).tolist()))
+    assert seen[0] == seen[1]
+    plain = model()
+    td.manual_seed(3)
+    losses = plain.fit(x, y, epochs=3, batch_size=20, verbose=0).history["loss"]
+    assert losses != seen[0][0] and np.allclose(losses, seen[0][0], atol=0.1)
+    assert all(p.dtype is td.float32 for p in m.net.parameters())
+    assert m.predict(x).dtype in (td.bfloat16, td.float16)
+    assert (m.scaler is not None) == (kind == "float16")
+    # The scale is kept with the rest.
+    m.save(tmp_path / "m.td")
+    other = model(autocast=kind)
+    if m.scaler is not None:
+        other.scaler.load_state_dict({k: v * 0 + 3 for k, v in other.scaler.state_dict().items()})
+    other.load(tmp_path / "m.td")
+    if m.scaler is not None:
+        assert other.scaler.factor() == m.scaler.factor() != 3
+    with pytest.raises(td.RangeError, match=r"\[Model\] autocast does not fit; got float32"):
+        model(autocast="float32")
+
+
 def test_compiled_model_replays():
     x, y = problem(96)
     m = model()

@@ -107,6 +107,26 @@ def test_memory_outlives_its_first_owner():
     assert np.array_equal(t.numpy(), want) and np.array_equal(n, want)
 
 
+def test_builtin_functions():
+    t = td.tensor([7.26, -2.5, 0.125])
+    assert [v.item() for v in reversed(t)] == t.tolist()[::-1]
+    assert round(t).tolist() == np.round(t.numpy()).tolist()
+    assert np.allclose(round(t, 1).numpy(), np.round(t.numpy(), 1))
+    for a, b in ((t, 2), (9, t), (t, td.full((3,), 0.5))):
+        q, r = divmod(a, b)
+        want = np.divmod(np.asarray(a, "f"), np.asarray(b, "f"))
+        assert np.allclose(q.numpy(), want[0]) and np.allclose(r.numpy(), want[1])
+    assert divmod(td.tensor([7, -7]), 2)[1].tolist() == [1, 1]
+    with pytest.raises(TypeError):
+        reversed(td.ones(()))
+
+
+def test_repr_says_whether_a_gradient_is_wanted():
+    t = td.ones(2)
+    assert repr(t) == "[1., 1.]  f32[2]"
+    assert repr(t.requires_grad_()) == "[1., 1.]  f32[2], requires_grad"
+
+
 def test_dlpack():
     t = td.asarray(numbers((3, 4)))
     a = np.from_dlpack(t)

@@ -1,5 +1,6 @@
 """The experiment from Python, its report, and the programs python -m tandem.…"""
 
+import argparse
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import tandem as td
-from tandem import nn, optim, tradeoff
+from tandem import _console, nn, optim, tradeoff
 
 
 def make():
@@ -252,6 +253,33 @@ def test_train_program(tmp_path):
     assert one.returncode == 0, one.stderr
     assert json.loads((tmp_path / "o.json").read_text())["losses"] == {
         "compiled": j["losses"]["compiled"]}
+
+
+def test_programs_take_precision(tmp_path):
+    few = ["--quick", "--limit-batches", "3", "--batch-size", "8", "--json",
+           str(tmp_path / "t.json")]
+    losses = []
+    for args, text in [([], "float32,"), (["--autocast", "bf16", "--tf32", "--search", "2"],
+                                          "float32, autocast bfloat16, TF32"),
+                       (["--autocast", "f16"], "float32, autocast float16")]:
+        out = program("train", *few, *args)
+        assert out.returncode == 0, out.stderr
+        assert text in out.stdout and "equal bit for bit" in out.stdout
+        losses.append(json.loads((tmp_path / "t.json").read_text())["losses"]["eager"])
+    assert losses[0] != losses[1] != losses[2]
+    out = program("tradeoff", "--quick", "--batch-size", "2", "--steps", "2", "--no-leave-outs",
+                  "--autocast", "bf16")
+    assert out.returncode == 0, out.stderr
+    assert "autocast bf16" in out.stdout
+    o = argparse.Namespace(threads=0, device=None, layout="nchw", dtype="f32", autocast=None,
+                           tf32=True, search=3)
+    before = td.get_policy()
+    try:
+        _console.apply_common_options(o)
+        assert td.get_policy().tf32 and td.get_policy().search == 3
+    finally:
+        td.set_policy(before)
+    assert "not allowed with" in program("train", "--autocast", "bf16", "--dtype", "bf16").stderr
 
 
 @pytest.mark.parametrize("args, word", [

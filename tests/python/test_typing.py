@@ -75,6 +75,16 @@ opt = optim.Adam(nn.Linear(2, 3).parameters(), lr=1e-3, betas=(0.9, 0.99))
 opt.lr = 0.1
 with td.no_grad(), td.device("cpu"):
     pass
+@td.no_grad
+def bare(n: int) -> int:
+    return n
+@td.no_grad()
+def called(n: int) -> int:
+    return n
+assert_type(bare(1), int)
+assert_type(called(1), int)
+loader = td.data.DataLoader([1, 2])
+assert_type(len(loader), int)
 """
 
 # Each line is wrong, and is found.

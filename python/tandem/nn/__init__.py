@@ -27,13 +27,14 @@ from .layers import (
     Tanh,
 )
 from .models import Model, make_model, model_names
-from .module import Module, ModuleList, Parameter, Sequential
+from .module import Module, ModuleDict, ModuleList, Parameter, Sequential
 from .._core import cross_entropy, mse_loss, nll_loss
 
 __all__ = [
     "GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv2d",
     "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "Identity",
-    "LayerNorm", "LeakyReLU", "Linear", "MSELoss", "MaxPool2d", "Model", "Module", "ModuleList",
+    "LayerNorm", "LeakyReLU", "Linear", "MSELoss", "MaxPool2d", "Model", "Module", "ModuleDict",
+    "ModuleList",
     "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
     "cross_entropy", "functional", "init", "make_model", "model_names", "mse_loss", "nll_loss",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import copyreg
+import inspect
+import operator
 from typing import Any
 
 from .. import _core
@@ -26,6 +27,23 @@ def _reduce_generator(g: Any) -> tuple:
 copyreg.pickle(_core.Generator, _reduce_generator)
 
 
+def _sizes(value: Any) -> tuple:
+    sizes = (value,) if hasattr(value, "__index__") else value
+    return tuple(operator.index(s) for s in sizes)
+
+
+def _pair(value: Any) -> tuple:
+    sizes = _sizes(value)
+    return sizes * 2 if len(sizes) == 1 else sizes
+
+
+_SIZES = {name: _pair for name in ("kernel_size", "stride", "padding", "dilation",
+                                   "output_padding")}
+_SIZES["normalized_shape"] = _sizes
+# They are those of the tensors.
+_NOT_KEPT = ("dtype", "device", "generator")
+
+
 class _NativeModule(Module):
     """A module of C++: its parameters are found by their paths. A class derived from it may have
     tensors and modules of its own beside them."""
@@ -34,6 +52,18 @@ class _NativeModule(Module):
         super().__init__()
         object.__setattr__(self, "_made_by", (make.__name__, args))
         self._take(make(*args))
+        # What it was made with can be read: sizes as pairs, and None for a tensor it goes without.
+        kind = next(k for k in type(self).__mro__ if k.__module__ == __name__)
+        options = () if kind is _NativeModule else inspect.signature(kind).parameters
+        for name, value in zip(options, args):
+            if name in ("weight", "bias") or name in _NOT_KEPT:
+                continue
+            self.__dict__[name] = _SIZES[name](value) if name in _SIZES else value
+        missing = {"bias": ("bias",), "affine": ("weight", "bias")}
+        for option in set(options) & set(missing):
+            for name in missing[option]:
+                if name not in self._fixed:
+                    self.__dict__[name] = None
 
     def _take(self, made: Any) -> None:
         parameters, buffers = made.parameters(), made.buffers()
@@ -209,6 +239,7 @@ class _Options(Module):
     def __init__(self, **options: Any):
         super().__init__()
         object.__setattr__(self, "options", options)
+        self.__dict__.update(options)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.options:
@@ -249,8 +280,9 @@ class MaxPool2d(_Options):
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0,
                  ceil_mode: bool = False):
-        super().__init__(kernel_size=kernel_size, stride=stride, padding=padding,
-                         ceil_mode=ceil_mode)
+        _core._check_pool(kernel_size, stride, padding, average=False)
+        super().__init__(kernel_size=kernel_size, padding=padding, ceil_mode=ceil_mode,
+                         stride=kernel_size if stride is None else stride)
 
 
 class AvgPool2d(_Options):
@@ -260,8 +292,10 @@ class AvgPool2d(_Options):
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0,
                  ceil_mode: bool = False, count_include_pad: bool = True):
-        super().__init__(kernel_size=kernel_size, stride=stride, padding=padding,
-                         ceil_mode=ceil_mode, count_include_pad=count_include_pad)
+        _core._check_pool(kernel_size, stride, padding, average=True)
+        super().__init__(kernel_size=kernel_size, padding=padding, ceil_mode=ceil_mode,
+                         stride=kernel_size if stride is None else stride,
+                         count_include_pad=count_include_pad)
 
 
 class AdaptiveAvgPool2d(_Options):

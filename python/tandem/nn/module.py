@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
-from typing import Any, Callable, Iterator, TypeVar
+from typing import Any, Callable, Iterable, Iterator, TypeVar
 
 from .. import _core
 from .._core import Tensor
@@ -75,8 +75,9 @@ class Module:
         # Compiled programs notice a change of what they read here.
         object.__setattr__(self, "_training", _core._Flag(1, "training mode"))
 
-    # Names of tensors that a module of C++ holds too.
+    # Names of tensors that a module of C++ holds too; of buffers that are not saved.
     _fixed: frozenset = frozenset()
+    _unsaved: frozenset = frozenset()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; called by the module itself when it is called."""
@@ -148,30 +149,43 @@ class Module:
 
     def register_parameter(self, name: str, value: Tensor | None) -> None:
         """A tensor to be trained, under a name; None: the layer has none."""
-        self._check_name(name)
+        self._check_path(name)
         _changed(self, name, value)
         if value is None:
             object.__setattr__(self, name, None)
         else:
             self._parameters[name] = value.requires_grad_()
 
-    def register_buffer(self, name: str, value: Tensor) -> None:
-        """State that is saved but not trained."""
-        self._check_name(name)
+    def register_buffer(self, name: str, value: Tensor, persistent: bool = True) -> None:
+        """State that is not trained; in state_dict() unless it is not `persistent`."""
+        self._check_path(name)
         _changed(self, name, value)
         self._buffers[name] = value
+        unsaved = self._unsaved - {name} if persistent else self._unsaved | {name}
+        object.__setattr__(self, "_unsaved", unsaved)
 
     def add_module(self, name: str, module: "Module") -> None:
-        """A module under a name that need not be an identifier. DTypeError for what is none."""
+        """A module under a name that need not be an identifier. DTypeError for what is none,
+        RangeError for a name with a dot."""
+        self._check_child(name, module)
+        _changed(self, name, module)
+        self._modules[name] = module
+
+    def _check_child(self, name: str, module: Any) -> None:
         if not isinstance(module, Module):
             what = getattr(module, "__name__", None) or repr(module)
             raise _core.DTypeError(
                 f"[{type(self).__name__}] what is in a module is a Module; got {what} of type "
                 f"{type(module).__name__} for {name!r}; expected nn.ReLU(), say, not relu"
             )
+        self._check_path(name)
+
+    def _check_path(self, name: Any) -> None:
+        # Paths are names with dots between them.
+        if not isinstance(name, str) or not name or "." in name:
+            raise _core.RangeError(f"[{type(self).__name__}] a name is text without dots; got "
+                                   f"{name!r}; expected 'conv1', say")
         self._check_name(name)
-        _changed(self, name, module)
-        self._modules[name] = module
 
     def register_forward_hook(self, hook: Callable) -> Hook:
         """Calls hook(module, args, result) after forward; what it returns replaces the result."""
@@ -222,32 +236,55 @@ class Module:
     def _own(self, kind: str) -> dict:
         return self._parameters if kind == "parameters" else self._buffers
 
-    def _named(self, kind: str, prefix: str) -> Iterator[tuple[str, Tensor]]:
-        seen: set[Tensor] = set()
-        seen_ids: set[int] = set()
-        for path, module in self.named_modules(prefix):
+    def _named(self, kind: str, prefix: str, recurse: bool = True,
+               saved: bool = False) -> Iterator[tuple[str, Tensor]]:
+        seen: set[int] = set()
+        modules = self.named_modules(prefix) if recurse else iter([(prefix, self)])
+        for path, module in modules:
             for name, tensor in module._own(kind).items():
-                if tensor is None or hash(tensor) in seen_ids:
+                if tensor is None or hash(tensor) in seen or (saved and name in module._unsaved):
                     continue
-                seen_ids.add(hash(tensor))
+                seen.add(hash(tensor))
                 yield (f"{path}.{name}" if path else name), tensor
-        del seen
 
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-        """Every parameter once, with its path ("features.0.weight")."""
-        return self._named("parameters", prefix)
+    def named_parameters(self, prefix: str = "",
+                         recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter once, with its path ("features.0.weight"); without `recurse` this
+        module's own."""
+        return self._named("parameters", prefix, recurse)
 
-    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-        """Every buffer once, with its path."""
-        return self._named("buffers", prefix)
+    def named_buffers(self, prefix: str = "",
+                      recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Every buffer once, with its path; without `recurse` this module's own."""
+        return self._named("buffers", prefix, recurse)
 
-    def parameters(self) -> list[Tensor]:
-        """Every parameter once."""
-        return [p for _, p in self.named_parameters()]
+    def parameters(self, recurse: bool = True) -> list[Tensor]:
+        """Every parameter once; without `recurse` this module's own."""
+        return [p for _, p in self.named_parameters(recurse=recurse)]
 
-    def buffers(self) -> list[Tensor]:
-        """Every buffer once."""
-        return [b for _, b in self.named_buffers()]
+    def buffers(self, recurse: bool = True) -> list[Tensor]:
+        """Every buffer once; without `recurse` this module's own."""
+        return [b for _, b in self.named_buffers(recurse=recurse)]
+
+    def get_submodule(self, path: str) -> "Module":
+        """The module of a path ("features.0"; "" is this one). AttributeError if there is none."""
+        module: Module = self
+        for name in path.split(".") if path else []:
+            found = module._modules.get(name)
+            if found is None:
+                raise AttributeError(f"[{type(self).__name__}] no such module; got {path!r}; "
+                                     f"expected one of named_modules()")
+            module = found
+        return module
+
+    def get_parameter(self, path: str) -> Tensor:
+        """The parameter of a path ("features.0.weight"). AttributeError if there is none."""
+        owner, _, name = path.rpartition(".")
+        found = self.get_submodule(owner)._parameters.get(name)
+        if found is None:
+            raise AttributeError(f"[{type(self).__name__}] no such parameter; got {path!r}; "
+                                 "expected one of named_parameters()")
+        return found
 
     def apply(self, function: Callable[["Module"], Any]) -> "Module":
         """Calls function(module) for all modules below and this one."""
@@ -261,7 +298,7 @@ class Module:
     def state_dict(self) -> "OrderedDict[str, Tensor]":
         """Parameters and buffers by path: the live tensors, not copies."""
         state = OrderedDict(self.named_parameters())
-        state.update(self.named_buffers())
+        state.update(self._named("buffers", "", saved=True))
         return state
 
     def load_state_dict(self, state: Any, strict: bool = True) -> None:
@@ -415,14 +452,60 @@ class _Modules(Module):
 
     def append(self: _S, module: Module) -> _S:
         """Adds a module at the end."""
-        self.add_module(str(len(self)), module)
+        n = len(self)
+        while str(n) in self._modules:  # of names somebody chose
+            n += 1
+        self.add_module(str(n), module)
         return self
+
+    def extend(self: _S, modules: Iterable[Module]) -> _S:
+        """Adds modules at the end."""
+        for module in list(modules):
+            self.append(module)
+        return self
+
+    def insert(self, index: int, module: Module) -> None:
+        """Adds a module in front of another one, as list.insert() does; names are places again."""
+        self._arrange(lambda modules: modules.insert(index, module))
+
+    def _arrange(self, change: Callable[[list], Any]) -> None:
+        modules = list(self._modules.values())
+        change(modules)
+        new = {str(i): module for i, module in enumerate(modules)}
+        for name, module in new.items():
+            self._check_child(name, module)
+        self._modules.clear()
+        self._modules.update(new)
+        _note_change(f"{type(self).__name__}: its modules")
+
+    def _key(self, i: int) -> str:
+        keys = list(self._modules)
+        if not -len(keys) <= i < len(keys):
+            raise _core.OutOfBoundsError(f"[{type(self).__name__}] there is no such module; got "
+                                         f"{i}; expected below {len(keys)}")
+        return keys[i]
 
     def __len__(self) -> int:
         return len(self._modules)
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._modules.values())
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return self._part(dict(list(self._modules.items())[i]))
+        return self._modules[self._key(i)]
+
+    def __setitem__(self, i: int, module: Module) -> None:
+        self.add_module(self._key(i), module)
+
+    def __delitem__(self, i: Any) -> None:
+        if not isinstance(i, slice):
+            self._key(i)
+        self._arrange(lambda modules: modules.__delitem__(i))
+
+    def _part(self, modules: dict) -> Any:
+        raise NotImplementedError
 
 
 class Sequential(_Modules):
@@ -442,9 +525,8 @@ class Sequential(_Modules):
             x = module(x)
         return x
 
-    def __getitem__(self, i: Any) -> Any:
-        modules = list(self._modules.values())
-        return Sequential(*modules[i]) if isinstance(i, slice) else modules[i]
+    def _part(self, modules: dict) -> "Sequential":
+        return Sequential(modules)
 
 
 class ModuleList(_Modules):
@@ -452,8 +534,58 @@ class ModuleList(_Modules):
 
     def __init__(self, modules: Any = ()):
         super().__init__()
-        for module in modules:
-            self.append(module)
+        self.extend(modules)
 
-    def __getitem__(self, i: int) -> Module:
-        return list(self._modules.values())[i]
+    def _part(self, modules: dict) -> "ModuleList":
+        return ModuleList(modules.values())
+
+
+class ModuleDict(Module):
+    """Modules by names of one's own: ModuleDict({"conv": nn.Conv2d(3, 8, 3)})."""
+
+    def __init__(self, modules: Any = ()):
+        super().__init__()
+        self.update(modules)
+
+    def update(self, modules: Any) -> None:
+        """Adds or replaces modules: a dict, or pairs of names and modules."""
+        pairs = modules.items() if hasattr(modules, "items") else modules
+        for name, module in pairs:
+            self.add_module(name, module)
+
+    def keys(self) -> Any:
+        """The names of the modules, in the order they were added."""
+        return self._modules.keys()
+
+    def values(self) -> Any:
+        """The modules."""
+        return self._modules.values()
+
+    def items(self) -> Any:
+        """Names and modules."""
+        return self._modules.items()
+
+    def pop(self, name: str) -> Module:
+        """Takes a module out. KeyError if there is none of the name."""
+        module = self._modules[name]
+        del self[name]
+        return module
+
+    def __getitem__(self, name: str) -> Module:
+        return self._modules[name]
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        self.add_module(name, module)
+
+    def __delitem__(self, name: str) -> None:
+        _changed(self, name, self._modules[name])
+        del self._modules[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)

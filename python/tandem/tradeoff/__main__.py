@@ -9,6 +9,7 @@ from typing import Any, Sequence
 from .. import _core
 from .._console import (INTERRUPTED, Progress, add_common_options, apply_common_options,
                         check_writable, interrupted, number, run_program, write_json)
+from .._scopes import autocast
 from . import recipes, run
 
 
@@ -53,12 +54,13 @@ def main(argv: "Sequence[str] | None" = None) -> int:
             print(text, flush=True)
 
         print(_core._tradeoff.machine_text() + "\n", flush=True)
-        result = run(o.model, batch_size=o.batch_size, layout=o.layout, dtype=o.dtype,
-                     seconds=o.seconds or (4 if o.quick else 40), steps=o.steps,
-                     seed=o.seed, leave_out=not o.no_leave_outs, inexact=o.inexact,
-                     on_forecast=on_forecast, stop=interrupted,
-                     on_progress=lambda what, part: progress.show("measuring", part, what),
-                     **checked)
+        with autocast(o.autocast or _core.bfloat16, enabled=o.autocast is not None):
+            result = run(o.model, batch_size=o.batch_size, layout=o.layout, dtype=o.dtype,
+                         seconds=o.seconds or (4 if o.quick else 40), steps=o.steps,
+                         seed=o.seed, leave_out=not o.no_leave_outs, inexact=o.inexact,
+                         on_forecast=on_forecast, stop=interrupted,
+                         on_progress=lambda what, part: progress.show("measuring", part, what),
+                         **checked)
         progress.clear()
         print(result.table, end="")
         command = " ".join(["python -m tandem.tradeoff", *(sys.argv[1:] if argv is None else argv)])

@@ -1,0 +1,181 @@
+"""What can be asked of layers, and the containers of modules."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import tandem as td
+from tandem import nn
+
+
+@pytest.mark.parametrize("layer, options", [
+    (nn.Linear(3, 2), {"in_features": 3, "out_features": 2}),
+    (nn.Conv2d(2, 4, 3, stride=(1, 2), padding=1, groups=2),
+     {"in_channels": 2, "out_channels": 4, "kernel_size": (3, 3), "stride": (1, 2),
+      "padding": (1, 1), "dilation": (1, 1), "groups": 2}),
+    (nn.ConvTranspose2d(2, 4, 3, stride=2, output_padding=1),
+     {"stride": (2, 2), "output_padding": (1, 1), "in_channels": 2}),
+    (nn.BatchNorm2d(4, eps=1e-3), {"num_features": 4, "eps": 1e-3, "momentum": 0.1,
+                                   "affine": True}),
+    (nn.LayerNorm((2, 3)), {"normalized_shape": (2, 3), "eps": 1e-5}),
+    (nn.Dropout(0.25), {"p": 0.25}),
+    (nn.Embedding(5, 2), {"num_embeddings": 5, "embedding_dim": 2}),
+    (nn.MaxPool2d(2, stride=3), {"kernel_size": 2, "stride": 3, "padding": 0}),
+    (nn.LeakyReLU(0.3), {"slope": 0.3}),
+])
+def test_a_layer_knows_what_it_was_made_with(layer, options):
+    for one in (layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), td.compile(layer)):
+        assert {name: getattr(one, name) for name in options} == options
+    with pytest.raises(AttributeError, match="options are fixed"):
+        setattr(layer, next(iter(options)), 7)
+
+
+def test_sizes_are_pairs_however_they_are_given():
+    for size in (3, np.int64(3), (3,), [3, 3]):
+        assert nn.Conv2d(1, 1, size, padding=size).kernel_size == (3, 3)
+    assert nn.LayerNorm(5).normalized_shape == (5,) and nn.MaxPool2d(2).stride == 2
+
+
+def test_names_of_a_class_come_before_options():
+    class Mine(nn.Conv2d):
+        @property
+        def stride(self):
+            return "mine"
+
+    class Plain(nn.Linear):
+        affine = False
+
+    assert Mine(1, 1, 3).stride == "mine" and Mine(1, 1, 3).kernel_size == (3, 3)
+    assert Plain(2, 2).weight.shape == (2, 2)
+
+
+def test_a_tensor_a_layer_goes_without_is_none():
+    assert nn.Linear(2, 2, bias=False).bias is None
+    assert nn.Conv2d(1, 1, 1, bias=False).bias is None and nn.Conv2d(1, 1, 1).bias is not None
+    norm = nn.BatchNorm1d(3, affine=False)
+    assert norm.weight is None and norm.bias is None and norm.running_mean.shape == (3,)
+    assert [n for n, _ in nn.Linear(2, 2, bias=False).named_parameters()] == ["weight"]
+
+    class Mine(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 3, bias=False)
+            self.extra = nn.Linear(1, 1)
+
+    assert Mine().in_features == 2 and Mine().bias is None
+    assert not hasattr(nn.make_model("lenet"), "make")
+
+
+@pytest.mark.parametrize("make, text", [
+    (lambda: nn.Conv2d(1, 1, 3, stride=0), r"\[Conv2d\] sizes must be positive; got 0"),
+    (lambda: nn.Conv2d(1, 1, 3, dilation=(1, 0)), r"\[Conv2d\] sizes must be positive; got 0"),
+    (lambda: nn.Conv2d(1, 1, 0), r"\[Conv2d\] sizes must be positive"),
+    (lambda: nn.Conv2d(1, 1, 3, padding=-1), r"\[Conv2d\] padding is not negative; got -1"),
+    (lambda: nn.Conv2d(3, 4, 3, groups=2), "groups must divide"),
+    (lambda: nn.ConvTranspose2d(1, 1, 3, stride=0), r"\[ConvTranspose2d\] sizes must be positive"),
+    (lambda: nn.ConvTranspose2d(1, 1, 3, output_padding=1), "smaller than the stride; got 1"),
+    (lambda: nn.MaxPool2d(0), r"\[MaxPool2d\] sizes must be positive; got 0"),
+    (lambda: nn.MaxPool2d(2, stride=-1), "sizes must be positive; got -1"),
+    (lambda: nn.AvgPool2d(2, padding=2),
+     r"\[AvgPool2d\] padding is at most half the kernel; got 2; expected 0 to 1"),
+])
+def test_options_are_checked_when_a_layer_is_made(make, text):
+    with pytest.raises(td.Error, match=text):
+        make()
+
+
+def test_modules_by_name():
+    parts = nn.ModuleDict({"conv": nn.Conv2d(1, 2, 3), "act": nn.ReLU()})
+    parts["head"] = nn.Linear(2, 1)
+    assert list(parts) == ["conv", "act", "head"] == list(parts.keys()) and len(parts) == 3
+    assert "conv" in parts and "tail" not in parts
+    assert [n for n, _ in parts.named_parameters()] == ["conv.weight", "conv.bias", "head.weight",
+                                                       "head.bias"]
+    assert parts["act"] is dict(parts.items())["act"] and len(list(parts.values())) == 3
+    act = parts.pop("act")
+    assert isinstance(act, nn.ReLU) and "act" not in parts
+    del parts["head"]
+    assert list(parts) == ["conv"]
+    with pytest.raises(KeyError):
+        parts["head"]
+    with pytest.raises(KeyError):
+        del parts["head"]
+    with pytest.raises(TypeError, match="what is in a module is a Module"):
+        parts["f"] = td.relu
+    for name in ("a.b", "", 0):
+        with pytest.raises(td.RangeError, match="a name is text without dots"):
+            parts[name] = nn.ReLU()
+    copied = pickle.loads(pickle.dumps(parts))
+    assert np.array_equal(copied["conv"].weight.detach(), parts["conv"].weight.detach())
+
+
+@pytest.mark.parametrize("kind", [nn.ModuleList, lambda m: nn.Sequential(*m)])
+def test_modules_by_place(kind):
+    a, b, c, d = (nn.Linear(i + 1, 1) for i in range(4))
+    net = kind([a, b])
+    assert net.extend([c]) is net and len(net) == 3
+    net.insert(1, d)
+    assert list(net) == [a, d, b, c]
+    assert [n for n, _ in net.named_children()] == ["0", "1", "2", "3"]
+    net[-1] = d
+    assert list(net) == [a, d, b, d]
+    del net[1]
+    assert list(net) == [a, b, d] and [n for n, _ in net.named_children()] == ["0", "1", "2"]
+    del net[1:]
+    assert list(net) == [a]
+    net.extend([b, c])
+    part = net[1:]
+    assert type(part) is type(net) and list(part) == [b, c]
+    part.append(a).append(d)
+    assert list(part) == [b, c, a, d] and list(net) == [a, b, c]
+    for wrong in (lambda: net[3], lambda: net.__setitem__(3, a), lambda: net.__delitem__(-4)):
+        with pytest.raises(IndexError):
+            wrong()
+    with pytest.raises(TypeError, match="is a Module"):
+        net.insert(0, td.relu)
+    assert list(net) == [a, b, c]
+
+
+def test_a_compiled_program_sees_that_a_container_was_changed():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    step = td.compile(lambda x: net(x))
+    x = td.randn((3, 2))
+    for change in (lambda: net.insert(1, nn.Linear(2, 2)), lambda: net.__delitem__(-1),
+                   lambda: net.__setitem__(0, nn.Linear(2, 2)), lambda: net.extend([nn.Tanh()])):
+        step(x)
+        change()
+        assert np.array_equal(step(x).detach(), net(x).detach())
+
+
+def test_paths():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 1)))
+    assert net.get_submodule("1.0") is net[1][0] and net.get_submodule("") is net
+    assert net.get_parameter("1.0.weight") is net[1][0].weight
+    assert net.get_parameter("0.bias") is net[0].bias
+    for wrong in ("2", "1.1", "0.0"):
+        with pytest.raises(AttributeError, match=f"no such module; got '{wrong}'"):
+            net.get_submodule(wrong)
+    with pytest.raises(AttributeError, match="no such parameter; got '0.scale'"):
+        net.get_parameter("0.scale")
+    assert net.parameters(recurse=False) == [] and net[0].parameters(recurse=False) == [
+        net[0].weight, net[0].bias]
+    norm = nn.Sequential(nn.BatchNorm1d(2))
+    assert norm.buffers(recurse=False) == [] and len(norm.buffers()) == 2
+
+
+def test_a_buffer_that_is_not_saved():
+    class Cache(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("kept", td.ones(2))
+            self.register_buffer("scratch", td.zeros(2), persistent=False)
+
+    net = nn.Sequential(Cache())
+    assert list(net.state_dict()) == ["0.kept"]
+    assert [n for n, _ in net.named_buffers()] == ["0.kept", "0.scratch"]
+    net.load_state_dict({"0.kept": td.full((2,), 5.0)})
+    assert net[0].kept.tolist() == [5, 5] and net[0].scratch.tolist() == [0, 0]
+    again = copy.deepcopy(net)
+    assert list(again.state_dict()) == ["0.kept"]
+    net[0].register_buffer("scratch", td.ones(2))
+    assert list(net.state_dict()) == ["0.kept", "0.scratch"]
