@@ -402,6 +402,9 @@ def compile(function: Any = None, /, **options: Any) -> Any:
         return own(function, **options)
     if isinstance(function, (list, tuple)) and function and isinstance(function[0], Expression):
         return Expression._compile_all(list(function), **options)
+    if not callable(function):
+        raise _core.DTypeError(f"[compile] what is compiled can be called; got {function!r}; "
+                               "expected a function, a Module or an expression")
     return Compiled(function, **options)
 
 

@@ -253,8 +253,19 @@ class Model:
 
         Ctrl-C stops after the step that runs: callbacks end as after any training, `history` has
         every whole epoch, the model can be used and trained on, and KeyboardInterrupt goes on to
-        the caller. ShapeError where x and y differ in length, RangeError where there is no batch.
+        the caller. ShapeError where x and y differ in length, RangeError where there is no batch and
+        for numbers that make no sense, DTypeError for callbacks that are none.
         """
+        for name, value, least in (("epochs", epochs, 0), ("initial_epoch", initial_epoch, 0),
+                                   ("steps_per_epoch", steps_per_epoch, 1)):
+            if value is not None and value < least:
+                raise _core.RangeError(f"[fit] {name} is out of range; got {value}; expected "
+                                       f"{least} or more")
+        callbacks = list(callbacks)
+        for c in callbacks:
+            if not isinstance(c, Callback):
+                raise _core.DTypeError(f"[fit] callbacks are Callbacks; got {c!r}; expected an "
+                                       "object of a class derived from td.callbacks.Callback")
         source = _Source(self._loader(x, y, batch_size, shuffle, seed), steps_per_epoch)
         self.history = History()
         self.stop_training = False

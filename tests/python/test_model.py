@@ -185,6 +185,24 @@ def test_names_and_choices():
         only.fit(x, y, verbose=0)
 
 
+@pytest.mark.parametrize("options, text", [
+    ({"epochs": -1}, r"\[fit\] epochs is out of range; got -1; expected 0 or more"),
+    ({"initial_epoch": -2}, "initial_epoch is out of range; got -2"),
+    ({"steps_per_epoch": 0}, "steps_per_epoch is out of range; got 0; expected 1 or more"),
+    ({"callbacks": [print]}, r"\[fit\] callbacks are Callbacks; got <built-in function print>"),
+])
+def test_options_of_fit_that_make_no_sense(options, text):
+    x, y = problem(8)
+    with pytest.raises(td.Error, match=text):
+        model().fit(x, y, verbose=0, **options)
+
+
+@pytest.mark.parametrize("thing", [3, "f", [1]])
+def test_what_cannot_be_called_is_not_compiled(thing):
+    with pytest.raises(TypeError, match=r"\[compile\] what is compiled can be called; got"):
+        td.compile(thing)
+
+
 def test_modes_of_the_network_are_kept():
     x, y = problem(20)
     m = model()

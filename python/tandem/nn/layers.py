@@ -316,25 +316,23 @@ class Flatten(_Options):
         super().__init__(start_axis=start_axis, end_axis=end_axis)
 
 
-class CrossEntropyLoss(Module):
+class CrossEntropyLoss(_Options):
     """cross_entropy as a module of (logits, target)."""
 
     def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean",
                  ignore_index: int = -100):
-        super().__init__()
-        self.options = dict(label_smoothing=label_smoothing, reduction=reduction,
-                            ignore_index=ignore_index)
+        super().__init__(label_smoothing=label_smoothing, reduction=reduction,
+                         ignore_index=ignore_index)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return _core.cross_entropy(logits, target, **self.options)
 
 
-class MSELoss(Module):
+class MSELoss(_Options):
     """mse_loss as a module of (a, b)."""
 
     def __init__(self, reduction: str = "mean"):
-        super().__init__()
-        self.reduction = reduction
+        super().__init__(reduction=reduction)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return _core.mse_loss(a, b, self.reduction)
+        return _core.mse_loss(a, b, **self.options)
