@@ -37,6 +37,9 @@ class Event {
 class DeviceGraph {
  public:
   virtual ~DeviceGraph() = default;
+  /// What the first launch does once and for all, which takes memory of the device. Throws
+  /// OutOfMemoryError, DeviceError.
+  virtual void make_ready() = 0;
   /// Puts all of it into `stream`.
   virtual void launch(Stream& stream) = 0;
   /// How many launches it holds.

@@ -26,10 +26,14 @@ class CudaGraph final : public DeviceGraph {
     cudaGraphDestroy(graph_);
   }
 
+  void make_ready() override {
+    use_device(device_);
+    if (!exec_) check(cudaGraphInstantiate(&exec_, graph_, 0), "cudaGraphInstantiate");
+  }
+
   void launch(Stream& stream) override {
     auto& s = static_cast<CudaStream&>(stream);
-    use_device(s.device());
-    if (!exec_) check(cudaGraphInstantiate(&exec_, graph_, 0), "cudaGraphInstantiate");
+    make_ready();
     check(cudaGraphLaunch(exec_, s.handle()), "cudaGraphLaunch");
     if (memory_->empty()) return;
     if (!last_) last_ = std::make_unique<CudaEvent>(device_);

@@ -90,14 +90,16 @@ bool LaunchRecorder::run(std::span<void* const> pointers, std::span<void* const>
     return true;
   }
   const auto t0 = std::chrono::steady_clock::now();
-  std::unique_ptr<DeviceGraph> graph;
+  Recording* made = nullptr;
   try {
-    graph = record(pointers);
+    made = &keep(record(pointers), key);
+    made->graph->make_ready();
   } catch (const Error& e) {
     why_not_ = std::string("recording failed: ") + e.what();
+    recordings_.clear();
     return false;
   }
-  replay(keep(std::move(graph), key));
+  replay(*made);
   stats_.ms +=
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - t0).count();
   return true;
