@@ -40,6 +40,8 @@ class Compiled {
     if (kwargs.size() > 0) flatten(kwargs, flat);
     const py::object self = owner.is_none() ? owner : owner();
     if (!self.is_none()) watch_object(self, flat);
+    const std::size_t classes = flat.watch.size();
+    if (watches_classes) flat.watch += flat.classes;
     const std::size_t own = flat.watch.size();
     // Another thread may replace the list.
     watch_variables(py::list(variables), flat);
@@ -57,12 +59,18 @@ class Compiled {
       const py::object k = rebuild(kwargs, in, at);
       const std::vector<Flat> before = parts(a, k, self);
       const std::vector<std::string> held = spelled(variables);
+      const std::string known = classes_of(args, kwargs, self);
       py::object r = py::module_::import("tandem.graph").attr("_trace")(function, a, k, self);
       check_unchanged(before, parts(a, k, self));
       if (forget_changed(held)) {
         Flat now;
         watch_variables(variables, now);
         statics.watch.replace(own, std::string::npos, now.watch);
+      }
+      // What the function itself sets in a class is not looked at, either.
+      if (watches_classes && classes_of(args, kwargs, self) != known) {
+        watches_classes = false;
+        statics.watch.erase(classes, own - classes);
       }
       Flat result;
       flatten(r, result);
@@ -93,8 +101,18 @@ class Compiled {
   py::object owner;    // gives the object whose method it is, or None; or None
   py::list variables;  // that the function reads: watch_variables()
   std::map<PyObject*, py::object> kept;
+  bool watches_classes = true;  // Flat::classes
 
  private:
+  static std::string classes_of(const py::object& args, const py::object& kwargs,
+                                const py::object& self) {
+    Flat flat;
+    flatten(args, flat);
+    flatten(kwargs, flat);
+    if (!self.is_none()) watch_object(self, flat);
+    return std::move(flat.classes);
+  }
+
   // A variable that the function itself changes says something else after each trace, and nothing
   // of what a program depends on. Whether there is one; from now on it is not looked at.
   bool forget_changed(const std::vector<std::string>& held) {

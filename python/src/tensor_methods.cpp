@@ -162,6 +162,8 @@ void bind_tensor() {
         return self;
       },
       "Writes 0 to every element.");
+  // Another tensor for whoever holds this object: of a layer that is made again.
+  method("_become", [](py::handle self, const Tensor& other) { tensor_of(self.ptr()) = other; });
   method("__repr__",
          [](const Tensor& t) { return t.str() + (t.requires_grad() ? ", requires_grad" : ""); });
   method("__getitem__", get_item, "key"_a);

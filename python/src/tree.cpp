@@ -1,9 +1,9 @@
 #include "python/src/tree.h"
 
 #include <fmt/format.h>
-#include <atomic>
 
 #include <algorithm>
+#include <atomic>
 #include <unordered_map>
 
 namespace tandem::python {
@@ -105,7 +105,10 @@ class Flattener {
       } else {
         type(o);
       }
-      put(py::cast<std::string>(py::reinterpret_steal<py::object>(repr(p))));
+      // In hexadecimal, of which Python writes any number of digits.
+      PyObject* const text = PyLong_CheckExact(p) ? _PyLong_Format(p, 16) : repr(p);
+      if (!text) throw py::error_already_set();
+      put(py::cast<std::string>(py::reinterpret_steal<py::object>(text)));
       return exact(p) ? void() : attributes(o);
     }
     if (py::isinstance<Device>(o)) return put(py::cast<Device&>(o).str());
@@ -170,9 +173,9 @@ class Flattener {
       return;
     }
     if (PyType_HasFeature(Py_TYPE(p), Py_TPFLAGS_HEAPTYPE) != 0) {
-      flat_.watch += fmt::format("class {};", class_version(Py_TYPE(p)));
+      flat_.classes += fmt::format("class {};", class_version(Py_TYPE(p)));
     }
-    if (is_module(o)) return;
+    if (is_module(o)) return containers_of(o);
     std::vector<py::object> fields;
     if (!all && is_dataclass(o)) fields = fields_of(o);
     const auto is_field = [&](py::handle name) {
@@ -211,6 +214,27 @@ class Flattener {
     watching_ = false;
   }
 
+  // A Module tells of attributes that are set, not of what changes within one.
+  void containers_of(py::handle module) {
+    const py::object d = py::getattr(module, "__dict__", py::none());
+    if (!PyDict_Check(d.ptr())) return;
+    // Beside the classes: what forward() notes there is reported, and no error.
+    std::string watch = std::exchange(flat_.watch, {});
+    watching_ = true;
+    const auto copy = py::reinterpret_steal<py::dict>(PyDict_Copy(d.ptr()));
+    for (const auto& [name, value] : copy) {
+      PyObject* const v = value.ptr();
+      if (!PyDict_Check(v) && !PyList_Check(v) && !PyAnySet_Check(v)) continue;
+      const auto text = py::cast<std::string>(py::str(name));
+      if (text.starts_with('_')) continue;  // its own tables
+      put(text + "=");
+      element(value, ';');
+    }
+    watching_ = false;
+    flat_.classes += flat_.watch;
+    flat_.watch = std::move(watch);
+  }
+
   // As the value of an attribute; by identity if there is much of it.
   void variable(py::handle o) {
     PyObject* p = o.ptr();
@@ -227,6 +251,10 @@ class Flattener {
     }
     // Of the others, nets and optimisers mostly, quickly: this runs before every call.
     if (flat_.watch.size() == before) number(o);
+    auto* const type = PyType_Check(p) ? reinterpret_cast<PyTypeObject*>(p) : Py_TYPE(p);
+    if (!spelled && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) != 0) {
+      put(fmt::format("class {};", class_version(type)));
+    }
     elements_left_ = -1;
     watching_ = false;
   }

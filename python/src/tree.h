@@ -17,6 +17,9 @@ struct Flat {
   /// NumPy arrays' values, containers of more than 64 elements, attributes of attributes.
   /// The attributes of an nn.Module tell of their changes themselves.
   std::string watch;
+  /// The classes of those objects, by numbers that change with their attributes; and of an
+  /// nn.Module the containers in its attributes, which do not tell of their changes.
+  std::string classes;
   /// Objects `text` and `watch` name by an address that only holds while they live.
   std::vector<py::object> kept;
 };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any, Callable, TypeVar, overload
 
 from . import _core
@@ -26,6 +27,14 @@ class _Setting:
         self._open.pop().__exit__(*error)
 
     def __call__(self, function: _F) -> _F:
+        later = (inspect.isgeneratorfunction, inspect.iscoroutinefunction,
+                 inspect.isasyncgenfunction, inspect.isclass)
+        if not callable(function) or any(f(function) for f in later):
+            raise _core.DTypeError(
+                f"[{type(self).__name__}] what is decorated runs when it is called; got "
+                f"{function!r}; expected a function that is no generator and not async"
+            )
+
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             with self._make():  # threads may be in here at the same time
@@ -44,9 +53,6 @@ class _GradMode(_Setting):
     def __new__(cls, function: Any = None) -> Any:
         if function is None:
             return super().__new__(cls)
-        if not callable(function):
-            raise _core.DTypeError(f"[{cls.__name__}] what is decorated is a function; got "
-                                   f"{function!r}; expected nothing, or a function")
         return cls()(function)
 
 

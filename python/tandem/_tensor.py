@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from . import _core
@@ -94,8 +95,16 @@ def _reversed(self: Tensor) -> Any:
 def _round(self: Tensor, digits: int | None = None) -> Tensor:
     if digits is None:
         return self.round()
-    factor = 10.0 ** digits
-    return (self * factor).round() / factor
+    digits = operator.index(digits)
+    if not self.dtype.is_floating_point:
+        return self if digits >= 0 else (self / 10 ** -digits).round().astype(self.dtype) * 10 ** (
+            -digits)
+    # In the widest type, where no factor that matters overflows.
+    if abs(digits) > 300:
+        return self if digits > 0 else self * 0
+    wide, factor = self.astype(_core.float64), 10.0 ** abs(digits)
+    rounded = (wide * factor).round() / factor if digits >= 0 else (wide / factor).round() * factor
+    return _core.where(rounded - rounded == 0, rounded, wide).astype(self.dtype)
 
 
 def _divmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:

@@ -194,7 +194,7 @@ class DataLoader:
                  dtype: Any = _core.float32, mean: Sequence[float] = (),
                  std: Sequence[float] = (), flip: str = "none", translate: int = 0,
                  device: Any = None, collate: "Callable[[list], Any] | None" = None):
-        self.dataset, self.batch_size = dataset, _whole("batch_size", batch_size)
+        self._dataset, self._batch_size = dataset, _whole("batch_size", batch_size)
         workers, prefetch = _whole("num_workers", num_workers), _whole("prefetch", prefetch)
         self._loader: Any
         images = isinstance(dataset, ImageDataset)
@@ -216,7 +216,7 @@ class DataLoader:
                 f"[DataLoader] only images that load_dataset() gives can be changed; got {wrong}"
                 + (" with collate; expected a `collate` that does it" if images else
                    "; expected a __getitem__ that does it"))
-        self._loader = _SampleLoader(dataset, self.batch_size, shuffle, seed, drop_last, workers,
+        self._loader = _SampleLoader(dataset, self._batch_size, shuffle, seed, drop_last, workers,
                                      prefetch, device, collate or _stacked)
 
     def __iter__(self) -> Iterator[Any]:
@@ -225,6 +225,16 @@ class DataLoader:
     def __len__(self) -> int:
         """Batches per epoch."""
         return len(self._loader)
+
+    @property
+    def dataset(self) -> Any:
+        """What it runs over."""
+        return self._dataset
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch; of the last one of an epoch there may be fewer."""
+        return self._batch_size
 
     @property
     def device(self) -> _core.Device:

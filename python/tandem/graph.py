@@ -251,7 +251,12 @@ def _variables(function: Any) -> list[tuple[str, Any]]:
             where = dict(zip(code.co_freevars, function.__closure__ or ()))
             where.update((n, names) for n in _globals_of(code) if not hasattr(builtins, n))
             found.update(((n, id(w)), w) for n, w in sorted(where.items(), key=lambda e: e[0]))
-        function = getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
+        inner = (getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
+                 or (function.func if isinstance(function, functools.partial) else None))
+        if inner is None and code is None:  # an object that can be called, a Module
+            kind = type(function)
+            inner = getattr(kind, "forward", None) or getattr(kind, "__call__", None)
+        function = inner
     return [(name, where) for (name, _), where in found.items()]
 
 
@@ -365,6 +370,9 @@ class Compiled:
 
     def __len__(self) -> int:
         return len(self._core)
+
+    def __bool__(self) -> bool:
+        return True
 
     def __repr__(self) -> str:
         return f"<compiled {getattr(self._function, '__qualname__', self._function)!s}>"

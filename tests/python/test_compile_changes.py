@@ -5,6 +5,7 @@ import array
 import collections
 import dataclasses
 import enum
+import functools
 import gc
 import logging
 import sys
@@ -89,7 +90,7 @@ def test_a_hook_that_is_removed_is_noticed():
     assert fast(ONE).tolist() != before
     hook.remove()
     assert fast(ONE).tolist() == before
-    assert len(fast) == 2  # the first program is right again
+    assert len(fast.ledger()) == 2  # the first program is right again
 
 
 def test_a_returned_number_that_changes_is_noticed():
@@ -501,6 +502,73 @@ def test_attributes_of_classes_are_noticed():
     for _ in range(5):
         of_argument(x, scaled)
     assert len(of_argument.ledger()) == before
+
+
+FACTOR = 2.0
+
+
+class Table:
+    factor = 2.0
+
+
+def test_what_forward_and_call_name_is_noticed():
+    global FACTOR
+    closed = 2.0
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = {"factor": 1.0}
+
+        def forward(self, x):
+            return x * FACTOR * closed * self.table["factor"]
+
+    class Called:
+        def __call__(self, x):
+            return x * FACTOR * closed
+
+    net, called = Net(), Called()
+    compiled = [td.compile(net), td.compile(called),
+                td.compile(functools.partial(lambda x: x * FACTOR))]
+    named = td.compile(lambda x: x * Table.factor)
+    try:
+        for step in range(4):
+            assert compiled[0](ONE).tolist() == net(ONE).tolist()
+            assert compiled[1](ONE).tolist() == called(ONE).tolist()
+            assert compiled[2](ONE).tolist() == [FACTOR] * 2
+            assert named(ONE).tolist() == [Table.factor] * 2
+            if step == 0:
+                FACTOR = 3.0
+            elif step == 1:
+                closed = 5.0
+            else:
+                net.table["factor"] += 1
+            Table.factor += 1
+    finally:
+        FACTOR = Table.factor = 2.0
+
+
+def test_a_class_that_the_function_changes_is_not_looked_at():
+    class Net(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            Net.calls += 1
+            return x * 2
+
+    net = Net()
+    f = td.compile(net)
+    for _ in range(6):
+        assert f(ONE).tolist() == [2, 2]
+    assert len(f) == 1 and net.calls < 6
+
+
+def test_numbers_of_any_length():
+    big = 10**5000
+    f = td.compile(lambda x, v: x * (v % 7))
+    for v in (big, big + 1, -big):
+        assert f(ONE, v).tolist() == [v % 7] * 2
+    assert td.compile(lambda x: x * (big % 7))(ONE).tolist() == [big % 7] * 2
 
 
 def test_contents_of_attributes_are_noticed():

@@ -416,7 +416,7 @@ def test_a_compiled_module_is_one_of_the_modules():
     assert not net.first.training and not list(net.first.children())[1].training
     x = td.ones((3, 2))
     before = net(x).tolist()
-    assert len(net.first) == 1 and "compiled" in repr(net)
+    assert len(net.first.ledger()) == 1 and "compiled" in repr(net)
     opt = optim.SGD(net.parameters(), lr=0.1)
 
     @td.compile

@@ -179,3 +179,84 @@ def test_a_buffer_that_is_not_saved():
     assert list(again.state_dict()) == ["0.kept"]
     net[0].register_buffer("scratch", td.ones(2))
     assert list(net.state_dict()) == ["0.kept", "0.scratch"]
+
+
+def trains(net):
+    """Whether what parameters() gives is what forward() reads."""
+    before = net(td.ones((1, 2))).tolist()
+    with td.no_grad():
+        for p in net.parameters():
+            p += 1
+    return net(td.ones((1, 2))).tolist() != before
+
+
+def test_a_shallow_copy_leaves_the_original_as_it_is():
+    for net in (nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2))):
+        weight = net.parameters()[0]
+        other = copy.copy(net)
+        assert net.parameters()[0] is weight and trains(net) and trains(other)
+        other.eval()
+        other.register_forward_hook(lambda m, a, r: r * 0)
+        assert net.training and net(td.ones((1, 2))).tolist() != [[0, 0]]
+    other.append(nn.ReLU())
+    assert len(net) == 1
+    fast = td.compile(net)
+    assert np.array_equal(copy.copy(fast)(td.ones((1, 2))).detach(), net(td.ones((1, 2))).detach())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
+def test_tensors_shared_with_a_layer_stay_shared(copied):
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    net.tied = net[0].weight
+    held = {"net": net, "params": net.parameters()}
+    other = copied(held)
+    assert len(other["net"].parameters()) == len(net.parameters()) == 2
+    assert list(other["net"].state_dict()) == list(net.state_dict())
+    assert trains(other["net"])
+    with td.no_grad():
+        other["params"][0].fill_(7)
+    assert other["net"][0].weight.tolist() == [[7, 7], [7, 7]] == other["net"].tied.tolist()
+    assert net[0].weight.tolist() != [[7, 7], [7, 7]]
+
+
+def test_a_name_stands_for_one_thing():
+    m = nn.Module()
+    t, u = td.ones(2), td.zeros(3)
+    m.z = 3
+    m.register_buffer("z", t)
+    assert m.z is t
+    m.register_parameter("z", None)
+    assert m.z is None and not m.buffers()
+    m.register_parameter("z", u)
+    assert m.z is u and list(m.state_dict()) == ["z"]
+    m.add_module("z", nn.ReLU())
+    assert isinstance(m.z, nn.ReLU) and not m.parameters()
+    for register in (m.register_buffer, m.register_parameter):
+        with pytest.raises(TypeError, match="what is registered is a tensor; got 3 for 'y'"):
+            register("y", 3)
+    with pytest.raises(AttributeError, match="made without a tensor has none; got weight"):
+        nn.BatchNorm2d(3, affine=False).weight = nn.Parameter(td.ones(3))
+
+
+def test_a_compiled_container_is_one():
+    net = td.compile(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    assert len(net) == 2 and isinstance(net[1], nn.ReLU) and len(list(net)) == 2
+    net[1] = nn.Tanh()
+    x = td.randn((1, 2))
+    assert np.array_equal(net(x).detach(), net[1](net[0](x)).detach())
+    assert "a" in td.compile(nn.ModuleDict({"a": nn.ReLU()}))
+    assert td.compile(lambda x: x) and td.compile(nn.ReLU())
+
+
+def test_a_grad_mode_decorates_what_runs_when_it_is_called():
+    def numbers():
+        yield 1
+
+    async def later():
+        return 1
+
+    for what in (numbers, later, nn.Linear, 3):
+        with pytest.raises(TypeError, match=r"\[no_grad\] what is decorated runs when it is called"):
+            td.no_grad(what)
+        with pytest.raises(TypeError, match=r"\[no_grad\]"):
+            td.no_grad()(what)

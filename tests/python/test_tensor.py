@@ -112,6 +112,13 @@ def test_builtin_functions():
     assert [v.item() for v in reversed(t)] == t.tolist()[::-1]
     assert round(t).tolist() == np.round(t.numpy()).tolist()
     assert np.allclose(round(t, 1).numpy(), np.round(t.numpy(), 1))
+    assert round(td.tensor([125, 2**53 + 1]), 1).tolist() == [125, 2**53 + 1]
+    assert round(td.tensor([125, -1250]), -2).tolist() == [100, -1200]
+    assert round(t, 400).tolist() == t.tolist() and round(t, -400).tolist() == [0, 0, 0]
+    half = td.tensor([100.0], dtype="float16")
+    assert round(half, 3).tolist() == [100] and round(half, 3).dtype is td.float16
+    with pytest.raises(TypeError):
+        round(t, 2.5)
     for a, b in ((t, 2), (9, t), (t, td.full((3,), 0.5))):
         q, r = divmod(a, b)
         want = np.divmod(np.asarray(a, "f"), np.asarray(b, "f"))

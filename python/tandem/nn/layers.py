@@ -77,7 +77,7 @@ class _NativeModule(Module):
         del state["_native"]
         return state
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict, shared: bool = False) -> None:
         # Made again as it was at first, without drawing random numbers, and then given what the
         # state's tensors are and hold.
         self.__dict__.update(state)
@@ -102,7 +102,16 @@ class _NativeModule(Module):
                 made[key].detach().copy_(value.detach())
                 if made[key].requires_grad != value.requires_grad:
                     made[key].requires_grad_(value.requires_grad)
+        if not shared:
+            # Others that hold the state's tensors, to share them, go on sharing.
+            for key, value in values.items():
+                value._become(made[key])
+                table = self._parameters if key in self._parameters else self._buffers
+                table[key] = value
         self._native.train(self.training)
+
+    def _restore(self, state: dict) -> None:
+        self.__setstate__(state, shared=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._native.forward(x)
@@ -123,6 +132,11 @@ class _NativeModule(Module):
             raise AttributeError(
                 f"[{type(self).__name__}] a layer's tensors can be written to (copy_), not "
                 f"replaced; got {name}"
+            )
+        if name in ("weight", "bias") and name in self.__dict__:
+            raise AttributeError(
+                f"[{type(self).__name__}] a layer that was made without a tensor has none; got "
+                f"{name}; expected a new layer"
             )
         # The layer of C++ would not hear of it.
         for kind in type(self).__mro__:

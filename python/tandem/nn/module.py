@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import OrderedDict
 from typing import Any, Callable, Iterable, Iterator, TypeVar
@@ -150,15 +151,30 @@ class Module:
     def register_parameter(self, name: str, value: Tensor | None) -> None:
         """A tensor to be trained, under a name; None: the layer has none."""
         self._check_path(name)
+        if value is not None:
+            self._check_tensor(name, value)
+        self._forget(name)
         _changed(self, name, value)
         if value is None:
             object.__setattr__(self, name, None)
         else:
             self._parameters[name] = value.requires_grad_()
 
+    def _check_tensor(self, name: str, value: Any) -> None:
+        if not isinstance(value, Tensor):
+            raise _core.DTypeError(f"[{type(self).__name__}] what is registered is a tensor; got "
+                                   f"{value!r} for {name!r}; expected tandem.asarray(…)")
+
+    def _forget(self, name: str) -> None:
+        # A name stands for one thing.
+        for table in (self._parameters, self._buffers, self._modules, self.__dict__):
+            table.pop(name, None)
+
     def register_buffer(self, name: str, value: Tensor, persistent: bool = True) -> None:
         """State that is not trained; in state_dict() unless it is not `persistent`."""
         self._check_path(name)
+        self._check_tensor(name, value)
+        self._forget(name)
         _changed(self, name, value)
         self._buffers[name] = value
         unsaved = self._unsaved - {name} if persistent else self._unsaved | {name}
@@ -168,6 +184,8 @@ class Module:
         """A module under a name that need not be an identifier. DTypeError for what is none,
         RangeError for a name with a dot."""
         self._check_child(name, module)
+        if name not in self._modules:  # which keeps its place
+            self._forget(name)
         _changed(self, name, module)
         self._modules[name] = module
 
@@ -385,6 +403,21 @@ class Module:
         for p in self.parameters():
             p.grad = None
 
+    def __copy__(self) -> "Module":
+        # Of the same parameters and modules, but with tables and a mode of its own. A layer of C++
+        # cannot share its tensors: its copy has their values.
+        state = getattr(self, "__getstate__", lambda: self.__dict__)()
+        state = dict(state if isinstance(state, dict) else self.__dict__)
+        for name in (*_TABLES, "_forward_hooks", "_forward_pre_hooks"):
+            state[name] = state[name].copy()
+        state["_training"] = _core._Flag(int(self.training), "training mode")
+        new = type(self).__new__(type(self))
+        new._restore(state)
+        return new
+
+    def _restore(self, state: dict) -> None:
+        self.__dict__.update(state)
+
     # ---------------------------------------------------------------------------- printing
 
     def __tandem_compile__(self, **options: Any) -> "CompiledModule":
@@ -424,6 +457,29 @@ class CompiledModule(Compiled, Module):
 
     def __reduce__(self) -> tuple:
         return functools.partial(CompiledModule, **self._options), (self._function,)
+
+    def __copy__(self) -> "CompiledModule":
+        return CompiledModule(copy.copy(self._function), **self._options)
+
+    # Of containers; of other modules these are programs, and errors.
+    def __len__(self) -> int:
+        inner = self._function
+        return len(inner) if hasattr(type(inner), "__len__") else super().__len__()
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._function[key]
+
+    def __setitem__(self, key: Any, module: Any) -> None:
+        self._function[key] = module
+
+    def __delitem__(self, key: Any) -> None:
+        del self._function[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._function)
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._function
 
 
 def _of_the_module(name: str, member: Any) -> Any:
