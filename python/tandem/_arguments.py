@@ -16,6 +16,7 @@ _EXPECTED = {
     "dtype": "tandem.float32, 'float32', …",
     "Device": "'cpu', 'cuda', 'cuda:1', or a Device",
     "int | Sequence[int]": "a number or a tuple of them",
+    "int | tuple[int, int]": "a number or two of them",
 }
 
 
@@ -52,10 +53,12 @@ def _parameters(text: str) -> "list[_Parameter] | None":
             return None
         else:
             name, _, rest = part.partition(": ")
-            kind, equals, _ = rest.partition(" = ")
+            kind, equals, default = rest.partition(" = ")
             kind = re.sub(r"typing\.Supports(Int|Float) \| typing\.SupportsIndex",
                           lambda m: m[1].lower(), kind)
             kind = re.sub(r"\b(?:tandem|typing|collections|_core|abc)\.|tandem::", "", kind)
+            if default == "None" and not kind.endswith(" | None"):
+                kind += " | None"
             found.append(_Parameter(name, kind, not equals, by_name))
     return found
 
@@ -76,6 +79,8 @@ def _is(value: Any, kind: str) -> bool:
     if kind == "int | Sequence[int]":
         return _is(value, "int") or (
             isinstance(value, (tuple, list)) and all(_is(v, "int") for v in value))
+    if kind == "int | tuple[int, int]":
+        return _is(value, "int | Sequence[int]") and (_is(value, "int") or len(value) in (1, 2))
     own = getattr(_core, kind, None)
     return not isinstance(own, type) or isinstance(value, own)
 

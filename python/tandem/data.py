@@ -53,8 +53,12 @@ class _Epochs:
 
     def __init__(self, name: str, n: int, batch_size: int, shuffle: bool, seed: int,
                  drop_last: bool):
+        batch_size = _whole(name, "batch_size", batch_size)
         if batch_size < 1:
-            raise _core.RangeError(f"[{name}] a batch has at least one sample; got {batch_size}")
+            raise _core.RangeError(f"[{name}] a batch has at least one sample; got {batch_size}; "
+                                   "expected 1 or more")
+        seed = _not_negative(name, "seed", seed)
+        self._name = name
         self._n, self._batch, self._shuffle, self._seed = n, batch_size, shuffle, seed
         self._drop_last = drop_last
         self._epoch = 0
@@ -65,12 +69,13 @@ class _Epochs:
 
     def set_epoch(self, epoch: int) -> None:
         """The number of the next epoch, from 0."""
-        self._epoch = epoch
+        self._epoch = _not_negative(self._name, "epoch", epoch)
 
     def order(self, epoch: int) -> Any:
         """The samples of an epoch in the order they are given: int64 [N], a NumPy array."""
         import numpy as np
 
+        epoch = _not_negative(self._name, "epoch", epoch)
         if not self._shuffle:
             return np.arange(self._n)
         return np.random.default_rng([self._seed, epoch]).permutation(self._n)
@@ -194,8 +199,10 @@ class DataLoader:
                  dtype: Any = _core.float32, mean: Sequence[float] = (),
                  std: Sequence[float] = (), flip: str = "none", translate: int = 0,
                  device: Any = None, collate: "Callable[[list], Any] | None" = None):
-        self._dataset, self._batch_size = dataset, _whole("batch_size", batch_size)
-        workers, prefetch = _whole("num_workers", num_workers), _whole("prefetch", prefetch)
+        who = "DataLoader"
+        self._dataset, self._batch_size = dataset, _whole(who, "batch_size", batch_size)
+        workers, prefetch = (_whole(who, n, v) for n, v in (("num_workers", num_workers),
+                                                            ("prefetch", prefetch)))
         self._loader: Any
         images = isinstance(dataset, ImageDataset)
         if images and collate is None:
@@ -250,12 +257,19 @@ class DataLoader:
         return self._loader.order(epoch)
 
 
-def _whole(name: str, value: Any) -> int:
+def _whole(who: str, name: str, value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise _core.DTypeError(f"[DataLoader] {name} does not fit; got {value!r}; expected a whole "
+        raise _core.DTypeError(f"[{who}] {name} does not fit; got {value!r}; expected a whole "
                                "number") from None
+
+
+def _not_negative(who: str, name: str, value: Any) -> int:
+    number = _whole(who, name, value)
+    if number < 0:
+        raise _core.RangeError(f"[{who}] {name} is not negative; got {number}; expected 0 or more")
+    return number
 
 
 def _unlike(what: str, got: Any) -> _core.ShapeError:

@@ -154,7 +154,8 @@ def test_options_that_do_not_fit():
                           ({"layout": td.channels_last}, "got layout"),
                           ({"batch_size": 0}, "at least one sample; got 0"),
                           ({"num_workers": -1}, "num_workers is at least 0; got -1"),
-                          ({"prefetch": 0}, "prefetch is at least 1; got 0")]:
+                          ({"prefetch": 0}, "prefetch is at least 1; got 0"),
+                          ({"seed": -1}, "seed is not negative; got -1; expected 0 or more")]:
         with pytest.raises(td.RangeError, match=text):
             data.DataLoader([1, 2], **options)
     with pytest.raises(td.DeviceError):
@@ -162,9 +163,13 @@ def test_options_that_do_not_fit():
     for wrong, text in [(lambda: data.DataLoader(3), "dataset does not fit; got 3"),
                         (lambda: data.DataLoader([1], batch_size=2.5), "batch_size does not fit"),
                         (lambda: data.DataLoader([1], batch_size=None), "batch_size does not fit"),
-                        (lambda: data.DataLoader([1], num_workers="2"), "num_workers does not")]:
+                        (lambda: data.DataLoader([1], num_workers="2"), "num_workers does not"),
+                        (lambda: data.DataLoader([1], seed=1.5), "seed does not fit; got 1.5"),
+                        (lambda: data.DataLoader([1]).set_epoch("x"), "epoch does not fit")]:
         with pytest.raises(TypeError, match=rf"\[DataLoader\] {text}"):
             wrong()
+    with pytest.raises(td.RangeError, match=r"\[ArrayLoader\] epoch is not negative; got -1"):
+        data.ArrayLoader(np.ones(3)).order(-1)
     images, _ = data.load_dataset("synthetic-digits")
     with pytest.raises(td.RangeError, match="got mean with collate; expected a `collate`"):
         data.DataLoader(images, mean=[0.5], collate=list)

@@ -131,6 +131,9 @@ def test_modules_by_place(kind):
     for wrong in (lambda: net[3], lambda: net.__setitem__(3, a), lambda: net.__delitem__(-4)):
         with pytest.raises(IndexError):
             wrong()
+    for wrong in ("0", None):
+        with pytest.raises(TypeError, match="modules are found by their places; got "):
+            net[wrong]
     with pytest.raises(TypeError, match="is a Module"):
         net.insert(0, td.relu)
     assert list(net) == [a, b, c]

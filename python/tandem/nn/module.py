@@ -536,6 +536,9 @@ class _Modules(Module):
 
     def _key(self, i: int) -> str:
         keys = list(self._modules)
+        if not hasattr(i, "__index__"):
+            raise _core.DTypeError(f"[{type(self).__name__}] modules are found by their places; "
+                                   f"got {i!r}; expected a whole number")
         if not -len(keys) <= i < len(keys):
             raise _core.OutOfBoundsError(f"[{type(self).__name__}] there is no such module; got "
                                          f"{i}; expected below {len(keys)}")
