@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/trace_guard.h"
 
 namespace tandem {
 
@@ -79,8 +80,16 @@ RefPtr<Storage> Storage::borrow(void* data, std::size_t bytes, Device device,
 RefPtr<Storage> Storage::import(void* data, std::size_t bytes, Device device,
                                 RefPtr<RefCounted> owner) {
   RefPtr<Storage> s = borrow(data, bytes, device, std::move(owner));
+  s->imported_by_capture_ = trace_guards() != nullptr;
   s->share();
   return s;
+}
+
+bool Storage::is_dropped() const {
+  if (!only_pinned()) return false;
+  if (!imported_by_capture_) return true;
+  const auto* owner = dynamic_cast<const MemoryOwner*>(owner_.get());
+  return !owner || owner->is_forgotten();
 }
 
 void Storage::share() {

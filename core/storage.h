@@ -20,6 +20,14 @@ struct WriteLog {
   SrcLoc writer_loc;
 };
 
+/// What keeps memory alive that a Storage did not allocate: an array of another library, say, which
+/// people may hold on to when no tensor of it is left.
+class MemoryOwner : public RefCounted {
+ public:
+  /// Whether nobody but storages wants the memory any more.
+  virtual bool is_forgotten() const = 0;
+};
+
 /// A block of memory that tensors share, or, inside a capture, a name for one. Counts its changes,
 /// so that autograd notices when a saved tensor was written over.
 class Storage final : public RefCounted, public Pooled<Storage> {
@@ -48,6 +56,14 @@ class Storage final : public RefCounted, public Pooled<Storage> {
   bool is_symbolic() const { return symbolic_; }
   /// The capture a symbolic storage belongs to.
   const RefPtr<RefCounted>& trace() const { return owner_; }
+
+  /// Whether both are the same bytes from outside, imported twice. Only while both live.
+  bool same_import(const Storage& o) const {
+    return !allocator_ && !o.allocator_ && data_ && data_ == o.data_ && bytes_ == o.bytes_;
+  }
+  /// Whether compiled programs are all that still want it. What a captured function imported is
+  /// wanted as long as its owner is.
+  bool is_dropped() const;
 
   /// Whether a write to one may be seen through the other.
   bool same_memory(const Storage& o) const {
@@ -86,6 +102,7 @@ class Storage final : public RefCounted, public Pooled<Storage> {
   Allocator* allocator_;  // null: borrowed or symbolic
   Device device_;
   bool symbolic_ = false;
+  bool imported_by_capture_ = false;  // for an array that the captured function itself names
   mutable WriteLog own_log_;
   std::atomic<WriteLog*> log_ = &own_log_;
   std::shared_ptr<Region> region_;  // of shared memory

@@ -73,6 +73,11 @@ void refuse_in_capture(const char* what, const Tensor& t) {
 }
 }  // namespace
 
+void Tensor::expect_values(const char* what) const {
+  if (is_symbolic()) refuse_symbolic(what);
+  refuse_in_capture(what, *this);
+}
+
 void Tensor::check_host(const char* what, DType t, const SrcLoc& loc) const {
   const ErrorSite at(loc);
   refuse_in_capture(what, *this);
@@ -140,8 +145,7 @@ std::vector<std::uint64_t> Tensor::to_bits() const {
 
 Scalar Tensor::item_scalar(SrcLoc loc) const {
   const ErrorSite at(loc);
-  if (is_symbolic()) refuse_symbolic("item");
-  refuse_in_capture("item", *this);
+  expect_values("item");
   if (numel() != 1) {
     fail<ShapeError>("item", "the tensor must have exactly one element", desc().str());
   }

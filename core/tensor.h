@@ -90,6 +90,8 @@ class Tensor {
     check_host("data", dtype_of<T>::value, loc);
     return static_cast<T*>(raw_data());
   }
+  /// Throws CaptureError inside a capture, where values cannot be read: `what` wants to.
+  void expect_values(const char* what) const;
   /// The value of a one-element tensor. Throws ShapeError; CaptureError inside a capture.
   template <class T = double>
   T item(SrcLoc loc = SrcLoc::current()) const {

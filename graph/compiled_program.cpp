@@ -93,7 +93,7 @@ std::string CompiledProgram::dropped() const {
     if (w.leaf->only_pinned()) return "a parameter the program used was dropped";
   }
   for (const auto& s : p.states) {
-    if (s.storage->only_pinned()) return "a tensor the program used was dropped or replaced";
+    if (s.storage->is_dropped()) return "a tensor the program used was dropped or replaced";
   }
   return {};
 }

@@ -11,6 +11,7 @@
 #include <frameobject.h>
 
 #include <mutex>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace tandem::python {
@@ -293,20 +294,40 @@ Tensor of_numbers(const Shape& shape, const std::vector<Scalar>& leaves, std::op
 }
 
 // The memory of an object with Python's buffer protocol, shared.
-class BufferOwner final : public RefCounted {
+class BufferOwner final : public MemoryOwner {
  public:
   explicit BufferOwner(py::handle o) {
     if (PyObject_GetBuffer(o.ptr(), &view, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0) {
       PyErr_Clear();  // NumPy's dates, for one
       view.obj = nullptr;
     }
+    if (view.obj) ++imports()[view.obj];
   }
   ~BufferOwner() override {
     if (!Py_IsInitialized()) return;
     const py::gil_scoped_acquire gil;
+    if (view.obj && --imports()[view.obj] == 0) imports().erase(view.obj);
     PyBuffer_Release(&view);
   }
+  // Whether all references to the array, and to those it is a view of, are accounted for.
+  bool is_forgotten() const override {
+    const py::gil_scoped_acquire gil;
+    auto array = py::reinterpret_borrow<py::object>(view.obj);
+    Py_ssize_t known = imports()[view.obj] + 1;  // with ours
+    while (array.ref_count() <= known) {
+      array = py::getattr(array, "base", py::none());
+      if (array.is_none()) return true;
+      known = 2;  // the view's, and ours
+    }
+    return false;
+  }
   Py_buffer view;
+
+ private:
+  static std::unordered_map<PyObject*, Py_ssize_t>& imports() {  // with the GIL only
+    static auto& counts = *new std::unordered_map<PyObject*, Py_ssize_t>();
+    return counts;
+  }
 };
 
 std::optional<DType> dtype_of_buffer(const Py_buffer& v) {

@@ -5,6 +5,7 @@
 #include "graph/builder.h"
 #include "graph/compile.h"
 #include "graph/passes.h"
+#include "python/src/places.h"
 #include "python/src/python_function.h"
 #include "python/src/tree.h"
 
@@ -14,24 +15,13 @@ using namespace py::literals;
 
 namespace {
 
-// What watch_variables() says of each.
-std::vector<std::string> spelled(py::handle variables) {
-  std::vector<std::string> all;
-  for (const py::handle v : variables) {
-    Flat one;
-    watch_variables(py::make_tuple(v), one);
-    all.push_back(std::move(one.watch));
-  }
-  return all;
-}
-
 /// A Python function with its captured programs.
 class Compiled {
  public:
-  Compiled(py::object f, py::object owner, py::list variables, graph::CompileOptions options)
+  Compiled(py::object f, py::object owner, graph::CompileOptions options)
       : function(std::move(f)),
         owner(std::move(owner)),
-        variables(std::move(variables)),
+        check_capture_(options.check_capture),
         core_(std::make_shared<graph::CompiledFunction>(std::move(options))) {}
 
   py::object call(const py::args& args, const py::kwargs& kwargs) {
@@ -42,10 +32,11 @@ class Compiled {
     if (!self.is_none()) watch_object(self, flat);
     const std::size_t classes = flat.watch.size();
     if (watches_classes) flat.watch += flat.classes;
-    const std::size_t own = flat.watch.size();
-    // Another thread may replace the list.
-    watch_variables(py::list(variables), flat);
-    for (py::object& o : flat.kept) kept.emplace(o.ptr(), o);
+    std::size_t own = flat.watch.size();
+    // Held: another thread may replace them.
+    const std::shared_ptr<const Places> known_places = places;
+    known_places->watch(flat);
+    keep(flat.kept);
     std::vector<const Tensor*> pointers;
     pointers.reserve(flat.tensors.size());
     for (const Tensor& t : flat.tensors) pointers.push_back(&t);
@@ -58,19 +49,24 @@ class Compiled {
       const py::object a = rebuild(args, in, at);
       const py::object k = rebuild(kwargs, in, at);
       const std::vector<Flat> before = parts(a, k, self);
-      const std::vector<std::string> held = spelled(variables);
+      const auto found = py::module_::import("tandem._reads").attr("places_of")(function);
+      auto now = std::make_shared<Places>(found, *places);
+      std::vector<py::object> named;
+      const Places::Spelled held = now->spelled(named);
       const std::string known = classes_of(args, kwargs, self);
-      py::object r = py::module_::import("tandem.graph").attr("_trace")(function, a, k, self);
+      py::object r =
+          py::module_::import("tandem._capture").attr("trace")(function, a, k, self, found);
       check_unchanged(before, parts(a, k, self));
-      if (forget_changed(held)) {
-        Flat now;
-        watch_variables(variables, now);
-        statics.watch.replace(own, std::string::npos, now.watch);
-      }
+      now->note_changes(held, now->spelled(named), !check_capture_);
+      keep(named);
+      places = now;
+      // As the trace found it: what another thread changed meanwhile, it may not have read.
+      statics.watch.replace(own, std::string::npos, now->joined(held));
       // What the function itself sets in a class is not looked at, either.
       if (watches_classes && classes_of(args, kwargs, self) != known) {
         watches_classes = false;
         statics.watch.erase(classes, own - classes);
+        own = classes;
       }
       Flat result;
       flatten(r, result);
@@ -98,8 +94,8 @@ class Compiled {
 
   // Python's, for its garbage collector.
   py::object function;
-  py::object owner;    // gives the object whose method it is, or None; or None
-  py::list variables;  // that the function reads: watch_variables()
+  py::object owner;  // gives the object whose method it is, or None; or None
+  std::shared_ptr<const Places> places = std::make_shared<Places>();
   std::map<PyObject*, py::object> kept;
   bool watches_classes = true;  // Flat::classes
 
@@ -113,17 +109,8 @@ class Compiled {
     return std::move(flat.classes);
   }
 
-  // A variable that the function itself changes says something else after each trace, and nothing
-  // of what a program depends on. Whether there is one; from now on it is not looked at.
-  bool forget_changed(const std::vector<std::string>& held) {
-    const std::vector<std::string> now = spelled(variables);
-    py::list left;
-    for (std::size_t i = 0; i < std::min(held.size(), now.size()); ++i) {
-      if (held[i] == now[i]) left.append(variables[i]);
-    }
-    if (left.size() == variables.size()) return false;
-    variables = left;
-    return true;
+  void keep(const std::vector<py::object>& objects) {
+    for (const py::object& o : objects) kept.emplace(o.ptr(), o);
   }
 
   // Every argument by itself, and the object whose method it is.
@@ -177,6 +164,7 @@ class Compiled {
     return rebuild(r, places, at);
   }
 
+  bool check_capture_;
   std::shared_ptr<graph::CompiledFunction> core_;
 };
 
@@ -196,7 +184,7 @@ void collect_garbage(PyHeapTypeObject* heap_type) {
     const auto& c = py::cast<Compiled&>(py::handle(self));
     Py_VISIT(c.function.ptr());
     Py_VISIT(c.owner.ptr());
-    Py_VISIT(c.variables.ptr());
+    if (const int stop = c.places->visit(visit, arg)) return stop;
     for (const auto& [p, o] : c.kept) Py_VISIT(o.ptr());
     return 0;
   };
@@ -206,7 +194,7 @@ void collect_garbage(PyHeapTypeObject* heap_type) {
     // Moved out first: what goes may come back here.
     const py::object f = std::exchange(c.function, py::none());
     const py::object o = std::exchange(c.owner, py::none());
-    const py::object v = std::exchange(c.variables, py::list());
+    const auto p = std::exchange(c.places, std::make_shared<Places>());
     const auto kept = std::exchange(c.kept, {});
     return 0;
   };
@@ -250,14 +238,13 @@ void bind_graph(py::module_& m) {
   const auto interval = "check_interval"_a = 128;
   using Core = graph::CompiledFunction;
   py::class_<Compiled>(m, "_Compiled", py::custom_type_setup(collect_garbage))
-      .def(py::init([](py::object f, py::object owner, py::list variables,
-                       const std::vector<std::string>& w, bool fa, bool mp, bool dg, bool c, bool v,
-                       int ms, int ci) {
-             return std::make_unique<Compiled>(std::move(f), std::move(owner), std::move(variables),
+      .def(py::init([](py::object f, py::object owner, const std::vector<std::string>& w, bool fa,
+                       bool mp, bool dg, bool c, bool v, int ms, int ci) {
+             return std::make_unique<Compiled>(std::move(f), std::move(owner),
                                                options_of(w, fa, mp, dg, c, v, ms, ci));
            }),
-           "function"_a, "owner"_a, "variables"_a, without, fast, memory_plan, device_graph, check,
-           verify, most, interval)
+           "function"_a, "owner"_a, without, fast, memory_plan, device_graph, check, verify, most,
+           interval)
       .def("__call__", &Compiled::call)
       .def("ledger",
            [](const Compiled& c) {
@@ -275,11 +262,18 @@ void bind_graph(py::module_& m) {
       .def("hash",
            [](const Compiled& c) { return c.ask([](Core& f) { return f.captured_hash(); }); })
       .def("__len__", [](const Compiled& c) { return c.ask([](Core& f) { return f.size(); }); });
-  m.def("_spelled", [](py::handle variables) {
+  m.def("_spelled", [](py::handle triples) {
+    std::vector<py::object> named;
     std::vector<py::bytes> all;
-    for (const std::string& s : spelled(variables)) all.emplace_back(s);
+    const Places places(triples, {});
+    for (const auto& pieces : places.spelled(named)) {
+      std::string text;
+      for (const Piece& p : pieces) text += p.text;
+      all.emplace_back(text);
+    }
     return all;
   });
+  m.def("_class_version", &class_version);
   m.def("_is_symbolic", [](const Tensor& t) { return t.is_symbolic(); });
   m.def("_is_captured", [](const Tensor& t) { return t.impl()->storage->pinned(); });
   m.def("_is_capturing", [] { return trace_guards() != nullptr; });

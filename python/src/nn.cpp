@@ -190,14 +190,17 @@ void bind_layers(py::module_& m) {
       },
       "name"_a, "classes"_a = py::none(), "layout"_a = MemoryFormat::contiguous, dtype, device,
       generator, site);
-  m.def(
-      "_check_pool",
-      [](nn::Pair kernel, std::optional<nn::Pair> stride, nn::Pair padding, bool average) {
-        const nn::PoolOptions o{.stride = stride, .padding = padding};
-        if (average) nn::AvgPool2d(kernel, o);
-        if (!average) nn::MaxPool2d(kernel, o);
-      },
-      "kernel_size"_a, "stride"_a, "padding"_a, "average"_a, site);
+  // Whether a layer's options make sense: named as what errors are to name.
+  const auto check_pool = [&]<class Layer>(const char* name) {
+    m.def(
+        name,
+        [](nn::Pair kernel, std::optional<nn::Pair> stride, nn::Pair padding) {
+          Layer(kernel, {.stride = stride, .padding = padding});
+        },
+        "kernel_size"_a, "stride"_a, "padding"_a, site);
+  };
+  check_pool.operator()<nn::MaxPool2d>("_MaxPool2d");
+  check_pool.operator()<nn::AvgPool2d>("_AvgPool2d");
   m.def(
       "model_names",
       [] {
@@ -377,7 +380,10 @@ void bind_optim(py::module_& m) {
   };
   py::class_<SGD, Optimizer>(
       m, "SGD",
-      "v = momentum v + (1 - dampening) g;  p -= lr v  (Nesterov: p -= lr (g + momentum v)).")
+      "v = momentum v + (1 - dampening) g;  p -= lr v  (Nesterov: p -= lr (g + momentum v)).\n"
+      "RangeError for rates out of range, AutogradError for parameters that want no gradient.\n"
+      "Source: Sutskever et al., \"On the importance of initialization and momentum in deep\n"
+      "learning\", 2013.")
       .def(py::init([=](py::handle p, double lr, double momentum, double dampening, double decay,
                         bool nesterov) {
              return SGD(groups(SgdOptions{lr, momentum, dampening, decay, nesterov}, p, set_sgd));
@@ -414,12 +420,17 @@ void bind_optim(py::module_& m) {
                     "How often step() was called; assigning continues from there.")
       .def("lr", &Schedule::lr, "t"_a, "group"_a = 0,
            "The learning rate after t steps. OutOfBoundsError for a group there is not.");
-  py::class_<StepLR, Schedule>(m, "StepLR", "Times gamma every `step_size` steps.")
+  py::class_<StepLR, Schedule>(
+      m, "StepLR",
+      "Times gamma every `step_size` steps, as in PyTorch. RangeError for a step size below 1.")
       .def(py::init([](const Optimizer& o, std::int64_t n, double g) {
              return StepLR(o, {n, g});
            }),
            "optimizer"_a, "step_size"_a, "gamma"_a = 0.1);
-  py::class_<MultiStepLR, Schedule>(m, "MultiStepLR", "Times gamma at each milestone.")
+  py::class_<MultiStepLR, Schedule>(
+      m, "MultiStepLR",
+      "Times gamma at each milestone, a count of steps, as in PyTorch (He et al. 2015,\n"
+      "arXiv:1512.03385, for one).")
       .def(py::init([](const Optimizer& o, std::vector<std::int64_t> n, double g) {
              return MultiStepLR(o, {std::move(n), g});
            }),
@@ -436,14 +447,15 @@ void bind_optim(py::module_& m) {
   py::class_<LinearLR, Schedule>(
       m, "LinearLR",
       "Times a factor that goes from `start_factor` to `end_factor` over "
-      "`total_iters` steps, and is constant from there.")
+      "`total_iters` steps, and is constant from there, as in PyTorch.")
       .def(py::init([](const Optimizer& o, double first, double last, std::int64_t n) {
              return LinearLR(o, {first, last, n});
            }),
            "optimizer"_a, "start_factor"_a = 1.0 / 3, "end_factor"_a = 1.0, "total_iters"_a = 5);
   py::class_<LinearWarmup, Schedule>(m, "LinearWarmup",
                                      "Times a factor that goes from `start_factor` to 1 over "
-                                     "`total_iters` steps; then `after` or constant.")
+                                     "`total_iters` steps; then `after` or constant (Goyal et al. "
+                                     "2017, arXiv:1706.02677).")
       .def(py::init(
                [](const Optimizer& o, std::int64_t n, double first, std::optional<Schedule> after) {
                  return LinearWarmup(o, {n, first, std::move(after)});

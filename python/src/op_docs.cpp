@@ -47,7 +47,7 @@ constexpr Sections kPosition{
     "one x lacks."};
 constexpr Sections kFilled{"The result has `shape`: a tuple, or a number for one axis.",
                            "ShapeError for negative sizes, more than 8 axes or too many elements; "
-                           "OutOfMemoryError."};
+                           "DTypeError where what is no float wants a gradient; OutOfMemoryError."};
 constexpr Sections kLike{"x of any shape; the result has its shape and memory format.",
                          "OutOfMemoryError."};
 constexpr Sections kDrawn{
@@ -168,8 +168,9 @@ const std::map<std::string_view, Sections>& table() {
        {"Axis i of the result is axis axes[i] of x.",
         "ShapeError unless every axis is named once; OutOfBoundsError for one x lacks."}},
       {"squeeze",
-       {"The result lacks the axis.",
-        "ShapeError unless the axis has size 1; OutOfBoundsError for one x lacks."}},
+       {"The result lacks the axes.",
+        "ShapeError unless they have size 1; OutOfBoundsError for one x lacks; RangeError for one "
+        "named twice."}},
       {"expand_dims",
        {"The result has size 1 at `axis`.",
         "OutOfBoundsError for an axis the result lacks; ShapeError beyond 8 axes."}},
@@ -279,6 +280,155 @@ const std::map<std::string_view, Sections>& table() {
   return t;
 }
 
+constexpr const char* kPhilox =
+    "Salmon et al., \"Parallel random numbers: as easy as 1, 2, 3\", 2011 (Philox4x32-10).";
+constexpr const char* kBoxMuller =
+    "Box and Muller, \"A note on the generation of random normal deviates\", 1958, of "
+    "Philox4x32-10 "
+    "(Salmon et al. 2011).";
+
+// Where the definition of an operation is from.
+const std::map<std::string_view, const char*>& sources() {
+  static const std::map<std::string_view, const char*> known = [] {
+    std::map<std::string_view, const char*> s = {
+        {"adaptive_avg_pool2d",
+         "He et al. 2014, arXiv:1406.4729; to one value per channel: Lin, Chen and Yan 2013, "
+         "arXiv:1312.4400."},
+        {"avg_pool2d",
+         "LeCun et al., \"Gradient-based learning applied to document recognition\", 1998; sizes: "
+         "Dumoulin and Visin 2016, arXiv:1603.07285."},
+        {"batch_norm", "Ioffe and Szegedy 2015, arXiv:1502.03167."},
+        {"clamp", "Python array API standard 2023.12, clip."},
+        {"conv2d",
+         "LeCun et al., \"Gradient-based learning applied to document recognition\", 1998; sizes: "
+         "Dumoulin and Visin 2016, arXiv:1603.07285."},
+        {"conv_transpose2d", "Dumoulin and Visin 2016, arXiv:1603.07285, 4."},
+        {"cross_entropy",
+         "Bishop, \"Pattern recognition and machine learning\", 2006, 4.3.4; label smoothing: "
+         "Szegedy et al. 2016, arXiv:1512.00567."},
+        {"dropout", "Srivastava et al., \"Dropout\", 2014."},
+        {"embedding", "Bengio et al., \"A neural probabilistic language model\", 2003."},
+        {"erf", "Abramowitz and Stegun, \"Handbook of mathematical functions\", 1964, 7.1."},
+        {"gelu", "Hendrycks and Gimpel 2016, arXiv:1606.08415."},
+        {"layer_norm", "Ba, Kiros and Hinton 2016, arXiv:1607.06450."},
+        {"leaky_relu",
+         "Maas, Hannun and Ng, \"Rectifier nonlinearities improve neural network acoustic "
+         "models\", 2013."},
+        {"linear",
+         "Rumelhart, Hinton and Williams, \"Learning representations by back-propagating errors\", "
+         "1986."},
+        {"log_softmax",
+         "Bridle, \"Probabilistic interpretation of feedforward classification network outputs\", "
+         "1990."},
+        {"max_pool2d",
+         "Scherer, Müller and Behnke, \"Evaluation of pooling operations\", 2010; sizes: Dumoulin "
+         "and Visin 2016, arXiv:1603.07285."},
+        {"mse_loss", "Bishop, \"Pattern recognition and machine learning\", 2006, 3.1.1."},
+        {"nll_loss", "Bishop, \"Pattern recognition and machine learning\", 2006, 4.3.4."},
+        {"relu",
+         "Nair and Hinton, \"Rectified linear units improve restricted Boltzmann machines\", "
+         "2010."},
+        {"rsqrt", "IEEE 754-2019, 9.2 (rSqrt)."},
+        {"sigmoid",
+         "Rumelhart, Hinton and Williams, \"Learning representations by back-propagating errors\", "
+         "1986."},
+        {"silu", "Elfwing, Uchibe and Doya 2018, arXiv:1702.03118."},
+        {"softmax",
+         "Bridle, \"Probabilistic interpretation of feedforward classification network outputs\", "
+         "1990."},
+        {"softplus",
+         "Dugas et al., \"Incorporating second-order functional knowledge for better option "
+         "pricing\", 2000."},
+        {"square", "Python array API standard 2023.12."},
+        {"rand", kPhilox},
+        {"uniform", kPhilox},
+        {"randint", kPhilox},
+        {"bernoulli", kPhilox},
+        {"randn", kBoxMuller},
+        {"normal", kBoxMuller},
+        {"reciprocal", "Python array API standard 2024.12."},
+        {"pad", "NumPy's pad, with constants."},
+    };
+    for (const char* name : {"abs",
+                             "add",
+                             "all",
+                             "any",
+                             "arange",
+                             "argmax",
+                             "argmin",
+                             "argsort",
+                             "broadcast_to",
+                             "ceil",
+                             "concat",
+                             "cos",
+                             "cumulative_sum",
+                             "divide",
+                             "empty",
+                             "equal",
+                             "exp",
+                             "expand_dims",
+                             "eye",
+                             "flip",
+                             "floor",
+                             "floor_divide",
+                             "full",
+                             "full_like",
+                             "greater",
+                             "greater_equal",
+                             "isnan",
+                             "less",
+                             "less_equal",
+                             "linspace",
+                             "log",
+                             "log1p",
+                             "logical_and",
+                             "logical_not",
+                             "logical_or",
+                             "matmul",
+                             "max",
+                             "maximum",
+                             "mean",
+                             "min",
+                             "minimum",
+                             "multiply",
+                             "negative",
+                             "not_equal",
+                             "ones",
+                             "ones_like",
+                             "permute_dims",
+                             "pow",
+                             "prod",
+                             "remainder",
+                             "reshape",
+                             "roll",
+                             "round",
+                             "sign",
+                             "sin",
+                             "sort",
+                             "sqrt",
+                             "squeeze",
+                             "stack",
+                             "std",
+                             "subtract",
+                             "sum",
+                             "take",
+                             "tanh",
+                             "var",
+                             "where",
+                             "zeros",
+                             "zeros_like",
+                             "from_dlpack"}) {
+      s.emplace(name, "Python array API standard 2023.12.");
+    }
+    for (const char* name : {"chunk", "flatten", "gather", "index_add", "one_hot", "scatter_add",
+                             "split", "topk", "transpose"}) {
+      s.emplace(name, "the function of this name in PyTorch.");
+    }
+    return s;
+  }();
+  return known;
+}
+
 const char* kind_name(OpKind k) {
   switch (k) {
     case OpKind::elementwise: return "elementwise";
@@ -295,6 +445,9 @@ const char* with_sections(const char* name, const char* doc) {
   static std::deque<std::string> texts;  // its elements never move
   texts.push_back(std::string(doc) + "\n\nShapes: " + it->second.shapes +
                   "\n\nErrors: " + it->second.errors);
+  if (const auto from = sources().find(name); from != sources().end()) {
+    texts.back() += std::string("\n\nSource: ") + from->second;
+  }
   return texts.back().c_str();
 }
 

@@ -1,11 +1,11 @@
-// What the documentation of every operation says beyond its first lines: shapes and errors.
+// What the documentation of every operation says beyond its first lines: shapes, errors, source.
 #pragma once
 #include "python/src/tensor_object.h"
 
 namespace tandem::python {
 
-/// `doc` followed by the sections "Shapes:" and "Errors:" of the operation `name`; `doc` itself for
-/// what is no operation. The text lives as long as the process.
+/// `doc` followed by the sections "Shapes:", "Errors:" and "Source:" of the operation `name`; `doc`
+/// itself for what is no operation. The text lives as long as the process.
 const char* with_sections(const char* name, const char* doc);
 inline const char* with_sections(const char* name, std::nullptr_t) {
   return with_sections(name, "");

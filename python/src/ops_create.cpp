@@ -9,6 +9,28 @@ TensorOptions options(std::optional<DType> t, std::optional<Device> d) {
   return {.dtype = t.value_or(DType::f32), .device = d.value_or(default_device())};
 }
 
+// A function that makes a leaf, which may want a gradient.
+template <class F, class... Extra>
+void creation(const char* name, F f, const Extra&... extra) {
+  const auto with_gradient = [&]<class... A>(Tensor (*make)(A...)) {
+    // The text is the last of what is extra.
+    const auto arguments = std::make_tuple(extra...);
+    constexpr std::size_t n = sizeof...(Extra) - 1;
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      function(
+          name,
+          [make](A... a, bool requires_grad) {
+            Tensor t = make(std::forward<A>(a)...);
+            if (requires_grad) t.set_requires_grad(true, here());
+            return t;
+          },
+          std::get<I>(arguments)..., "requires_grad"_a = false, std::get<n>(arguments));
+    }
+    (std::make_index_sequence<n>());
+  };
+  with_gradient(+f);
+}
+
 }  // namespace
 
 void bind_creation() {
@@ -16,7 +38,7 @@ void bind_creation() {
   const auto device = "device"_a = py::none();
   using T = std::optional<DType>;
   using D = std::optional<Device>;
-  function(
+  creation(
       "full",
       [](const Dims& shape, Scalar v, T t, D d) {
         const DType natural = v.kind() == Scalar::Kind::boolean   ? DType::boolean
@@ -26,13 +48,13 @@ void bind_creation() {
       },
       "shape"_a, "fill_value"_a, dtype, device,
       "Every element `fill_value`; without a dtype int64, float32 or bool, as the value is.");
-  function(
+  creation(
       "zeros", [](const Dims& s, T t, D d) { return zeros(s, options(t, d), here()); }, "shape"_a,
       dtype, device, "Zeros of that shape, float32 by default.");
-  function(
+  creation(
       "ones", [](const Dims& s, T t, D d) { return ones(s, options(t, d), here()); }, "shape"_a,
       dtype, device, "Ones of that shape, float32 by default.");
-  function(
+  creation(
       "empty", [](const Dims& s, T t, D d) { return zeros(s, options(t, d), here()); }, "shape"_a,
       dtype, device, "Some values of that shape (zeros, in fact).");
   const auto like = [&](const char* name, Scalar v, const char* doc) {
@@ -67,13 +89,13 @@ void bind_creation() {
       },
       "start"_a, "stop"_a = py::none(), "step"_a = 1, dtype, device,
       "start, start + step, … before stop; arange(n) starts from 0. int64 when all are integers.");
-  function(
+  creation(
       "linspace",
       [](double a, double b, std::int64_t n, T t, D d) {
         return linspace(a, b, n, options(t, d), here());
       },
       "start"_a, "stop"_a, "num"_a, dtype, device, "`num` even steps from start to stop, both in.");
-  function(
+  creation(
       "eye",
       [](std::int64_t n, std::optional<std::int64_t> m, T t, D d) {
         return eye(n, m.value_or(-1), options(t, d), here());
@@ -81,22 +103,22 @@ void bind_creation() {
       "n_rows"_a, "n_cols"_a = py::none(), dtype, device, "Ones on the diagonal, zeros elsewhere.");
 
   const auto generator = "generator"_a = py::none();
-  function(
+  creation(
       "rand",
       [](const Dims& s, T t, D d, Generator* g) { return rand(s, options(t, d), g, here()); },
       "shape"_a, dtype, device, generator, "Uniform in [0, 1).");
-  function(
+  creation(
       "uniform",
       [](const Dims& s, double lo, double hi, T t, D d, Generator* g) {
         return uniform(s, lo, hi, options(t, d), g, here());
       },
       "shape"_a, "low"_a = 0.0, "high"_a = 1.0, dtype, device, generator,
       "Uniform in [low, high).");
-  function(
+  creation(
       "randn",
       [](const Dims& s, T t, D d, Generator* g) { return randn(s, options(t, d), g, here()); },
       "shape"_a, dtype, device, generator, "Normal with mean 0 and standard deviation 1.");
-  function(
+  creation(
       "normal",
       [](const Dims& s, double mean, double std, T t, D d, Generator* g) {
         return normal(s, mean, std, options(t, d), g, here());
@@ -118,7 +140,7 @@ void bind_creation() {
         return dropout(at(x), p, training, g);
       },
       "x"_a, "p"_a = 0.5, "training"_a = true, generator,
-      "0 with probability p, else x / (1 - p) (Srivastava et al., \"Dropout\", 2014).");
+      "0 with probability p, else x / (1 - p).");
 }
 
 }  // namespace tandem::python

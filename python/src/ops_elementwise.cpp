@@ -85,8 +85,7 @@ void bind_elementwise() {
   unary("tanh", tanh, "The hyperbolic tangent, elementwise.");
   unary("sigmoid", sigmoid, "1 / (1 + exp(-x)), elementwise.");
   unary("relu", relu, "max(x, 0), elementwise; NaN stays NaN.");
-  unary("gelu", gelu,
-        "x Phi(x), the exact form (Hendrycks and Gimpel, \"Gaussian error linear units\", 2016).");
+  unary("gelu", gelu, "x Phi(x), elementwise; the exact form.");
   unary("silu", silu, "x sigmoid(x), elementwise.");
   unary("softplus", softplus, "log(1 + exp(x)), elementwise.");
   unary("logical_not", logical_not, "Whether each element is zero: bool.");

@@ -103,8 +103,7 @@ void bind_networks() {
       "x"_a, "weight"_a = none, "bias"_a = none, "running_mean"_a = none, "running_var"_a = none,
       "training"_a = true, "momentum"_a = 0.1, "eps"_a = 1e-5,
       "(x - mean) / sqrt(var + eps) weight + bias for each channel of x [N, C, ...]; in training\n"
-      "by the batch's statistics, which move the running ones. Ioffe and Szegedy 2015,\n"
-      "arXiv:1502.03167.");
+      "by the batch's statistics, which move the running ones.");
   function(
       "layer_norm",
       [](const Tensor& x, const Dims& shape, const Optional& w, const Optional& b, double eps) {
@@ -113,7 +112,7 @@ void bind_networks() {
       },
       "x"_a, "normalized_shape"_a, "weight"_a = none, "bias"_a = none, "eps"_a = 1e-5,
       "(x - mean) / sqrt(var + eps) weight + bias over the last axes, whose sizes are\n"
-      "`normalized_shape`. Ba et al. 2016, arXiv:1607.06450.");
+      "`normalized_shape`.");
   both(
       "softmax", [](const Tensor& x, int axis) { return softmax(at(x), axis); },
       "exp(x) / sum(exp(x)) along an axis.", "axis"_a = -1);

@@ -1,16 +1,21 @@
 // Shapes, joining, indexing and sorting, bound to Python.
+#include <functional>
+#include <set>
+
 #include "python/src/bind_op.h"
 
 namespace tandem::python {
 
 void bind_shapes() {
-  both(
-      "reshape", [](const Tensor& x, const Dims& s) { return at(x)->reshape(s, here()); },
-      "The same elements in another shape; -1 stands for what is left. A view if it can be.",
-      "shape"_a);
-  method(
-      "view", [](const Tensor& x, const Dims& s) { return x.view(s, here()); }, "shape"_a,
-      "The same memory in another shape; RangeError where that would take a copy.");
+  const auto reshape = [](const Tensor& x, const Dims& s) { return at(x)->reshape(s, here()); };
+  both("reshape", reshape,
+       "The same elements in another shape; -1 stands for what is left. A view if it can be.",
+       "shape"_a);
+  also_apart("reshape", reshape);
+  const auto view = [](const Tensor& x, const Dims& s) { return x.view(s, here()); };
+  method("view", view, "shape"_a,
+         "The same memory in another shape; RangeError where that would take a copy.");
+  also_apart("view", view);
   both(
       "flatten",
       [](const Tensor& x, int start, int end) { return at(x)->flatten(start, end, here()); },
@@ -26,15 +31,27 @@ void bind_shapes() {
       },
       "Two axes exchanged, or without any all in reverse order: a view.", "axis0"_a = py::none(),
       "axis1"_a = py::none());
+  const auto permute = [](const Tensor& x, const Dims& a) { return at(x)->permute(a, here()); };
+  both("permute_dims", permute, "The axes in another order: a view.", "axes"_a);
+  method("permute", permute, "axes"_a, "The axes in another order: a view.");
+  also_apart("permute", permute);
   both(
-      "permute_dims", [](const Tensor& x, const Dims& a) { return at(x)->permute(a, here()); },
-      "The axes in another order: a view.", "axes"_a);
-  method(
-      "permute", [](const Tensor& x, const Dims& a) { return x.permute(a, here()); }, "axes"_a,
-      "The axes in another order: a view.");
-  both(
-      "squeeze", [](const Tensor& x, int axis) { return at(x)->squeeze(axis, here()); },
-      "Without an axis of size 1: a view.", "axis"_a);
+      "squeeze",
+      [](const Tensor& x, const std::optional<Dims>& axes) {
+        std::set<int, std::greater<>> all;  // from the last: the numbers of those before stay
+        for (const std::int64_t a : axes.value_or(Dims())) {
+          if (!all.insert(wrap_axis(a, x.rank(), "squeeze")).second) {
+            fail<ValueError>("squeeze", "an axis can be named once", axes->str());
+          }
+        }
+        for (int i = 0; !axes && i < x.rank(); ++i) {
+          if (x.dim(i) == 1) all.insert(i);
+        }
+        Tensor r = x;
+        for (const int a : all) r = at(r)->squeeze(a, here());
+        return r;
+      },
+      "Without the axes of size 1, or without these: a view.", "axis"_a = py::none());
   both(
       "expand_dims", [](const Tensor& x, int axis) { return at(x)->unsqueeze(axis, here()); },
       "With a new axis of size 1: a view.", "axis"_a = 0);

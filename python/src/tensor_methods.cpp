@@ -172,6 +172,7 @@ void bind_tensor() {
       "__dlpack__",
       [](const Tensor& t, py::object, py::object max_version,
          std::optional<std::pair<int, int>> device, std::optional<bool> copy) {
+        t.expect_values("__dlpack__");
         if (t.requires_grad()) {
           fail<AutogradError>("__dlpack__", "the tape does not follow into other libraries",
                               t.desc().str(), ".detach()");
@@ -194,6 +195,7 @@ void bind_tensor() {
          [](const Tensor& t) { return reinterpret_cast<std::uintptr_t>(t.raw_data()); });
   // For pickle: the bytes of a row-major tensor of any type, and back.
   function("_to_bytes", [](const Tensor& t) {
+    t.expect_values("pickle");
     return py::bytes(static_cast<const char*>(t.raw_data()),
                      static_cast<std::size_t>(t.numel()) * size_of(t.dtype()));
   });

@@ -376,6 +376,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   view->obj = nullptr;
   const PyObject* ok = guarded([&]() -> PyObject* {
     const Tensor& t = tensor_of(self);
+    t.expect_values("buffer");
     if (!t.device().is_cpu()) {
       fail<DeviceError>("buffer", "the tensor must be on the CPU", t.device().str(), ".to('cpu')");
     }
@@ -410,10 +411,15 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     return Py_None;
   });
   if (ok) return 0;
-  if (tensor_of(self).is_symbolic()) return -1;  // a capture's error is to be seen as one
-  // Python wants this exception of a buffer that cannot be had.
   PyObject *type, *value, *trace;
   PyErr_Fetch(&type, &value, &trace);
+  static const py::handle capture_error =
+      py::object(py::module_::import("tandem._core").attr("CaptureError")).release();
+  if (PyErr_GivenExceptionMatches(type, capture_error.ptr())) {  // is to be seen as one
+    PyErr_Restore(type, value, trace);
+    return -1;
+  }
+  // Python wants this exception of a buffer that cannot be had.
   PyErr_NormalizeException(&type, &value, &trace);
   PyErr_Format(PyExc_BufferError, "%S", value);
   Py_XDECREF(type), Py_XDECREF(value), Py_XDECREF(trace);

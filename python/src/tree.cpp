@@ -126,7 +126,8 @@ class Flattener {
       put("method ");
       identity(PyMethod_GET_FUNCTION(p));
       put(" of ");
-      return identity(PyMethod_GET_SELF(p));
+      identity(PyMethod_GET_SELF(p));
+      return attributes(PyMethod_GET_SELF(p));
     }
     if (!watching_ && is_array(o)) {
       flat_.tensors.push_back(to_tensor(o));
@@ -236,24 +237,48 @@ class Flattener {
   }
 
   // As the value of an attribute; by identity if there is much of it.
-  void variable(py::handle o) {
+  void watched(py::handle o, const std::set<std::string>& without, std::vector<Piece>* pieces) {
     PyObject* p = o.ptr();
     if (PyModule_Check(p)) return;
     const std::size_t before = flat_.watch.size();
+    const auto piece = [&](const std::string& key, auto&& write) {
+      if (without.contains(key)) return;
+      const std::size_t from = flat_.watch.size();
+      write();
+      if (pieces) pieces->push_back({key, flat_.watch.substr(from)});
+    };
     watching_ = true;
     elements_left_ = kMostOfVariable;
     const bool spelled = o.is_none() || is_tensor(p) || is_container(p) || plain_repr(p) ||
                          PyMethod_Check(p) || is_numpy_scalar(p);
     try {
-      if (spelled) element(o, ';');
+      if (PyDict_CheckExact(p)) {
+        piece("", [&] { put("dict;"); });
+        const auto copy = py::reinterpret_steal<py::dict>(PyDict_Copy(p));
+        for (const auto& [k, v] : copy) {
+          const std::string name = this->spelled(k) + ":";
+          piece(name, [&, v = v] {
+            put(name);
+            element(v, ',');
+          });
+        }
+      } else if (spelled) {
+        piece("", [&] { element(o, ';'); });
+      }
     } catch (const TooMuch&) {
       flat_.watch.resize(before);
+      if (pieces) pieces->clear();
     }
     // Of the others, nets and optimisers mostly, quickly: this runs before every call.
-    if (flat_.watch.size() == before) number(o);
+    if (flat_.watch.size() == before) {
+      piece("", [&] {
+        number(o);
+        if (PyFunction_Check(p)) function(p);
+      });
+    }
     auto* const type = PyType_Check(p) ? reinterpret_cast<PyTypeObject*>(p) : Py_TYPE(p);
     if (!spelled && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) != 0) {
-      put(fmt::format("class {};", class_version(type)));
+      piece("class", [&] { put(fmt::format("class {};", class_version(type))); });
     }
     elements_left_ = -1;
     watching_ = false;
@@ -330,6 +355,13 @@ class Flattener {
   void identity(py::handle o) {
     put(py::cast<std::string>(py::type::of(o).attr("__qualname__")));
     number(o);
+  }
+  // What a function object may be given anew.
+  void function(PyObject* f) {
+    number(PyFunction_GET_CODE(f));
+    for (PyObject* defaults : {PyFunction_GET_DEFAULTS(f), PyFunction_GET_KW_DEFAULTS(f)}) {
+      if (defaults) element(defaults, ';');
+    }
   }
   void number(py::handle o) {
     if (const std::uint64_t n = serial_of(o.ptr())) return put(fmt::format("#{}", n));
@@ -424,15 +456,13 @@ void watch_object(py::handle o, Flat& flat) {
   Flattener(flat).attributes(o, true);
 }
 
-void watch_variables(py::handle pairs, Flat& flat) {
-  Flattener f(flat);
-  for (const py::handle pair : pairs) {
-    PyObject *name = PyTuple_GET_ITEM(pair.ptr(), 0), *where = PyTuple_GET_ITEM(pair.ptr(), 1);
-    PyObject* const now = PyCell_Check(where) ? PyCell_GET(where) : PyDict_GetItem(where, name);
-    // Held: what is spelled may run code of Python's.
-    const auto value = py::reinterpret_borrow<py::object>(now);
-    f.variable(value ? value : py::object(py::none()));
-  }
+void watch_value(py::handle value, const std::set<std::string>& without, Flat& flat,
+                 std::vector<Piece>* pieces) {
+  Flattener(flat).watched(value, without, pieces);
+}
+
+std::uint64_t class_version(py::handle type) {
+  return Flattener::class_version(reinterpret_cast<PyTypeObject*>(type.ptr()));
 }
 
 // flatten() saw the value first, so that it nests no deeper than is good.

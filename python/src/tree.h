@@ -1,5 +1,9 @@
 // Arguments and results of compiled functions: tensors at the leaves of Python values.
 #pragma once
+#include <set>
+#include <string>
+#include <vector>
+
 #include "python/src/tensor_object.h"
 
 namespace tandem::python {
@@ -29,9 +33,18 @@ struct Flat {
 void flatten(py::handle o, Flat& flat);
 /// Appends what `o` itself holds to flat.watch, as if it were an argument.
 void watch_object(py::handle o, Flat& flat);
-/// Appends to flat.watch what variables hold, spelled as attributes are: pairs of a name and the
-/// dict it is looked up in, or the cell of a closure. Modules of Python's are left out.
-void watch_variables(py::handle pairs, Flat& flat);
+/// A part of what stands at a place a function reads: of a dict each item, by its key; of all else
+/// what it is (key ""), and the class it is of.
+struct Piece {
+  std::string key, text;
+  bool operator==(const Piece&) const = default;
+};
+/// Appends to flat.watch what `value` is, spelled as attributes are, and by identity if there is
+/// much of it; without the pieces of these keys. Modules of Python's are left out.
+void watch_value(py::handle value, const std::set<std::string>& without, Flat& flat,
+                 std::vector<Piece>* pieces = nullptr);
+/// A number that changes when an attribute of the class, or of one it derives from, is set.
+std::uint64_t class_version(py::handle type);
 /// `o` with its tensors, in the same order, replaced by tensors[at++]. Containers are new ones, of
 /// the same types. Throws TypeError for a type that cannot be copied.
 py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at);

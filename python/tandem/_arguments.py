@@ -1,14 +1,33 @@
-"""What is said of a call of C++ whose arguments do not fit its signature."""
+"""Checks of arguments, and what is said of a call of C++ whose arguments do not fit its signature.
+"""
 
 from __future__ import annotations
 
+import operator
 import re
 from dataclasses import dataclass
 from typing import Any, Iterator
 
 from . import _core
 
-_REFUSED = re.compile(r"(\w+)\(\): incompatible (function|constructor) arguments\.")
+
+def whole(who: str, name: str, value: Any) -> int:
+    """`value` as an int. DTypeError for what is no whole number."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise _core.DTypeError(f"[{who}] {name} does not fit; got {value!r}; expected a whole "
+                               "number") from None
+
+
+def number(who: str, name: str, value: Any) -> float:
+    """`value` as a float. DTypeError for what is no number."""
+    if isinstance(value, str) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise _core.DTypeError(f"[{who}] {name} does not fit; got {value!r}; expected a number")
+    return float(value)
+
+
+_REFUSED = re.compile(r"(\w*)\(\): incompatible (function|constructor) arguments\.")
 _SIGNATURE = re.compile(r"^    \d+\. ([\w.]*)\((.*)\)(?: -> .*)?$", re.MULTILINE)
 # What of an argument's type can be told, and what to give instead.
 _EXPECTED = {
@@ -132,6 +151,12 @@ def explain(message: str, args: Any, kwargs: dict) -> "str | None":
     if not name.startswith("__"):
         name = name.lstrip("_")
     choices = [_parameters(text) for _, text in signatures]
+    if not name and len(args) == 2 and choices and choices[0]:  # what sets an attribute
+        kind = choices[0][-1].type
+        return (f"[{type(args[0]).__name__}] the attribute cannot be this; got {_shown(args[1])}; "
+                f"expected {_EXPECTED.get(kind.removesuffix(' | None'), kind)}")
+    if any(c is not None for c in choices):  # what takes anything is another way to say the same
+        choices = [c for c in choices if c is not None]
     if all(c and c[0].name == "self" for c in choices):
         choices, args = [c[1:] for c in choices if c], args[1:]
     if len(choices) == 1 and choices[0] is not None:

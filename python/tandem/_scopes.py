@@ -24,6 +24,9 @@ class _Setting:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        if not getattr(self, "_open", None):
+            raise RuntimeError(f"[{type(self).__name__}] __exit__ comes after __enter__; got a "
+                               "scope that is not open; expected `with`")
         self._open.pop().__exit__(*error)
 
     def __call__(self, function: _F) -> _F:
@@ -94,7 +97,8 @@ class anomaly_mode(_Setting):
 
 class autocast(_Setting):
     """Matrix products and convolutions compute in `dtype` (bfloat16 or float16), losses and
-    normalisations in float32. The rules are those of C++ and of compiled functions alike."""
+    normalisations in float32. The rules are those of C++ and of compiled functions alike. DTypeError
+    for another dtype. Source: Micikevicius et al. 2018, arXiv:1710.03740."""
 
     def __init__(self, dtype: Any = _core.bfloat16, enabled: bool = True):
         self._dtype, self._enabled = dtype, enabled

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import _core
 from ._core import Tensor
+from ._structure import mapped
 
 
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -59,6 +60,40 @@ def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
     if copy or (dtype is not None and a.dtype != dtype):
         return np.array(a, dtype=dtype)
     return a
+
+
+# NumPy's functions of each element that are operations here, under other names or the same.
+_UFUNCS = {
+    name: getattr(_core, {"power": "pow", "absolute": "abs", "rint": "round"}.get(name, name))
+    for name in (
+        "add subtract multiply divide floor_divide remainder power maximum minimum matmul equal "
+        "not_equal less less_equal greater greater_equal logical_and logical_or logical_not "
+        "negative absolute sign floor ceil rint square reciprocal exp log log1p sqrt sin cos tanh "
+        "isnan"
+    ).split()
+}
+
+
+def _values(a: Any) -> Any:
+    import numpy as np
+
+    return mapped(lambda leaf: np.asarray(leaf) if isinstance(leaf, Tensor) else leaf, a)
+
+
+def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+    # np.exp(t) is td.exp(t), on the tape and in captures; what is no operation here is NumPy's, of
+    # the values, and so is what has options, as `array += t` has.
+    import numpy as np
+
+    ours = _UFUNCS.get(ufunc.__name__)
+    if ours is not None and method == "__call__" and not options:
+        return ours(*(_core._tensor(a) if isinstance(a, np.ndarray) else a for a in inputs))
+    return getattr(ufunc, method)(*_values(inputs), **_values(options))
+
+
+def _array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+    # np.concatenate([t, a]), np.mean(t): NumPy's, of the values.
+    return function(*_values(tuple(args)), **_values(dict(kwargs)))
 
 
 def _rebuild(values: bytes, shape: tuple, dtype: str, device: str, grad: bool, last: bool) -> Tensor:
@@ -179,9 +214,8 @@ for _name, _function in {
     "register_hook": _register_hook,
     "__array_namespace__": _array_namespace,
     "to_device": _to_device,
-    # NumPy's arrays leave operators with a tensor to the tensor.
-    "__array_priority__": 1000,
-    "__array_ufunc__": None,
+    "__array_ufunc__": _array_ufunc,
+    "__array_function__": _array_function,
 }.items():
     if callable(_function):
         _function.__name__ = _name

@@ -417,10 +417,7 @@ def roll(x: Tensor, /, shift: Any, *, axis: Any = None) -> Tensor:
 
 def squeeze(x: Tensor, /, axis: Any) -> Tensor:
     """Without axes of size 1: a view. ShapeError for another size."""
-    axes = [axis] if isinstance(axis, int) else list(axis)
-    for a in sorted((a % x.ndim for a in axes), reverse=True):
-        x = _core.squeeze(x, a)
-    return x
+    return _core.squeeze(x, axis)
 
 
 def tile(x: Tensor, repetitions: Any, /) -> Tensor:

@@ -155,6 +155,7 @@ class EarlyStopping(_Monitor):
     mode: "min", "max" or "auto" (max for accuracies and the like).
     restore_best: puts the network's values of the best epoch back at the end, whatever ended it.
     `stopped_epoch` is the epoch it ended after, or None. RangeError for a name that is not logged.
+    Source: Prechelt, "Early stopping — but when?", 1998.
     """
 
     def __init__(self, monitor: str = "val_loss", patience: int = 0, min_delta: float = 0.0,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import operator
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any, Callable, Generator, Iterator, Sequence
 
 from . import _core
+from ._arguments import whole
 from ._core import ImageDataset, Tensor, byte_images, dataset_names, load_dataset
+from ._structure import mapped
 
 __all__ = ["ArrayLoader", "DataLoader", "Dataset", "ImageDataset", "byte_images", "dataset_names",
            "load_dataset"]
@@ -53,7 +54,7 @@ class _Epochs:
 
     def __init__(self, name: str, n: int, batch_size: int, shuffle: bool, seed: int,
                  drop_last: bool):
-        batch_size = _whole(name, "batch_size", batch_size)
+        batch_size = whole(name, "batch_size", batch_size)
         if batch_size < 1:
             raise _core.RangeError(f"[{name}] a batch has at least one sample; got {batch_size}; "
                                    "expected 1 or more")
@@ -119,10 +120,6 @@ class _SampleLoader(_Epochs):
     def __init__(self, dataset: Any, batch_size: int, shuffle: bool, seed: int, drop_last: bool,
                  workers: int, prefetch: int, device: Any, collate: Callable[[list], Any]):
         super().__init__("DataLoader", len(dataset), batch_size, shuffle, seed, drop_last)
-        for name, value, least in (("num_workers", workers, 0), ("prefetch", prefetch, 1)):
-            if value < least:
-                raise _core.RangeError(f"[DataLoader] {name} is at least {least}; got {value}; "
-                                       f"expected {least} or more")
         self._dataset, self._workers = dataset, workers
         self._ahead = max(workers, prefetch)
         self._collate = collate
@@ -200,9 +197,16 @@ class DataLoader:
                  std: Sequence[float] = (), flip: str = "none", translate: int = 0,
                  device: Any = None, collate: "Callable[[list], Any] | None" = None):
         who = "DataLoader"
-        self._dataset, self._batch_size = dataset, _whole(who, "batch_size", batch_size)
-        workers, prefetch = (_whole(who, n, v) for n, v in (("num_workers", num_workers),
-                                                            ("prefetch", prefetch)))
+        self._dataset, self._batch_size = dataset, whole(who, "batch_size", batch_size)
+        workers, prefetch = (_within(who, n, v, least, most) for n, v, least, most in (
+            ("num_workers", num_workers, 0, 1024), ("prefetch", prefetch, 1, 1 << 20)))
+        for name, value in (("mean", mean), ("std", std)):
+            if isinstance(value, str) or not hasattr(value, "__len__"):
+                raise _core.DTypeError(f"[DataLoader] {name} does not fit; got {value!r}; expected "
+                                       "a number for each channel: (0.5, 0.5, 0.5)")
+        if collate is not None and not callable(collate):
+            raise _core.DTypeError(f"[DataLoader] collate does not fit; got {collate!r}; expected "
+                                   "a function of a list of samples")
         self._loader: Any
         images = isinstance(dataset, ImageDataset)
         if images and collate is None:
@@ -257,16 +261,16 @@ class DataLoader:
         return self._loader.order(epoch)
 
 
-def _whole(who: str, name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise _core.DTypeError(f"[{who}] {name} does not fit; got {value!r}; expected a whole "
-                               "number") from None
+def _within(who: str, name: str, value: Any, least: int, most: int) -> int:
+    number = whole(who, name, value)
+    if not least <= number <= most:
+        raise _core.RangeError(f"[{who}] {name} is out of range; got {number}; expected {least} to "
+                               f"{most}")
+    return number
 
 
 def _not_negative(who: str, name: str, value: Any) -> int:
-    number = _whole(who, name, value)
+    number = whole(who, name, value)
     if number < 0:
         raise _core.RangeError(f"[{who}] {name} is not negative; got {number}; expected 0 or more")
     return number
@@ -318,19 +322,16 @@ def _tensors(batch: Any, device: Any) -> Any:
     """The batch with its arrays as tensors on the device."""
     import numpy as np
 
-    if isinstance(batch, _Stack):
-        return _core.stack(batch, 0).to(device)
-    if isinstance(batch, dict):
-        return {k: _tensors(v, device) for k, v in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_tensors(v, device) for v in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_tensors(v, device) for v in batch)
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, np.ndarray) and batch.dtype.kind in "biuf":
-        return _core._tensor(batch).to(device)
-    return batch
+    def tensor(leaf: Any) -> Any:
+        if isinstance(leaf, _Stack):
+            return _core.stack(leaf, 0).to(device)
+        if isinstance(leaf, Tensor):
+            return leaf.to(device)
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf":
+            return _core._tensor(leaf).to(device)
+        return leaf
+
+    return mapped(tensor, batch, (_Stack,))
 
 
 def _kept(a: Any) -> Any:

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
-import collections
-import dis
 import functools
-import logging
-import sys
-import threading
 import types
-import warnings
 import weakref
 from typing import Any, Callable
 
 from . import _core
+from ._capture import CaptureWarning
 from ._core import Tensor, pass_names
 
 __all__ = ["CaptureWarning", "Compiled", "Expression", "Graph", "compile", "pass_names", "variable"]
-
-
-class CaptureWarning(UserWarning):
-    """Something in a compiled function happens when it is captured, and not at each call."""
 
 
 class _Strong:
@@ -32,270 +22,6 @@ class _Strong:
 
     def __call__(self) -> Any:
         return self._value
-
-
-class _Capture(threading.local):
-    """What the functions that this thread is capturing do beside computing; None outside."""
-
-    prints: list[str] | None = None
-    changes: list[str] | None = None
-
-
-_capture = _Capture()
-
-
-def _note_output(frame_module: Any, file: str, line: int) -> None:
-    # Warnings are for whoever records the function; a log's lines are noted as records.
-    if _capture.prints is None or frame_module in ("warnings", "logging"):
-        return
-    where = f"{file}:{line}"
-    if where not in _capture.prints:
-        _capture.prints.append(where)
-
-
-class _Output:
-    """sys.stdout or sys.stderr while a thread captures: passes everything on, and notes lines that
-    print."""
-
-    def __init__(self, to: Any):
-        self._to = to
-
-    def write(self, text: str) -> int:
-        frame = sys._getframe(1)
-        _note_output(frame.f_globals.get("__name__"), frame.f_code.co_filename, frame.f_lineno)
-        return self._to.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._to, name)
-
-
-class _Records:
-    """What makes the records of logs, in the same way."""
-
-    def __init__(self, to: Any):
-        self._to = to
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        record = self._to(*args, **kwargs)
-        _note_output(None, record.pathname, record.lineno)
-        return record
-
-
-class _Watch:
-    """Puts these there while a thread captures."""
-
-    _lock = threading.Lock()
-    _users = 0
-
-    @staticmethod
-    def install() -> None:
-        # Threads capture at the same time: the last one out puts back what the first one found.
-        with _Watch._lock:
-            _Watch._users += 1
-            for name in ("stdout", "stderr"):
-                if not isinstance(getattr(sys, name), _Output):
-                    setattr(sys, name, _Output(getattr(sys, name)))
-            if not isinstance(logging.getLogRecordFactory(), _Records):
-                logging.setLogRecordFactory(_Records(logging.getLogRecordFactory()))
-
-    @staticmethod
-    def remove() -> None:
-        with _Watch._lock:
-            _Watch._users -= 1
-            if _Watch._users > 0:
-                return
-            for name in ("stdout", "stderr"):
-                if isinstance(now := getattr(sys, name), _Output):
-                    setattr(sys, name, now._to)
-            if isinstance(factory := logging.getLogRecordFactory(), _Records):
-                logging.setLogRecordFactory(factory._to)
-
-
-def _note_change(what: str) -> None:
-    """Something that programs may depend on changed: they are recorded again and compared at their
-    next call. A change made by a function while it is captured is reported instead."""
-    if _capture.changes is None:
-        _core._note_host_change()
-    elif what not in _capture.changes:
-        _capture.changes.append(what)
-
-
-class _Names:
-    """Names a function may bind to other tensors: attributes of what it was given or closes over,
-    its nonlocal and its global variables. A capture's tensor must not stay there in the place of
-    one with values."""
-
-    def __init__(self, function: Any, owner: Any, args: tuple, kwargs: dict):
-        # What errors call it, the table, what it held, all its keys; a module's attributes.
-        self._dicts: list[tuple[str, dict, dict, list, dict | None]] = []
-        self._cells: list[tuple[str, Any, Tensor]] = []
-        # What errors call it, its name, and the cell or table it is in; what it held.
-        self._variables: list[tuple[str, str, Any]] = []
-        self._seen: set[int] = set()
-        for value in (owner, *args, *kwargs.values()):
-            self._attributes(value)
-        self._function(function)
-        self._spelled = _core._spelled([v[1:] for v in self._variables])
-
-    def _function(self, function: Any) -> None:
-        while not hasattr(function, "__code__"):
-            self._attributes(getattr(function, "__self__", function))
-            inner = getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
-            if inner is None:
-                return
-            function = inner
-        if id(function) in self._seen:
-            return
-        self._seen.add(id(function))
-        code, names = function.__code__, function.__globals__
-        for name, cell in zip(code.co_freevars, function.__closure__ or ()):
-            try:
-                value = cell.cell_contents
-            except ValueError:  # not bound yet
-                continue
-            if isinstance(value, Tensor):
-                self._cells.append((name, cell, value))
-            elif isinstance(value, types.FunctionType):
-                self._function(value)
-            else:
-                self._variables.append((name, name, cell))
-                self._attributes(value)
-        used = [n for n in code.co_names if n in names]
-        self._table("", names, used)
-        for name in used:
-            if not isinstance(names[name], (Tensor, types.FunctionType)):
-                self._variables.append((name, name, names))
-            self._attributes(names[name])
-
-    def _attributes(self, value: Any) -> None:
-        while isinstance(value, Compiled):
-            value = value._function
-        held = getattr(value, "__dict__", None)
-        if not isinstance(held, dict) or isinstance(value, types.ModuleType):
-            return
-        if id(held) in self._seen:
-            return
-        self._seen.add(id(held))
-        prefix = f"{type(value).__name__}."
-        # Containers: a Module tells itself of attributes that are replaced.
-        self._variables += [(prefix + k, k, held) for k, v in held.items()
-                            if isinstance(v, (list, dict, set, collections.deque))
-                            and not k.startswith("_")]
-        self._table(prefix, held, list(held), held if "_parameters" in held else None)
-        for part in ("_parameters", "_buffers"):
-            if isinstance(held.get(part), dict):
-                self._table(prefix, held[part], list(held[part]), held)
-        for module in (held.get("_modules") or {}).values():
-            self._attributes(module)
-
-    def _table(self, prefix: str, table: dict, keys: list, module: dict | None = None) -> None:
-        tensors = {
-            k: table[k] for k in keys if isinstance(table[k], Tensor) and not _is_symbolic(table[k])
-        }
-        if tensors:
-            self._dicts.append((prefix, table, tensors, keys, module))
-
-    def changes(self) -> list[str]:
-        """Variables, and containers in attributes, that hold something else than they did."""
-        now = _core._spelled([v[1:] for v in self._variables])
-        return [v[0] for v, was, is_ in zip(self._variables, self._spelled, now) if was != is_]
-
-    def put_back(self) -> list[str]:
-        """Gives the names their tensors again; which ones had others."""
-        changed = []
-        for prefix, table, held, order, module in self._dicts:
-            for name, tensor in held.items():
-                now = table.get(name)
-                if now is None and prefix and module is not table:
-                    now = (module or {}).get(name)  # an attribute now, no parameter any more
-                if not _is_symbolic(now):
-                    continue
-                if module is table and not _core._is_captured(tensor):
-                    continue  # forward() notes something, and does not read what it noted before
-                table[name] = tensor
-                if module is not None and module is not table and name in module:
-                    del module[name]
-                changed.append(f"{prefix}{name}")
-            if changed and module is not None and module is not table:
-                for name in order:  # that of parameters()
-                    if name in table:
-                        table[name] = table.pop(name)
-        for name, cell, tensor in self._cells:
-            if _is_symbolic(cell.cell_contents):
-                cell.cell_contents = tensor
-                changed.append(name)
-        return changed
-
-
-def _globals_of(code: types.CodeType) -> set[str]:
-    names = {i.argval for i in dis.get_instructions(code) if i.opname in _LOADS}
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            names |= _globals_of(inner)
-    return names
-
-
-_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
-
-
-def _variables(function: Any) -> list[tuple[str, Any]]:
-    """What a function, and those it is wrapped around, read besides arguments: names with the cells
-    of a closure, or with the dict of the globals. (Not those of functions that are called.)"""
-    found: dict[tuple[str, int], Any] = {}
-    seen = set()
-    while function is not None and id(function) not in seen:
-        seen.add(id(function))
-        code = getattr(function, "__code__", None)
-        if isinstance(code, types.CodeType):
-            names = function.__globals__
-            where = dict(zip(code.co_freevars, function.__closure__ or ()))
-            where.update((n, names) for n in _globals_of(code) if not hasattr(builtins, n))
-            found.update(((n, id(w)), w) for n, w in sorted(where.items(), key=lambda e: e[0]))
-        inner = (getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
-                 or (function.func if isinstance(function, functools.partial) else None))
-        if inner is None and code is None:  # an object that can be called, a Module
-            kind = type(function)
-            inner = getattr(kind, "forward", None) or getattr(kind, "__call__", None)
-        function = inner
-    return [(name, where) for (name, _), where in found.items()]
-
-
-def _is_symbolic(value: Any) -> bool:
-    return isinstance(value, Tensor) and _core._is_symbolic(value)
-
-
-def _trace(function: Callable, args: tuple, kwargs: dict, owner: Any) -> Any:
-    names = _Names(function, owner, args, kwargs)
-    outer = _capture.prints, _capture.changes
-    _capture.prints, _capture.changes = [], []
-    _Watch.install()
-    try:
-        result = function(*args, **kwargs)
-        prints, changes = _capture.prints, _capture.changes
-        variables = names.changes()
-    finally:
-        _Watch.remove()
-        _capture.prints, _capture.changes = outer
-        lost = names.put_back()
-    if lost:
-        raise _core.CaptureError(
-            "[compile] the function gives a name another tensor, which replay would not; got a new "
-            f"value for {', '.join(lost)}; expected a write into the tensor (copy_), or the value "
-            "as a result"
-        )
-    for done, what in (
-        (prints, "prints"),
-        (changes, "changes attributes of a Module"),
-        (variables, "changes variables that are not its own"),
-    ):
-        if done:
-            warnings.warn(
-                f"a compiled function {what} when it is captured only ({', '.join(done)}); "
-                "return the value and use it outside",
-                CaptureWarning,
-                stacklevel=3,
-            )
-    return result
 
 
 class Compiled:
@@ -311,7 +37,7 @@ class Compiled:
                 owner = function
             if owner is not None:
                 _owner = _Strong(owner)
-        self._core = _core._Compiled(function, _owner, _variables(function), **options)
+        self._core = _core._Compiled(function, _owner, **options)
         self._bound: dict[int, tuple[Any, Compiled]] = {}
         functools.update_wrapper(self, function, updated=())
 
@@ -385,14 +111,15 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     It runs once to be recorded for each signature (structure, shapes, dtypes, devices, other
     arguments, policy) and is replayed afterwards, equal to the eager one bit for bit. Arguments
     and results are tensors in dicts, lists, tuples and dataclasses; numbers, strings and sets are
-    part of the signature. Of other objects, and of the object whose method is compiled, the
-    attributes are looked at, those of their classes too, and so are the variables of its closure
-    and the globals it names:
-    when one changed, the function is recorded again and compared. So it is when something of a
-    Module changed. A value that changes where nobody looks is a CaptureError, at the latest when
-    calls 4, 8, 16, … and every check_interval-th (128) look: so are attributes of attributes,
-    containers of more than 64 elements, the values of NumPy arrays, and variables of the functions
-    it calls.
+    part of the signature. Of other arguments, and of the object whose method is compiled, the
+    attributes are looked at, those of their classes too. So are the variables and attributes that
+    the function reads, and that the functions it calls read, as far as its byte code tells: of its
+    closure, globals, objects in these, modules of yours (not of installed packages). When one
+    changed, the function is recorded again and compared; so it is when something of a Module
+    changed. NumPy arrays are read at each call as they are then.
+    A value that changes where nobody looks is a CaptureError, at the latest when calls 4, 8, 16, …
+    and every check_interval-th (128) look: in objects found in containers or returned by functions,
+    attributes of arguments' attributes, containers of more than 64 elements.
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing

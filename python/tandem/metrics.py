@@ -100,7 +100,7 @@ class Function(Metric):
 
 
 class MeanSquaredError(Function):
-    """The mean of (pred - target)^2 over all elements."""
+    """The mean of (pred - target)^2 over all elements of tensors of one shape, else ShapeError."""
 
     def __init__(self, name: str = "mse"):
         super().__init__(lambda p, t: _core.mse_loss(p, t), name)
@@ -169,7 +169,8 @@ class Accuracy(Metric):
 class TopKAccuracy(Accuracy):
     """The part of samples whose label is among the `k` largest scores, in [0, 1].
 
-    pred [N, C] with C >= k; target: labels [N].
+    pred [N, C] with C >= k, else RangeError; target: labels [N]. Source: Russakovsky et al. 2014,
+    arXiv:1409.0575.
     """
 
     def __init__(self, k: int = 5, name: str | None = None):
@@ -249,14 +250,16 @@ class _OfConfusion(Metric):
 
 
 class Precision(_OfConfusion):
-    """Of what was taken for a class, the part that is of it; see compute()."""
+    """Of what was taken for a class, the part that is of it, in [0, 1]; see compute(). pred and
+    target as of Accuracy. Source: van Rijsbergen, "Information retrieval", 1979."""
 
     name = "precision"
     _axis = 0
 
 
 class Recall(_OfConfusion):
-    """Of what is of a class, the part that was taken for it; see compute()."""
+    """Of what is of a class, the part that was taken for it, in [0, 1]; see compute(). pred and
+    target as of Accuracy. Source: van Rijsbergen, "Information retrieval", 1979."""
 
     name = "recall"
     _axis = 1

@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterable, Iterator, Sequence
 from . import _core, metrics as _metrics
 from ._core import Tensor
 from ._scopes import autocast as _autocast, no_grad
+from ._structure import mapped
 from .callbacks import Callback, History, _CallbackList
 from .data import ArrayLoader
 from .graph import compile as _compile
@@ -161,9 +162,12 @@ class Model:
         self.scaler: Any = None
         if autocast is not None:
             cast = functools.partial(_autocast, autocast)
-            kind = _core.zeros((0,), dtype=autocast).dtype
+            try:
+                kind = _core._conversion(autocast)
+            except _core.Error:
+                kind = None
             if kind is not _core.bfloat16 and kind is not _core.float16:
-                raise _core.RangeError(f"[Model] autocast does not fit; got {autocast}; expected "
+                raise _core.RangeError(f"[Model] autocast does not fit; got {autocast!r}; expected "
                                        "bfloat16 or float16")
             if kind is _core.float16 and self._optimizer is not None:
                 device = next((p.device for p in net.parameters()), None)
@@ -204,18 +208,17 @@ class Model:
         return loss.detach(), pred
 
     def _place(self, a: Any) -> Any:
-        if isinstance(a, tuple) and hasattr(a, "_fields"):
-            return type(a)(*(self._place(e) for e in a))
-        if isinstance(a, (tuple, list)):
-            return type(a)(self._place(e) for e in a)
-        if isinstance(a, dict):
-            return {k: self._place(v) for k, v in a.items()}
-        t = a if isinstance(a, Tensor) else _core._tensor(a)
-        for _, p in self._net.named_parameters():
-            if t is not a and t.dtype.is_floating_point:
+        p = next((p for _, p in self._net.named_parameters()), None)
+
+        def placed(leaf: Any) -> Tensor:
+            t = leaf if isinstance(leaf, Tensor) else _core._tensor(leaf)
+            if p is None:
+                return t
+            if t is not leaf and t.dtype.is_floating_point:
                 t = t.astype(p.dtype)  # NumPy makes float64 of everything
             return t if t.device == p.device else t.to(p.device)
-        return t
+
+        return mapped(placed, a)
 
     def _begin(self) -> None:
         for source in self._sources.values():
@@ -423,6 +426,11 @@ class Model:
     def load(self, path: Any) -> None:
         """Copies in what save() wrote. OSError without the file."""
         self.load_state_dict(_load(path))
+
+    def __reduce__(self) -> Any:
+        raise _core.DTypeError("[Model] a model's programs and optimiser are neither copied nor "
+                               "pickled; got copy or pickle; expected save() and load(), or a "
+                               "copy of its net")
 
     def summary(self, input_shape: Sequence[int] | None = None, **options: Any) -> Any:
         """See tandem.summary()."""

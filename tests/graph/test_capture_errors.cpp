@@ -245,6 +245,48 @@ TEST(CaptureErrors, AliasedByImport) {
   expect_error<CaptureError>([&] { twice(ones({4})); }, {"two tensors", "from outside"});
 }
 
+// An array that the function names is imported by each trace, and is the same memory each time.
+TEST(CaptureErrors, ImportedByTheFunction) {
+  if (!default_device().is_cpu()) GTEST_SKIP() << "memory of the host";
+  struct Owner final : MemoryOwner {
+    explicit Owner(const bool& forgotten) : forgotten(forgotten) {}
+    bool is_forgotten() const override { return forgotten; }
+    const bool& forgotten;
+  };
+  bool forgotten = false;
+  std::vector<float> memory(4, 2);
+  const auto import = [&] {
+    return Tensor(make_ref<TensorImpl>(
+        Storage::import(memory.data(), 16, kCPU, RefPtr<RefCounted>(new Owner(forgotten))),
+        TensorDesc(DType::f32, kCPU, {4}, contiguous_strides(Shape{4})), 0));
+  };
+  auto fast = compile([&](const Tensor& x) { return x * import(); });
+  EXPECT_EQ(sum(fast(ones({4}))).item(), 8);
+  memory.assign(4, 3);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(sum(fast(ones({4}))).item(), 12);
+  EXPECT_EQ(fast.core().ledger().size(), 1);
+  forgotten = true;
+  fast(ones({4}));
+  EXPECT_EQ(fast.core().ledger().size(), 2) << "nobody holds the array any more";
+  // One from outside is dropped with its last tensor, whoever holds the array.
+  forgotten = false;
+  Tensor held = import();
+  auto other = compile([&](const Tensor& x) { return x * held; });
+  other(ones({4}));
+  held = import();
+  other(ones({4}));
+  EXPECT_EQ(other.core().ledger().size(), 2);
+  // Made anew each time, it is none that replay could read.
+  std::vector<std::vector<float>> many;
+  auto maker = compile([&](const Tensor& x) {
+    many.emplace_back(4, 1.0f);
+    return x * Tensor(make_ref<TensorImpl>(
+                   Storage::import(many.back().data(), 16, kCPU, nullptr),
+                   TensorDesc(DType::f32, kCPU, {4}, contiguous_strides(Shape{4})), 0));
+  });
+  expect_error<CaptureError>([&] { maker(ones({4})); }, {"another tensor each time"});
+}
+
 TEST(CaptureErrors, AliasedAtTheFirstCall) {
   Tensor both = ones({8});
   auto fast = compile([](Tensor x, const Tensor& y) {

@@ -63,7 +63,7 @@ SPECIAL = {
     "reshape": ("x", (4,)),
     "permute_dims": ("x", (1, 0)),
     "broadcast_to": ("x", (2, 2)),
-    "squeeze": (td.ones((1, 2)), 0),
+    "squeeze": (td.ones((1, 2)),),
     "topk": ("x", 1),
     "eye": (2,),
     "set_policy": (td.get_policy(),),

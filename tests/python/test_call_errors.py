@@ -9,14 +9,15 @@ import pytest
 import tandem as td
 from tandem import data, nn, optim
 
-X = td.ones((2, 3))
+X, W = td.ones((2, 3)), td.ones(2, requires_grad=True)
 
 # A call, and what stands behind "[name] ": the rule; what was given; what would have fit.
 REFUSED = [
     ("zeros", lambda: td.zeros(2, 3), "shape is one argument; got 2, 3; expected (2, 3)"),
     ("randn", lambda: td.randn(2, 3, 4), "shape is one argument; got 2, 3, 4; expected (2, 3, 4)"),
-    ("reshape", lambda: X.reshape(2, -1), "shape is one argument; got 2, -1; expected (2, -1)"),
-    ("permute", lambda: X.permute(1, 0), "axes is one argument; got 1, 0; expected (1, 0)"),
+    ("reshape", lambda: td.reshape(X, 2, -1), "takes fewer arguments; got 3; expected at most 2: x"),
+    ("reshape", lambda: X.reshape(2, 1.5), "takes fewer arguments; got 2; expected at most 1: sh"),
+    ("permute", lambda: X.permute("ab"), "axes does not fit; got 'ab'; expected a number or a tupl"),
     ("sum", lambda: X.sum(dim=1), "there is no argument 'dim'; got dim=1; expected axis, keepdims"),
     ("sum", lambda: td.sum(), "an argument is missing; got none; expected x"),
     ("relu", lambda: td.relu(np.ones(2)),
@@ -36,6 +37,21 @@ REFUSED = [
     ("conv2d", lambda: nn.Conv2d(1, 1, 1.5), "kernel_size does not fit; got 1.5; expected a"),
     ("Adam", lambda: optim.Adam(), "an argument is missing; got none; expected params"),
     ("DataLoader", lambda: data.DataLoader(3), "dataset does not fit; got 3; expected "),
+    ("DataLoader", lambda: data.DataLoader([1], mean=None), "mean does not fit; got None; expected"),
+    ("DataLoader", lambda: data.DataLoader([1], std="a"), "std does not fit; got 'a'; expected a n"),
+    ("DataLoader", lambda: data.DataLoader([1], collate=3), "collate does not fit; got 3; expecte"),
+    ("DataLoader", lambda: data.DataLoader([1], num_workers=1.5), "num_workers does not fit; got 1"),
+    ("MaxPool2d", lambda: nn.MaxPool2d(1.5), "kernel_size does not fit; got 1.5; expected a number"),
+    ("AvgPool2d", lambda: nn.AvgPool2d(2, "a"), "stride does not fit; got 'a'; expected a number"),
+    ("Flatten", lambda: nn.Flatten("x"), "start_axis does not fit; got 'x'; expected a whole"),
+    ("Softmax", lambda: nn.Softmax(1.5), "axis does not fit; got 1.5; expected a whole number"),
+    ("LeakyReLU", lambda: nn.LeakyReLU("x"), "slope does not fit; got 'x'; expected a number"),
+    ("AdaptiveAvgPool2d", lambda: nn.AdaptiveAvgPool2d("x"), "output_size does not fit; got 'x'"),
+    ("CrossEntropyLoss", lambda: nn.CrossEntropyLoss("x"), "label_smoothing does not fit; got 'x'"),
+    ("ModuleList", lambda: nn.ModuleList(3), "modules come as a list; got 3; expected [nn.Linear("),
+    ("SGD", lambda: setattr(optim.SGD([W]), "lr", "x"), "the attribute cannot be this; got 'x'; ex"),
+    ("Tensor", lambda: setattr(X, "requires_grad", "x"), "the attribute cannot be this; got 'x'; e"),
+    ("Tensor", lambda: setattr(X, "grad", 3), "the attribute cannot be this; got 3; expected a te"),
     ("clamp", lambda: td.clamp(X, min="a"), "min does not fit; got 'a'; expected "),
 ]
 

@@ -153,8 +153,8 @@ def test_options_that_do_not_fit():
                           ({"dtype": "float16"}, "got dtype"), ({"translate": 2}, "got translate"),
                           ({"layout": td.channels_last}, "got layout"),
                           ({"batch_size": 0}, "at least one sample; got 0"),
-                          ({"num_workers": -1}, "num_workers is at least 0; got -1"),
-                          ({"prefetch": 0}, "prefetch is at least 1; got 0"),
+                          ({"num_workers": -1}, "num_workers is out of range; got -1; expected 0 to 1024"),
+                          ({"prefetch": 0}, "prefetch is out of range; got 0; expected 1 to"),
                           ({"seed": -1}, "seed is not negative; got -1; expected 0 or more")]:
         with pytest.raises(td.RangeError, match=text):
             data.DataLoader([1, 2], **options)

@@ -91,7 +91,7 @@ def test_operations_say_their_shapes_and_errors():
             if f is None:
                 continue
             text = text_of(f)
-            lacks = [k for k in ("Shapes:", "Errors:") if k not in text]
+            lacks = [k for k in ("Shapes:", "Errors:", "Source:") if k not in text]
             bad += [f"{owner.__name__}.{name}: {k}" for k in lacks]
     assert not bad, "\n".join(bad)
 
@@ -117,6 +117,10 @@ def test_every_op_of_the_list_says_what_it_does():
         assert len(info["doc"]) >= 2, info["name"]
 
 
-@pytest.mark.parametrize("name", ["batch_norm", "layer_norm", "dropout", "gelu"])
-def test_what_comes_from_the_literature_says_from_where(name):
-    assert re.search(r"(19|20)\d\d", text_of(getattr(td, name)))
+@pytest.mark.parametrize("module", [td.nn, td.optim])
+def test_what_comes_from_the_literature_says_from_where(module):
+    own = {"Identity", "Model", "Module", "ModuleDict", "ModuleList", "Sequential", "Optimizer",
+           "Schedule"}
+    bad = [name for name, c in public(module) if inspect.isclass(c) and name not in own
+           and not re.search(r"(19|20)\d\d|source\s+as|PyTorch|Source:", text_of(c))]
+    assert not bad, bad

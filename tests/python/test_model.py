@@ -1,6 +1,8 @@
 """Model: fit, evaluate, predict, and what they are made of."""
 
+import copy
 import gc
+import pickle
 import threading
 import weakref
 
@@ -70,7 +72,7 @@ def test_mixed_precision(kind, tmp_path):
     other.load(tmp_path / "m.td")
     if m.scaler is not None:
         assert other.scaler.factor() == m.scaler.factor() != 3
-    with pytest.raises(td.RangeError, match=r"\[Model\] autocast does not fit; got float32"):
+    with pytest.raises(td.RangeError, match=r"\[Model\] autocast does not fit; got 'float32'"):
         model(autocast="float32")
 
 
@@ -381,3 +383,13 @@ def test_a_metric_that_reads_values():
     x, y = problem(30)
     m = td.Model(network(), metrics=[Largest()])
     assert m.fit(x, y, verbose=0)["largest"][0] > -np.inf
+
+
+def test_what_trains_is_neither_copied_nor_pickled():
+    net = nn.Linear(2, 2)
+    opt = optim.Adam(net.parameters())
+    things = [opt, optim.StepLR(opt, 1), optim.GradScaler(), td.Model(net, opt)]
+    for thing in things:
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"neither copied nor pickled; got .*; expected "):
+                way(thing)

@@ -263,3 +263,106 @@ def test_a_grad_mode_decorates_what_runs_when_it_is_called():
             td.no_grad(what)
         with pytest.raises(TypeError, match=r"\[no_grad\]"):
             td.no_grad()(what)
+
+
+def test_parts_of_a_container_are_replaced():
+    a, b, c, d = (nn.Linear(2, 2) for _ in range(4))
+    net = nn.Sequential(a, b, c)
+    net[0:2] = [d]
+    assert list(net) == [d, c] and list(net._modules) == ["0", "1"]
+    net[:] = [a, b]
+    assert list(net) == [a, b]
+    with pytest.raises(TypeError, match="is a Module"):
+        net[0:1] = [td.relu]
+    assert list(net) == [a, b]
+    for wrong in (lambda: net.insert(0, net), lambda: net.append(nn.Sequential(net)),
+                  lambda: a.add_module("x", net)):
+        with pytest.raises(td.RangeError, match="a module cannot hold itself"):
+            wrong()
+
+
+# -------------------------------------------------------------------------------- backward hooks
+
+
+def gradients(module, *args):
+    module.zero_grad()
+    args = [a.clone().detach().requires_grad_(a.requires_grad) for a in args]
+    module(*args).sum().backward()
+    return [a.grad.tolist() if a.requires_grad else None for a in args], [
+        p.grad.tolist() for p in module.parameters()]
+
+
+class Product(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(td.tensor([2.0, 3.0]))
+
+    def forward(self, x, y):
+        return x * y * self.w
+
+
+X, Y = td.tensor([1.0, 2.0], requires_grad=True), td.tensor([5.0, 7.0], requires_grad=True)
+
+
+def test_a_backward_hook_sees_gradients_of_both_ends():
+    net, seen = Product(), []
+    plain = gradients(net, X, Y)
+    hook = net.register_full_backward_hook(lambda m, gi, go: seen.append((m, gi, go)))
+    assert gradients(net, X, Y) == plain
+    (module, grad_input, grad_output), = seen
+    assert module is net and [g.tolist() for g in grad_output] == [[1, 1]]
+    assert [g.tolist() for g in grad_input] == plain[0]
+    # Another use of the argument is not the module's.
+    seen.clear()
+    x = X.clone().detach().requires_grad_()
+    (net(x, Y) + 100 * x).sum().backward()
+    assert seen[0][1][0].tolist() == plain[0][0] and x.grad.tolist() == [110, 121]
+    hook.remove()
+    seen.clear()
+    assert gradients(net, X, Y) == plain and not seen
+
+
+def test_what_a_backward_hook_returns_is_the_gradient():
+    net = Product()
+    plain = gradients(net, X, Y)
+    net.register_full_backward_hook(lambda m, gi, go: tuple(10 * g for g in gi))
+    hooked = gradients(net, X, Y)
+    assert hooked[0] == [[10 * v for v in g] for g in plain[0]] and hooked[1] == plain[1]
+    net.register_full_backward_hook(lambda m, gi, go: gi[0])
+    with pytest.raises(td.AutogradError, match="a gradient for each tensor argument; got 1; expec"):
+        gradients(net, X, Y)
+
+
+def test_a_backward_hook_of_a_first_layer():
+    net, seen = nn.Sequential(nn.Linear(2, 3), nn.ReLU()), []
+    net[0].register_full_backward_hook(lambda m, gi, go: seen.append((gi, go)))
+    x = td.tensor([[1.0, 2.0]])
+    net(x).sum().backward()
+    assert seen[0][0] == (None,) and seen[0][1][0].shape == (1, 3)
+    seen.clear()
+    with td.no_grad():
+        net(x)
+    assert not seen
+    net[1].register_full_backward_hook(lambda m, gi, go: (gi[0] * 0,))
+    net.zero_grad()
+    step = td.compile(lambda x: net(x).sum().backward())
+    for _ in range(3):
+        step(x)
+        assert not np.any(net[0].weight.grad.numpy())
+    net[1]._backward_hooks.clear()
+
+
+def test_a_backward_hook_of_a_module_of_many_results():
+    class Many(nn.Module):
+        def forward(self, x, scale):
+            return {"a": x * scale, "b": (x + 1, 3)}
+
+    net, seen = Many(), []
+    net.register_full_backward_hook(lambda m, gi, go: seen.append((gi, go)))
+    x = X.clone().detach().requires_grad_()
+    out = net(x, 2.0)
+    assert out["b"][1] == 3
+    out["a"].sum().backward()
+    (grad_input, grad_output), = seen
+    assert grad_input[0].tolist() == x.grad.tolist() == [2, 2]
+    assert grad_output[0].tolist() == [1, 1] and grad_output[1] is None

@@ -8,6 +8,7 @@ import operator
 from typing import Any
 
 from .. import _core
+from .._arguments import number, whole
 from .._core import Tensor
 from .._scopes import no_grad
 from .module import Module
@@ -153,7 +154,10 @@ class _NativeModule(Module):
 
 class Linear(_NativeModule):
     """x wᵀ + b: [..., in] -> [..., out]. `weight` [out, in], `bias` [out], uniform in
-    ±1/sqrt(in) at first."""
+    ±1/sqrt(in) at first.
+
+    ShapeError for sizes below 0, and when it is called for another last axis. Source: LeCun et al.,
+    "Efficient BackProp", 1998, 4.6 (the first values)."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None,
                  device: Any = None, generator: Any = None):
@@ -162,7 +166,11 @@ class Linear(_NativeModule):
 
 class Conv2d(_NativeModule):
     """[N, in, H, W] -> [N, out, H', W']; see conv2d. `weight` [out, in / groups, kh, kw] and `bias`
-    [out] are uniform in ±1/sqrt(in / groups kh kw) at first. Sizes are numbers or pairs."""
+    [out] are uniform in ±1/sqrt(in / groups kh kw) at first. Sizes are numbers or pairs, in pixels.
+
+    RangeError for a stride, dilation or number of groups below 1 or a negative padding, ShapeError
+    for channels that the groups do not divide. Source: LeCun et al., "Gradient-based learning
+    applied to document recognition", 1998."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
                  padding: Any = 0, dilation: Any = 1, groups: int = 1, bias: bool = True,
@@ -172,7 +180,11 @@ class Conv2d(_NativeModule):
 
 
 class ConvTranspose2d(_NativeModule):
-    """The adjoint of a Conv2d(out, in); see conv_transpose2d. `weight` [in, out / groups, kh, kw]."""
+    """The adjoint of a Conv2d(out, in): [N, in, H, W] -> [N, out, H', W']; see conv_transpose2d.
+    `weight` [in, out / groups, kh, kw], `bias` [out]. Sizes are numbers or pairs, in pixels.
+
+    Errors as Conv2d; RangeError for an output_padding that is not below the stride or the dilation.
+    Source: Dumoulin and Visin 2016, arXiv:1603.07285."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
                  padding: Any = 0, output_padding: Any = 0, groups: int = 1, bias: bool = True,
@@ -183,7 +195,10 @@ class ConvTranspose2d(_NativeModule):
 
 class BatchNorm2d(_NativeModule):
     """Normalises every channel of [N, C, H, W]: over the batch in training, by running statistics
-    in evaluation."""
+    in evaluation. `weight`, `bias` (if `affine`), `running_mean` and `running_var` are [C].
+
+    RangeError for an eps or a momentum that makes no sense, ShapeError for other inputs and for
+    training with one value per channel. Source: Ioffe and Szegedy 2015, arXiv:1502.03167."""
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
                  affine: bool = True, dtype: Any = None, device: Any = None):
@@ -191,7 +206,8 @@ class BatchNorm2d(_NativeModule):
 
 
 class BatchNorm1d(_NativeModule):
-    """Normalises every channel of [N, C] or [N, C, L]; see BatchNorm2d."""
+    """Normalises every channel of [N, C] or [N, C, L]; parameters, errors and source as
+    BatchNorm2d."""
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
                  affine: bool = True, dtype: Any = None, device: Any = None):
@@ -199,7 +215,11 @@ class BatchNorm1d(_NativeModule):
 
 
 class LayerNorm(_NativeModule):
-    """Normalises over the last axes, whose sizes are `normalized_shape`."""
+    """Normalises over the last axes, whose sizes are `normalized_shape`; so are those of `weight`
+    and `bias` (if `affine`). The result has the input's shape.
+
+    ShapeError for other last axes, RangeError for an eps below 0. Source: Ba, Kiros and Hinton 2016,
+    arXiv:1607.06450."""
 
     def __init__(self, normalized_shape: Any, eps: float = 1e-5, affine: bool = True,
                  dtype: Any = None, device: Any = None):
@@ -207,14 +227,21 @@ class LayerNorm(_NativeModule):
 
 
 class Dropout(_NativeModule):
-    """In training each value becomes 0 with probability p, and the others x / (1 - p)."""
+    """In training each value becomes 0 with probability p, and the others x / (1 - p); in
+    evaluation all stay. Any shape.
+
+    RangeError unless 0 <= p <= 1. Source: Srivastava et al., "Dropout", 2014."""
 
     def __init__(self, p: float = 0.5, generator: Any = None):
         super().__init__(_core._dropout, p, generator)
 
 
 class Embedding(_NativeModule):
-    """Rows of `weight` [num, dim] for ids of any shape. Starts standard normal."""
+    """Rows of `weight` [num, dim] for ids [...] of int32 or int64: [..., dim]. Starts standard
+    normal.
+
+    OutOfBoundsError for an id outside [0, num). Source: Bengio et al., "A neural probabilistic
+    language model", 2003."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = None,
                  device: Any = None, generator: Any = None):
@@ -239,7 +266,7 @@ Softplus: Any = _activation("Softplus", _core.softplus)
 
 
 class Identity(Module):
-    """x itself, of any shape: what stands where a layer was taken out."""
+    """x itself, of any shape: what stands where a layer was taken out, as in PyTorch."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -252,11 +279,16 @@ class _Options(Module):
 
     def __init__(self, **options: Any):
         super().__init__()
-        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "_names", tuple(options))
         self.__dict__.update(options)
 
+    @property
+    def options(self) -> dict:
+        """What the layer was made with, by name."""
+        return {name: self.__dict__[name] for name in self._names}
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.options:
+        if name in self._names:
             raise AttributeError(
                 f"[{type(self).__name__}] options are fixed when a layer is made; got {name}"
             )
@@ -270,83 +302,102 @@ class _Options(Module):
 
 
 class LeakyReLU(_Options):
-    """x where x > 0, else slope * x."""
+    """x where x > 0, else slope * x; any shape. DTypeError for a slope that is no number. Source:
+    Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013."""
 
     _function = staticmethod(_core.leaky_relu)
 
     def __init__(self, slope: float = 0.01):
-        super().__init__(slope=slope)
+        super().__init__(slope=number("LeakyReLU", "slope", slope))
 
 
 class Softmax(_Options):
-    """exp(x) / sum(exp(x)) along an axis."""
+    """exp(x) / sum(exp(x)) along an axis; any shape. OutOfBoundsError for an axis x lacks. Source:
+    Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990."""
 
     _function = staticmethod(_core.softmax)
 
     def __init__(self, axis: int = -1):
-        super().__init__(axis=axis)
+        super().__init__(axis=whole("Softmax", "axis", axis))
 
 
 class MaxPool2d(_Options):
-    """Largest element of each window; the stride is the kernel by default."""
+    """Largest element of each window of [N, C, H, W]; the stride is the kernel by default. Sizes are
+    numbers or pairs, in pixels; errors and source as max_pool2d."""
 
     _function = staticmethod(_core.max_pool2d)
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0,
                  ceil_mode: bool = False):
-        _core._check_pool(kernel_size, stride, padding, average=False)
+        _core._MaxPool2d(kernel_size, stride, padding)
         super().__init__(kernel_size=kernel_size, padding=padding, ceil_mode=ceil_mode,
                          stride=kernel_size if stride is None else stride)
 
 
 class AvgPool2d(_Options):
-    """Mean of each window; the stride is the kernel by default."""
+    """Mean of each window of [N, C, H, W]; the stride is the kernel by default. Sizes are numbers or
+    pairs, in pixels; errors and source as avg_pool2d."""
 
     _function = staticmethod(_core.avg_pool2d)
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0,
                  ceil_mode: bool = False, count_include_pad: bool = True):
-        _core._check_pool(kernel_size, stride, padding, average=True)
+        _core._AvgPool2d(kernel_size, stride, padding)
         super().__init__(kernel_size=kernel_size, padding=padding, ceil_mode=ceil_mode,
                          stride=kernel_size if stride is None else stride,
                          count_include_pad=count_include_pad)
 
 
 class AdaptiveAvgPool2d(_Options):
-    """Mean over windows such that the result is [N, C, *output_size]."""
+    """Mean over windows of [N, C, H, W] such that the result is [N, C, *output_size]; errors and
+    source as adaptive_avg_pool2d."""
 
     _function = staticmethod(_core.adaptive_avg_pool2d)
 
     def __init__(self, output_size: Any):
+        for size in output_size if isinstance(output_size, (tuple, list)) else (output_size,):
+            whole("AdaptiveAvgPool2d", "output_size", size)
         super().__init__(output_size=output_size)
 
 
 class Flatten(_Options):
-    """The axes start_axis … end_axis as one."""
+    """The axes start_axis … end_axis as one: [N, C, H, W] -> [N, C H W] by default. OutOfBoundsError
+    for axes x lacks; as in PyTorch."""
 
     _function = staticmethod(_core.flatten)
 
     def __init__(self, start_axis: int = 1, end_axis: int = -1):
-        super().__init__(start_axis=start_axis, end_axis=end_axis)
+        super().__init__(start_axis=whole("Flatten", "start_axis", start_axis),
+                         end_axis=whole("Flatten", "end_axis", end_axis))
+
+
+def _reduction(who: str, value: Any) -> str:
+    if value not in ("mean", "sum", "none"):
+        raise _core.RangeError(f"[{who}] no such reduction; got {value!r}; expected 'mean', 'sum' "
+                               "or 'none'")
+    return value
 
 
 class CrossEntropyLoss(_Options):
-    """cross_entropy as a module of (logits, target)."""
+    """cross_entropy as a module of (logits [N, C, ...], target [N, ...]), in nats; errors and source
+    as there."""
 
     def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean",
                  ignore_index: int = -100):
-        super().__init__(label_smoothing=label_smoothing, reduction=reduction,
-                         ignore_index=ignore_index)
+        who = "CrossEntropyLoss"
+        super().__init__(label_smoothing=number(who, "label_smoothing", label_smoothing),
+                         reduction=_reduction(who, reduction),
+                         ignore_index=whole(who, "ignore_index", ignore_index))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return _core.cross_entropy(logits, target, **self.options)
 
 
 class MSELoss(_Options):
-    """mse_loss as a module of (a, b)."""
+    """mse_loss as a module of (a, b) of one shape; errors and source as there."""
 
     def __init__(self, reduction: str = "mean"):
-        super().__init__(reduction=reduction)
+        super().__init__(reduction=_reduction("MSELoss", reduction))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return _core.mse_loss(a, b, **self.options)

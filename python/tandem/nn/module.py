@@ -8,11 +8,14 @@ from collections import OrderedDict
 from typing import Any, Callable, Iterable, Iterator, TypeVar
 
 from .. import _core
+from .._capture import note_change
 from .._core import Tensor
-from ..graph import Compiled, _note_change
+from .._structure import mapped
+from ..graph import Compiled
 
 _MISSING = object()
 _TABLES = ("_parameters", "_buffers", "_modules")
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks")
 
 
 def _same(old: Any, new: Any) -> bool:
@@ -37,7 +40,7 @@ def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
 def _changed(module: "Module", name: str, value: Any) -> None:
     # A captured function's own tensors: whoever uses one outside is told.
     if not (isinstance(value, Tensor) and _core._is_symbolic(value)):
-        _note_change(f"{type(module).__name__}.{name}")
+        note_change(f"{type(module).__name__}.{name}")
 
 
 class Hook:
@@ -49,7 +52,59 @@ class Hook:
     def remove(self) -> None:
         """The hook is not called any more."""
         if self._hooks.pop(self._key, None) is not None:
-            _note_change("hooks")
+            note_change("hooks")
+
+
+class _Passage:
+    """One call of a module whose backward hooks wait for the gradients: its tensors pass through
+    functions that give them on as they are, in both directions."""
+
+    def __init__(self, module: "Module"):
+        self._module = module
+        self._given: list[bool] = []  # of each tensor argument, whether it wants a gradient
+        self._grad_output: tuple = ()
+
+    def _through(self, tensors: list, backward: Callable) -> Iterator[Tensor]:
+        name = type(self._module).__name__
+        return iter(_core._custom(name, lambda t: (list(t), []), lambda g, _: backward(g), tensors))
+
+    def into(self, args: tuple) -> tuple:
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        self._given = [t.requires_grad for t in tensors]
+        wanting = [t for t in tensors if t.requires_grad]
+        if not wanting:
+            return args
+        passed = self._through(wanting, self._call_hooks)
+        return tuple(next(passed) if isinstance(a, Tensor) and a.requires_grad else a for a in args)
+
+    def out(self, result: Any) -> Any:
+        tensors: list[Tensor] = []
+        mapped(lambda t: tensors.append(t) if isinstance(t, Tensor) and t.requires_grad else None,
+               result)
+        if not tensors:
+            return result
+        passed = self._through(tensors, self._note)
+        return mapped(lambda t: next(passed) if isinstance(t, Tensor) and t.requires_grad else t,
+                      result)
+
+    def _note(self, grads: list) -> list:
+        self._grad_output = tuple(grads)
+        if not any(self._given):
+            self._call_hooks([])
+        return grads
+
+    def _call_hooks(self, grads: list) -> list:
+        of_wanting = iter(grads)
+        full = tuple(next(of_wanting) if wants else None for wants in self._given)
+        for hook in list(self._module._backward_hooks.values()):
+            changed = hook(self._module, full, self._grad_output)
+            if changed is not None:
+                full = changed if isinstance(changed, tuple) else (changed,)
+        if len(full) != len(self._given):
+            raise _core.AutogradError(
+                f"[{type(self._module).__name__}] a backward hook returns a gradient for each "
+                f"tensor argument; got {len(full)}; expected {len(self._given)}")
+        return [g for g, wants in zip(full, self._given) if wants]
 
 
 class Module:
@@ -68,11 +123,8 @@ class Module:
     """
 
     def __init__(self) -> None:
-        object.__setattr__(self, "_parameters", OrderedDict())
-        object.__setattr__(self, "_buffers", OrderedDict())
-        object.__setattr__(self, "_modules", OrderedDict())
-        object.__setattr__(self, "_forward_hooks", OrderedDict())
-        object.__setattr__(self, "_forward_pre_hooks", OrderedDict())
+        for table in (*_TABLES, *_HOOKS):
+            object.__setattr__(self, table, OrderedDict())
         # Compiled programs notice a change of what they read here.
         object.__setattr__(self, "_training", _core._Flag(1, "training mode"))
 
@@ -85,13 +137,17 @@ class Module:
         raise NotImplementedError(f"[{type(self).__name__}] forward is not defined")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._forward_hooks and not self._forward_pre_hooks:
+        if not (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks):
             return self.forward(*args, **kwargs)
         for hook in list(self._forward_pre_hooks.values()):
             changed = hook(self, args)
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
-        result = self.forward(*args, **kwargs)
+        if self._backward_hooks:
+            passage = _Passage(self)
+            result = passage.out(self.forward(*passage.into(args), **kwargs))
+        else:
+            result = self.forward(*args, **kwargs)
         for hook in list(self._forward_hooks.values()):
             changed = hook(self, args, result)
             if changed is not None:
@@ -196,6 +252,11 @@ class Module:
                 f"[{type(self).__name__}] what is in a module is a Module; got {what} of type "
                 f"{type(module).__name__} for {name!r}; expected nn.ReLU(), say, not relu"
             )
+        if any(m is self for m in module.modules()):
+            raise _core.RangeError(
+                f"[{type(self).__name__}] a module cannot hold itself; got {name!r}, which does; "
+                "expected another module"
+            )
         self._check_path(name)
 
     def _check_path(self, name: Any) -> None:
@@ -213,9 +274,15 @@ class Module:
         """Calls hook(module, args) before forward; what it returns replaces the arguments."""
         return self._add_hook(self._forward_pre_hooks, hook)
 
+    def register_full_backward_hook(self, hook: Callable) -> Hook:
+        """Calls hook(module, grad_input, grad_output) when the gradients of the arguments are known:
+        tuples with an entry for each tensor among the arguments and the results, None where there
+        is no gradient. What it returns replaces grad_input."""
+        return self._add_hook(self._backward_hooks, hook)
+
     @staticmethod
     def _add_hook(hooks: dict, hook: Callable) -> Hook:
-        _note_change("hooks")
+        note_change("hooks")
         key = max(hooks, default=0) + 1
         hooks[key] = hook
         return Hook(hooks, key)
@@ -408,7 +475,7 @@ class Module:
         # cannot share its tensors: its copy has their values.
         state = getattr(self, "__getstate__", lambda: self.__dict__)()
         state = dict(state if isinstance(state, dict) else self.__dict__)
-        for name in (*_TABLES, "_forward_hooks", "_forward_pre_hooks"):
+        for name in (*_TABLES, *_HOOKS):
             state[name] = state[name].copy()
         state["_training"] = _core._Flag(int(self.training), "training mode")
         new = type(self).__new__(type(self))
@@ -516,6 +583,9 @@ class _Modules(Module):
 
     def extend(self: _S, modules: Iterable[Module]) -> _S:
         """Adds modules at the end."""
+        if not hasattr(modules, "__iter__"):
+            raise _core.DTypeError(f"[{type(self).__name__}] modules come as a list; got "
+                                   f"{modules!r}; expected [nn.Linear(2, 2), nn.ReLU()], say")
         for module in list(modules):
             self.append(module)
         return self
@@ -532,7 +602,7 @@ class _Modules(Module):
             self._check_child(name, module)
         self._modules.clear()
         self._modules.update(new)
-        _note_change(f"{type(self).__name__}: its modules")
+        note_change(f"{type(self).__name__}: its modules")
 
     def _key(self, i: int) -> str:
         keys = list(self._modules)
@@ -555,7 +625,9 @@ class _Modules(Module):
             return self._part(dict(list(self._modules.items())[i]))
         return self._modules[self._key(i)]
 
-    def __setitem__(self, i: int, module: Module) -> None:
+    def __setitem__(self, i: Any, module: Any) -> None:
+        if isinstance(i, slice):
+            return self._arrange(lambda modules: modules.__setitem__(i, list(module)))
         self.add_module(self._key(i), module)
 
     def __delitem__(self, i: Any) -> None:
