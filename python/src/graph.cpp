@@ -5,6 +5,7 @@
 #include "graph/builder.h"
 #include "graph/compile.h"
 #include "graph/passes.h"
+#include "python/src/call_watch.h"
 #include "python/src/places.h"
 #include "python/src/python_function.h"
 #include "python/src/tree.h"
@@ -21,11 +22,11 @@ class Compiled {
   Compiled(py::object f, py::object owner, graph::CompileOptions options)
       : function(std::move(f)),
         owner(std::move(owner)),
-        check_capture_(options.check_capture),
         core_(std::make_shared<graph::CompiledFunction>(std::move(options))) {}
 
   py::object call(const py::args& args, const py::kwargs& kwargs) {
-    Flat flat;
+    identities->tick();
+    Flat flat(*identities);
     flatten(args, flat);
     if (kwargs.size() > 0) flatten(kwargs, flat);
     const py::object self = owner.is_none() ? owner : owner();
@@ -36,7 +37,6 @@ class Compiled {
     // Held: another thread may replace them.
     const std::shared_ptr<const Places> known_places = places;
     known_places->watch(flat);
-    keep(flat.kept);
     std::vector<const Tensor*> pointers;
     pointers.reserve(flat.tensors.size());
     for (const Tensor& t : flat.tensors) pointers.push_back(&t);
@@ -49,26 +49,22 @@ class Compiled {
       const py::object a = rebuild(args, in, at);
       const py::object k = rebuild(kwargs, in, at);
       const std::vector<Flat> before = parts(a, k, self);
-      const auto found = py::module_::import("tandem._reads").attr("places_of")(function);
-      auto now = std::make_shared<Places>(found, *places);
-      std::vector<py::object> named;
-      const Places::Spelled held = now->spelled(named);
       const std::string known = classes_of(args, kwargs, self);
+      const auto now = Places::after(*places);
       py::object r =
-          py::module_::import("tandem._capture").attr("trace")(function, a, k, self, found);
+          py::module_::import("tandem._capture").attr("trace")(function, a, k, self, py::cast(now));
       check_unchanged(before, parts(a, k, self));
-      now->note_changes(held, now->spelled(named), !check_capture_);
-      keep(named);
+      now->note_changes();
       places = now;
       // As the trace found it: what another thread changed meanwhile, it may not have read.
-      statics.watch.replace(own, std::string::npos, now->joined(held));
+      statics.watch.replace(own, std::string::npos, now->found());
       // What the function itself sets in a class is not looked at, either.
       if (watches_classes && classes_of(args, kwargs, self) != known) {
         watches_classes = false;
         statics.watch.erase(classes, own - classes);
         own = classes;
       }
-      Flat result;
+      Flat result(*identities);
       flatten(r, result);
       host.text = std::move(result.text);
       host.prototype = PythonObject(detached(r, result.tensors.size()));
@@ -95,33 +91,28 @@ class Compiled {
   // Python's, for its garbage collector.
   py::object function;
   py::object owner;  // gives the object whose method it is, or None; or None
-  std::shared_ptr<const Places> places = std::make_shared<Places>();
-  std::map<PyObject*, py::object> kept;
+  std::shared_ptr<Identities> identities = std::make_shared<Identities>();
+  std::shared_ptr<const Places> places = std::make_shared<Places>(identities);
   bool watches_classes = true;  // Flat::classes
 
  private:
-  static std::string classes_of(const py::object& args, const py::object& kwargs,
-                                const py::object& self) {
-    Flat flat;
+  std::string classes_of(const py::object& args, const py::object& kwargs, const py::object& self) {
+    Flat flat(*identities);
     flatten(args, flat);
     flatten(kwargs, flat);
     if (!self.is_none()) watch_object(self, flat);
     return std::move(flat.classes);
   }
 
-  void keep(const std::vector<py::object>& objects) {
-    for (const py::object& o : objects) kept.emplace(o.ptr(), o);
-  }
-
   // Every argument by itself, and the object whose method it is.
-  static std::vector<Flat> parts(const py::object& args, const py::object& kwargs,
-                                 const py::object& self) {
+  std::vector<Flat> parts(const py::object& args, const py::object& kwargs,
+                          const py::object& self) {
     std::vector<Flat> all;
-    for (const py::handle a : args) flatten(a, all.emplace_back());
+    for (const py::handle a : args) flatten(a, all.emplace_back(*identities));
     for (const auto& [name, a] : py::reinterpret_borrow<py::dict>(kwargs)) {
-      flatten(a, all.emplace_back());
+      flatten(a, all.emplace_back(*identities));
     }
-    if (!self.is_none()) watch_object(self, all.emplace_back());
+    if (!self.is_none()) watch_object(self, all.emplace_back(*identities));
     return all;
   }
 
@@ -164,7 +155,6 @@ class Compiled {
     return rebuild(r, places, at);
   }
 
-  bool check_capture_;
   std::shared_ptr<graph::CompiledFunction> core_;
 };
 
@@ -185,8 +175,7 @@ void collect_garbage(PyHeapTypeObject* heap_type) {
     Py_VISIT(c.function.ptr());
     Py_VISIT(c.owner.ptr());
     if (const int stop = c.places->visit(visit, arg)) return stop;
-    for (const auto& [p, o] : c.kept) Py_VISIT(o.ptr());
-    return 0;
+    return c.identities->visit(visit, arg);
   };
   type->tp_clear = [](PyObject* self) {
     if (!is_constructed(self)) return 0;
@@ -194,8 +183,8 @@ void collect_garbage(PyHeapTypeObject* heap_type) {
     // Moved out first: what goes may come back here.
     const py::object f = std::exchange(c.function, py::none());
     const py::object o = std::exchange(c.owner, py::none());
-    const auto p = std::exchange(c.places, std::make_shared<Places>());
-    const auto kept = std::exchange(c.kept, {});
+    const auto i = std::exchange(c.identities, std::make_shared<Identities>());
+    const auto p = std::exchange(c.places, std::make_shared<Places>(c.identities));
     return 0;
   };
 }
@@ -262,17 +251,10 @@ void bind_graph(py::module_& m) {
       .def("hash",
            [](const Compiled& c) { return c.ask([](Core& f) { return f.captured_hash(); }); })
       .def("__len__", [](const Compiled& c) { return c.ask([](Core& f) { return f.size(); }); });
-  m.def("_spelled", [](py::handle triples) {
-    std::vector<py::object> named;
-    std::vector<py::bytes> all;
-    const Places places(triples, {});
-    for (const auto& pieces : places.spelled(named)) {
-      std::string text;
-      for (const Piece& p : pieces) text += p.text;
-      all.emplace_back(text);
-    }
-    return all;
-  });
+  py::class_<Places, std::shared_ptr<Places>>(m, "_Places")
+      .def("add", &Places::add, "label"_a, "name"_a, "where"_a, "looked_at"_a = true)
+      .def("changed", &Places::changed);
+  bind_call_watch(m);
   m.def("_class_version", &class_version);
   m.def("_is_symbolic", [](const Tensor& t) { return t.is_symbolic(); });
   m.def("_is_captured", [](const Tensor& t) { return t.impl()->storage->pinned(); });

@@ -4,37 +4,45 @@
 
 namespace tandem::python {
 
-/// Variables of closures, globals, and attributes of what those hold: _reads.py finds them. A place
-/// that the function itself changes says something else after each trace, and nothing of what a
-/// program depends on; it is not looked at any more.
+/// Variables of closures, globals, and attributes of what is found there: _reads.py tells of them
+/// while the function is traced. A place that the function itself changes says something else after
+/// each trace, and nothing of what a program depends on; it is not looked at any more.
 class Places {
  public:
-  /// What stands at each place.
-  using Spelled = std::vector<std::vector<Piece>>;
+  explicit Places(std::shared_ptr<Identities> identities) : identities_(std::move(identities)) {}
+  /// For another trace: the same places, but for those that the last ones did not read. What stands
+  /// there now is what the trace finds.
+  static std::shared_ptr<Places> after(const Places& old);
 
-  /// Triples of what people call a place, a name, and where it is looked up. What was found out
-  /// about places of `old` holds on.
-  Places(py::handle triples, const Places& old);
-  Places() = default;
-
-  /// Appends to flat.watch what stands there. Objects that it names by address go to flat.kept.
+  /// What people call a place, its name, and where that is looked up: a dict, a class, a cell, an
+  /// object with slots, or a weak reference to an object with attributes. What stands there now is
+  /// what the trace finds. `looked_at`: from now on before each call, too.
+  void add(py::object label, py::object name, py::object where, bool looked_at);
+  /// Appends to flat.watch what stands there now, and what the trace found.
   void watch(Flat& flat) const;
-  Spelled spelled(std::vector<py::object>& kept) const;
-  /// Takes note of what a trace changed. What changes in a second trace is left out from then on:
-  /// once it may have been another thread. `at_once`: there is no second trace to ask.
-  void note_changes(const Spelled& before, const Spelled& after, bool at_once);
-  /// What watch() would have said then.
-  std::string joined(const Spelled& then) const;
+  std::string found() const;
+  /// What people call the places of this trace that hold something else than it found.
+  std::vector<py::object> changed() const;
+  /// Takes note of them. What changes in two traces one after the other is left out from now on:
+  /// once it may have been another thread, or the first trace of all.
+  void note_changes();
 
   int visit(visitproc visit, void* arg) const;  // for Python's garbage collector
 
  private:
   struct Place {
     py::object label, name, where;
+    bool looked_at = true;
     std::set<std::string> without;  // keys of pieces
-    bool changed = false;           // by a trace
+    bool changed = false;           // by the trace before
+    int idle = 0;                   // traces that did not read it
+    std::vector<Piece> found;
   };
+  std::vector<Piece> spelled(const Place& p) const;
+
+  std::shared_ptr<Identities> identities_;
   std::vector<Place> places_;
+  std::map<std::pair<PyObject*, PyObject*>, std::size_t> numbers_;  // by where and name
 };
 
 }  // namespace tandem::python

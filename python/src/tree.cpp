@@ -11,14 +11,20 @@ namespace {
 
 constexpr int kDeepest = 100;
 constexpr Py_ssize_t kMostWatched = 64;
-constexpr int kMostOfVariable = 96;  // elements, those of containers within it included
+constexpr Py_ssize_t kMostText = 4096;
+constexpr int kMostOfVariable = 256;  // elements, those of containers within it included
 
 py::object imported(const char* module, const char* name) {
   return py::module_::import(module).attr(name);
 }
 
+std::uint64_t next_serial() {  // with the GIL only
+  static std::uint64_t last = 0;
+  return ++last;
+}
+
 /// A number that no other object has, now or later; 0 for an object that can have no weak
-/// reference, and so could die and leave its address to another one unnoticed.
+/// reference.
 std::uint64_t serial_of(PyObject* o) {
   struct Known {
     py::object ref;
@@ -26,7 +32,6 @@ std::uint64_t serial_of(PyObject* o) {
   };
   // With the GIL only. Never destroyed: the interpreter may be gone by then.
   static auto& known = *new std::unordered_map<PyObject*, Known>();
-  static std::uint64_t last = 0;
   static std::size_t prune_at = 1024;
   const auto alive = [](PyObject* p, const Known& k) {
     return PyWeakref_GetObject(k.ref.ptr()) == p;
@@ -43,8 +48,9 @@ std::uint64_t serial_of(PyObject* o) {
     std::erase_if(known, [&](const auto& e) { return !alive(e.first, e.second); });
     prune_at = 2 * known.size() + 1024;
   }
-  known[o] = {py::reinterpret_steal<py::object>(ref), ++last};
-  return last;
+  const std::uint64_t number = next_serial();
+  known[o] = {py::reinterpret_steal<py::object>(ref), number};
+  return number;
 }
 
 bool is_dataclass(py::handle o) {
@@ -52,8 +58,9 @@ bool is_dataclass(py::handle o) {
 }
 
 bool is_module(py::handle o) {
-  static const PyObject* type = imported("tandem.nn.module", "Module").release().ptr();
-  return PyObject_IsInstance(o.ptr(), const_cast<PyObject*>(type)) == 1;
+  static auto* const type =
+      reinterpret_cast<PyTypeObject*>(imported("tandem.nn.module", "Module").release().ptr());
+  return PyType_IsSubtype(Py_TYPE(o.ptr()), type) != 0;
 }
 
 // The fields a dataclass' instance has: neither ClassVar nor InitVar, nor one never assigned.
@@ -100,6 +107,10 @@ class Flattener {
       return container(o);
     }
     if (const reprfunc repr = plain_repr(p)) {
+      // It is spelled at every call.
+      if (watching_ && (PyUnicode_Check(p) || PyBytes_Check(p)) && PyObject_Size(p) > kMostText) {
+        return identity(o);
+      }
       if (exact(p)) {
         put(Py_TYPE(p)->tp_name);
       } else {
@@ -193,7 +204,9 @@ class Flattener {
       element(value, ';');
     };
     if (Py_TYPE(p)->tp_dictoffset != 0) {
-      if (const py::object d = py::getattr(o, "__dict__", py::none()); PyDict_Check(d.ptr())) {
+      const auto d = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(p, nullptr));
+      if (!d) PyErr_Clear();
+      if (d && PyDict_Check(d.ptr())) {
         const auto copy = py::reinterpret_steal<py::dict>(PyDict_Copy(d.ptr()));
         for (const auto& [name, value] : copy) {
           if (!is_field(name)) attribute(name, value);
@@ -273,12 +286,9 @@ class Flattener {
     if (flat_.watch.size() == before) {
       piece("", [&] {
         number(o);
-        if (PyFunction_Check(p)) function(p);
+        if (PyFunction_Check(p)) return function(p);
+        if (PyType_HasFeature(Py_TYPE(p), Py_TPFLAGS_HEAPTYPE) != 0) number(py::type::of(o));
       });
-    }
-    auto* const type = PyType_Check(p) ? reinterpret_cast<PyTypeObject*>(p) : Py_TYPE(p);
-    if (!spelled && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) != 0) {
-      piece("class", [&] { put(fmt::format("class {};", class_version(type))); });
     }
     elements_left_ = -1;
     watching_ = false;
@@ -291,6 +301,7 @@ class Flattener {
     explicit Deeper(Flattener& f) : f(f) {
       if (++f.depth_ > kDeepest) {
         --f.depth_;
+        if (f.elements_left_ >= 0) throw TooMuch();
         fail("compile", fmt::format("values nest at most {} deep", kDeepest),
              "a deeper one, or a container that holds itself", "a flatter value");
       }
@@ -313,8 +324,10 @@ class Flattener {
   static bool has_hidden_elements(PyObject* p) {
     static const py::handle types[] = {imported("collections", "deque").release(),
                                        imported("array", "array").release()};
-    return PyObject_IsInstance(p, types[0].ptr()) == 1 ||
-           PyObject_IsInstance(p, types[1].ptr()) == 1;
+    const auto derived = [&](py::handle t) {
+      return PyType_IsSubtype(Py_TYPE(p), reinterpret_cast<PyTypeObject*>(t.ptr())) != 0;
+    };
+    return derived(types[0]) || derived(types[1]);
   }
   static bool exact(PyObject* p) {
     const PyTypeObject* t = Py_TYPE(p);
@@ -364,9 +377,8 @@ class Flattener {
     }
   }
   void number(py::handle o) {
-    if (const std::uint64_t n = serial_of(o.ptr())) return put(fmt::format("#{}", n));
-    put(fmt::format("@{}", static_cast<const void*>(o.ptr())));
-    flat_.kept.push_back(py::reinterpret_borrow<py::object>(o));
+    const std::uint64_t n = serial_of(o.ptr());
+    put(fmt::format("#{}", n != 0 ? n : flat_.identities->of(o.ptr())));
   }
 
   void container(py::handle o) {
@@ -398,12 +410,11 @@ class Flattener {
 
   // Elements that are no leaves: keys, and members of sets.
   std::string spelled(py::handle o) {
-    Flat own;
+    Flat own(*flat_.identities);
     Flattener f(own);
     f.watching_ = true;
     f.depth_ = depth_;
     f.value(o);
-    for (py::object& k : own.kept) flat_.kept.push_back(std::move(k));
     return own.watch;
   }
   void key(py::handle o) {
@@ -454,6 +465,29 @@ void flatten(py::handle o, Flat& flat) {
 
 void watch_object(py::handle o, Flat& flat) {
   Flattener(flat).attributes(o, true);
+}
+
+std::uint64_t Identities::of(PyObject* o) {
+  const auto [it, is_new] = named_.try_emplace(o);
+  if (is_new) it->second = {py::reinterpret_borrow<py::object>(o), next_serial(), clock_};
+  it->second.last = clock_;
+  return it->second.number;
+}
+
+void Identities::tick() {
+  constexpr std::uint64_t kLately = 64;
+  if (++clock_ % kLately != 0) return;
+  std::vector<py::object> gone;  // whose ends may run code that comes back here
+  std::erase_if(named_, [&](auto& e) {
+    if (e.second.last + kLately >= clock_) return false;
+    gone.push_back(std::move(e.second.object));
+    return true;
+  });
+}
+
+int Identities::visit(visitproc visit, void* arg) const {
+  for (const auto& [p, n] : named_) Py_VISIT(n.object.ptr());
+  return 0;
 }
 
 void watch_value(py::handle value, const std::set<std::string>& without, Flat& flat,

@@ -1,15 +1,38 @@
 // Arguments and results of compiled functions: tensors at the leaves of Python values.
 #pragma once
+#include <map>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "python/src/tensor_object.h"
 
 namespace tandem::python {
 
+/// Numbers for objects that can have no weak reference, and so could die and leave their address to
+/// another one unnoticed. Holds on to those that were named lately: one that comes back after long
+/// has another number.
+class Identities {
+ public:
+  std::uint64_t of(PyObject* o);
+  /// One more look at what functions read begins.
+  void tick();
+  int visit(visitproc visit, void* arg) const;  // for Python's garbage collector
+
+ private:
+  struct Named {
+    py::object object;
+    std::uint64_t number, last;
+  };
+  std::unordered_map<PyObject*, Named> named_;
+  std::uint64_t clock_ = 0;
+};
+
 /// A Python value taken apart.
 struct Flat {
+  explicit Flat(Identities& identities) : identities(&identities) {}
+
   /// The leaves, in order: tensors in tuples, lists, dicts and dataclasses (and types derived from
   /// these); NumPy arrays become tensors.
   std::vector<Tensor> tensors;
@@ -24,8 +47,7 @@ struct Flat {
   /// The classes of those objects, by numbers that change with their attributes; and of an
   /// nn.Module the containers in its attributes, which do not tell of their changes.
   std::string classes;
-  /// Objects `text` and `watch` name by an address that only holds while they live.
-  std::vector<py::object> kept;
+  Identities* identities;
 };
 
 /// Takes `o` apart, appending to `flat`. Throws ValueError where containers nest more than 100
@@ -34,7 +56,7 @@ void flatten(py::handle o, Flat& flat);
 /// Appends what `o` itself holds to flat.watch, as if it were an argument.
 void watch_object(py::handle o, Flat& flat);
 /// A part of what stands at a place a function reads: of a dict each item, by its key; of all else
-/// what it is (key ""), and the class it is of.
+/// what it is (key "").
 struct Piece {
   std::string key, text;
   bool operator==(const Piece&) const = default;

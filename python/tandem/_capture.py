@@ -8,10 +8,12 @@ import sys
 import threading
 import types
 import warnings
+import weakref
 from typing import Any, Callable
 
 from . import _core
 from ._core import Tensor
+from ._reads import Reads, attributes_of, is_, is_array, of_libraries, of_type
 
 
 class CaptureWarning(UserWarning):
@@ -104,74 +106,71 @@ def note_change(what: str) -> None:
         _capture.changes.append(what)
 
 
+_MOST_BYTES = 1 << 24  # of arrays whose values are compared
+
+
 class _Names:
     """Names a function may bind to something else: attributes of what it was given, and the places
     it reads. A capture's tensor must not stay there in the place of one with values."""
 
-    def __init__(self, places: list, values: tuple):
+    def __init__(self, places: Any, values: tuple):
         # What errors call it, the table, what it held, all its keys; a module's attributes.
         self._dicts: list[tuple[str, dict, dict, list, dict | None]] = []
-        self._cells: list[tuple[str, Any, Tensor]] = []
-        self._watched = {(name, id(where)): (label, name, where) for label, name, where in places}
+        self._places = places
+        self._before: list[tuple[_Held, Any]] = []  # what was there
+        self._arrays: list[tuple[str, Any, Any]] = []  # of NumPy, and what they held
         self._seen: set[int] = set()
-        self._classes = {type(v): _core._class_version(type(v)) for v in values}
         for value in values:
             self._attributes(value)
-        for label, name, where in places:
-            self._place(label, name, where)
-        self._spelled = _core._spelled(list(self._watched.values()))
 
-    def _place(self, label: str, name: str, where: Any) -> None:
-        if isinstance(where, dict):
-            value = where.get(name)
-            self._table(label[: len(label) - len(name)], where, [name] if name in where else [])
-        elif isinstance(where, types.CellType):
-            try:
-                value = where.cell_contents
-            except ValueError:  # not bound yet
-                return
-            if isinstance(value, Tensor):
-                self._cells.append((label, where, value))
-        else:
+    def place(self, label: str, name: str, where: Any) -> None:
+        """A place that is about to be read or written."""
+        self._places.add(label, name, where)
+        if is_(where, types.FunctionType):
             return
+        held = _Held(label, name, where() if is_(where, weakref.ref) else where)
+        value = held.get()
+        self._before.append((held, value))
+        if is_array(value) and value.nbytes <= _MOST_BYTES:
+            self._arrays.append((label, value, value.copy()))
         self._attributes(value)
 
     def _attributes(self, value: Any) -> None:
         from .graph import Compiled
 
-        while isinstance(value, Compiled):
+        while is_(value, Compiled):
             value = value._function
-        held = getattr(value, "__dict__", None)
-        if not isinstance(held, dict) or isinstance(value, (types.ModuleType, types.FunctionType)):
+        held = attributes_of(value)  # without asking the value
+        if not held or is_(value, (types.ModuleType, types.FunctionType, type)):
             return
         if id(held) in self._seen:
             return
         self._seen.add(id(held))
         prefix = f"{type(value).__name__}."
         # Containers: a Module tells itself of attributes that are replaced.
-        for k, v in held.items():
-            if isinstance(v, (list, dict, set, collections.deque)) and not k.startswith("_"):
-                self._watched.setdefault((k, id(held)), (prefix + k, k, held))
+        for k, v in list(held.items()):
+            if is_(v, (list, dict, set, collections.deque)) and not k.startswith("_"):
+                self._places.add(prefix + k, k, held, False)
         self._table(prefix, held, list(held), held if "_parameters" in held else None)
         for part in ("_parameters", "_buffers"):
-            if isinstance(held.get(part), dict):
+            if is_(held.get(part), dict):
                 self._table(prefix, held[part], list(held[part]), held)
         for module in (held.get("_modules") or {}).values():
             self._attributes(module)
 
     def _table(self, prefix: str, table: dict, keys: list, module: dict | None = None) -> None:
         tensors = {
-            k: table[k] for k in keys if isinstance(table[k], Tensor) and not _is_symbolic(table[k])
+            k: table[k] for k in keys if is_(table[k], Tensor) and not _is_symbolic(table[k])
         }
         if tensors:
             self._dicts.append((prefix, table, tensors, keys, module))
 
-    def changes(self) -> list[str]:
+    def changes(self, classes: dict[type, int]) -> list[str]:
         """Places, and containers in attributes, that hold something else than they did."""
-        watched = list(self._watched.values())
-        changed = [place[0] for place, was, is_ in
-                   zip(watched, self._spelled, _core._spelled(watched)) if was != is_]
-        for kind, version in self._classes.items():
+        changed = self._places.changed()
+        changed += [label for label, array, was in self._arrays
+                    if array.shape != was.shape or array.tobytes() != was.tobytes()]
+        for kind, version in classes.items():
             if _core._class_version(kind) != version:
                 changed.append(f"attributes of the class {kind.__qualname__}")
         return list(dict.fromkeys(changed))
@@ -196,28 +195,74 @@ class _Names:
                 for name in order:  # that of parameters()
                     if name in table:
                         table[name] = table.pop(name)
-        for name, cell, tensor in self._cells:
-            if _is_symbolic(cell.cell_contents):
-                cell.cell_contents = tensor
-                changed.append(name)
+        for held, before in self._before:
+            if _is_symbolic(held.get()) and not _is_symbolic(before):
+                held.put(before)
+                if held.label not in changed:
+                    changed.append(held.label)
         return changed
 
 
+class _Held:
+    """What a place holds: a dict, a closure's cell, a class or an object, by a name."""
+
+    def __init__(self, label: str, name: str, owner: Any):
+        self.label = label
+        self._name, self._owner = name, owner
+        if not is_(owner, (types.CellType, dict, type)) and type(owner).__dictoffset__ != 0:
+            self._owner = attributes_of(owner)
+
+    def get(self) -> Any:
+        """_MISSING where there is nothing."""
+        if is_(self._owner, types.CellType):
+            try:
+                return self._owner.cell_contents
+            except ValueError:  # not bound yet
+                return _MISSING
+        if is_(self._owner, dict):
+            return self._owner.get(self._name, _MISSING)
+        kind = self._owner if is_(self._owner, type) else type(self._owner)
+        found = of_type(kind, self._name)
+        if kind is self._owner or not is_(found, types.MemberDescriptorType):
+            return found
+        return getattr(self._owner, self._name, _MISSING)
+
+    def put(self, value: Any) -> None:
+        """Sets it, or takes away what is there."""
+        name = "cell_contents" if is_(self._owner, types.CellType) else self._name
+        if is_(self._owner, dict):
+            self._owner[name] = value
+            if value is _MISSING:
+                del self._owner[name]
+        elif value is _MISSING:
+            delattr(self._owner, name)
+        else:
+            setattr(self._owner, name, value)
+
+
+_MISSING = object()
+
+
 def _is_symbolic(value: Any) -> bool:
-    return isinstance(value, Tensor) and _core._is_symbolic(value)
+    return is_(value, Tensor) and _core._is_symbolic(value)
 
 
-def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: list) -> Any:
+def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any) -> Any:
     """Calls the function, and complains of what replay would not do. CaptureError where a name is
-    left with a tensor of the capture; a CaptureWarning for everything else."""
-    names = _Names(places, (owner, *args, *kwargs.values()))
+    left with a tensor of the capture; a CaptureWarning for everything else. `places` gets what it
+    reads."""
+    given = (owner, *args, *kwargs.values())
+    names = _Names(places, given)
+    reads = Reads(function, given, names.place)
     outer = _capture.prints, _capture.changes
     _capture.prints, _capture.changes = [], []
     _Watch.install()
     try:
-        result = function(*args, **kwargs)
+        with _core._CallWatch(reads.enter, reads.leave, of_libraries):
+            result = function(*args, **kwargs)
+        reads.finish()
         prints, changes = _capture.prints, _capture.changes
-        variables = names.changes()
+        variables = names.changes(reads.classes)
     finally:
         _Watch.remove()
         _capture.prints, _capture.changes = outer

@@ -1,4 +1,4 @@
-"""Where a function looks up values besides its arguments, as far as its byte code tells."""
+"""What a captured function reads besides its arguments: the places where it looks names up."""
 
 from __future__ import annotations
 
@@ -6,46 +6,51 @@ import builtins
 import collections
 import dis
 import functools
+import gc
 import os
+import sys
 import sysconfig
 import types
-from typing import Any
+import weakref
+from typing import Any, Callable, Iterable
 
 from . import _core
 
-# A compiled function looks at these places before every call.
-_MOST = 256
-_UNKNOWN = object()
 _CONTAINERS = (list, dict, set, collections.deque)
 _IGNORED = ("EXTENDED_ARG", "PUSH_NULL", "NOP", "CACHE", "COPY", "DUP_TOP")
+# Values that have nothing to look into.
+_PLAIN = (_core.Tensor, type(None), bool, int, float, complex, str, bytes, _core.dtype, _core.Device)
+_MOST_ELEMENTS = 64
 
-# (What errors call it; the name, and where it is looked up: a dict, a type, a closure's cell, an
-# object with slots.)
-Place = tuple  # of (str, str, Any)
+_STEPS = {
+    "LOAD_GLOBAL": "global", "LOAD_NAME": "global", "STORE_GLOBAL": "global",
+    "DELETE_GLOBAL": "global", "LOAD_DEREF": "deref", "LOAD_CLASSDEREF": "deref",
+    "LOAD_FROM_DICT_OR_DEREF": "deref", "STORE_DEREF": "store deref", "LOAD_ATTR": "attribute",
+    "LOAD_METHOD": "attribute", "STORE_ATTR": "attribute", "DELETE_ATTR": "attribute",
+    "LOAD_SUPER_ATTR": "loose", "IMPORT_NAME": "import", "IMPORT_FROM": "from",
+    "STORE_FAST": "store",
+}
 
 
 @functools.lru_cache(maxsize=1024)
 def _steps(code: types.CodeType) -> tuple:
-    """What of a code object is about names: pairs of a kind and a name, or a code object."""
+    """What of a code object is about names: pairs of a kind and a name."""
     steps: list[tuple[str, Any]] = []
+    by_text = {"getattr", "setattr", "vars", "__dict__"} & set(code.co_names)
     for i in dis.get_instructions(code):
         op, arg = i.opname, i.argval
+        if i.is_jump_target:  # what is there may be from elsewhere
+            steps.append(("other", ""))
         if op in _IGNORED:
             continue
-        if op in ("LOAD_GLOBAL", "LOAD_NAME"):
-            steps.append(("global", arg))
-        elif op in ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"):
-            steps.append(("deref", arg))
-        elif op.startswith("LOAD_FAST"):
-            steps += [("local", name) for name in (arg if _is(arg, tuple) else (arg,))]
-        elif op in ("LOAD_ATTR", "LOAD_METHOD"):
-            steps.append(("attribute", arg))
-        elif op == "STORE_FAST":
-            steps.append(("store", arg))
-        elif op == "LOAD_CONST" and _is(arg, types.CodeType):
+        if op.startswith("LOAD_FAST"):
+            steps += [("local", n) for n in (arg if isinstance(arg, tuple) else (arg,))]
+        elif op == "LOAD_CONST" and isinstance(arg, types.CodeType):
             steps.append(("code", arg))
+        elif op == "LOAD_CONST" and by_text and isinstance(arg, str):
+            steps.append(("loose", arg))
         else:
-            steps.append(("other", ""))
+            steps.append((_STEPS.get(op, "other"), arg))
     return tuple(steps)
 
 
@@ -57,200 +62,327 @@ _OTHERS = tuple(_folder(sysconfig.get_path(name)) for name in ("stdlib", "platst
 _OWN = _folder(os.path.dirname(__file__))
 
 
-@functools.lru_cache(maxsize=4096)
-def _is_of_a_library(file: str) -> bool:
-    """Whether code in a file is Tandem's, Python's, or an installed package's: not to change."""
-    path = os.path.realpath(file)
-    installed = f"{os.sep}site-packages{os.sep}" in path or f"{os.sep}dist-packages{os.sep}" in path
-    return installed or path.startswith((*_OTHERS, _OWN))
+class _OfLibraries(dict):
+    """By file: whether code in it is Tandem's, Python's, or an installed package's, and not to
+    change."""
+
+    def __missing__(self, file: str) -> bool:
+        path = os.path.realpath(file)
+        packages = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+        self[file] = (any(p in path for p in packages) or path.startswith((*_OTHERS, _OWN))
+                      or file.startswith("<frozen "))
+        return self[file]
 
 
-def _is(value: Any, kinds: Any) -> bool:
+of_libraries = _OfLibraries()
+
+
+def _is_library(module: types.ModuleType) -> bool:
+    file, name = vars(module).get("__file__"), vars(module).get("__name__")
+    if isinstance(file, str):
+        return of_libraries[file]
+    return not isinstance(name, str) or name.partition(".")[0] in (
+        "tandem", *sys.builtin_module_names, *getattr(sys, "stdlib_module_names", ()))
+
+
+def is_(value: Any, kinds: Any) -> bool:
     """isinstance() that asks the value nothing."""
     return issubclass(type(value), kinds)
 
 
-def _of_type(kind: type, name: str) -> Any:
+def is_array(value: Any) -> bool:
+    """Whether it is an array of NumPy's, with numbers in it."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(value) is numpy.ndarray and value.dtype.kind in "biuf"
+
+
+def of_type(kind: type, name: str) -> Any:
     """What a class has under a name, as it is there: nothing is bound or run."""
-    return next((vars(k)[name] for k in kind.__mro__ if name in vars(k)), _UNKNOWN)
+    return next((vars(k)[name] for k in type.mro(kind) if name in vars(k)), None)
 
 
-class _Reads:
-    """Follows names, attributes and calls through the byte code without running anything."""
+def _plain_function(found: Any) -> Any:
+    """The function in a class's attribute, or None."""
+    if is_(found, (staticmethod, classmethod)):
+        found = found.__func__
+    elif is_(found, property):
+        found = found.fget
+    elif is_(found, functools.cached_property):
+        found = found.func
+    return found if is_(found, types.FunctionType) else None
 
-    def __init__(self) -> None:
-        self.places: dict[tuple[str, int], Place] = {}
-        self._seen: set = set()
-        self._kept: list = []  # whose numbers are in _seen
-        self._pending: collections.deque = collections.deque()  # functions yet to be followed
+
+def attributes_of(v: Any) -> Any:
+    return object.__getattribute__(v, "__dict__") if type(v).__dictoffset__ != 0 else {}
+
+
+class Reads:
+    """Is told of the functions of the user's that a trace runs, before and after, and tells `place`
+    (what errors call it, a name, and where that is looked up) of what their byte code names: of
+    globals, closures, attributes of what they hold or get. `where` is a dict, a class, a closure's
+    cell, a function, an object with slots, or a weak reference to an object with attributes.
+
+    Nothing of the user's is run. Places are of what was there before: `given` to the function, or
+    found from a name; not of what the trace makes. Where the byte code does not tell whose
+    attribute is meant, it is that of each such object.
+    """
+
+    def __init__(self, function: Any, given: Iterable, place: Callable[[str, str, Any], None]):
+        self._tell = place
+        self.classes: dict[type, int] = {}  # of the objects, with their versions at first sight
+        self._done: set = set()
+        self._kept: list = []  # whose numbers are in _done
+        self._functions: dict[int, types.FunctionType] = {}  # by the number of their code
+        self._there: set[int] = set()  # numbers of what was there before
+        self._objects: list = []  # of those the ones with attributes, with what errors call them
+        self._loose: dict[str, None] = {}  # attributes of who knows what
+        for v in given:
+            self._see(v, "")
+        self._root(function)
 
     def _is_new(self, *objects: Any) -> bool:
         key = tuple(map(id, objects))
-        if key in self._seen:
+        if key in self._done:
             return False
-        self._seen.add(key)
+        self._done.add(key)
         self._kept.append(objects)
         return True
 
     def _place(self, label: str, name: str, where: Any) -> None:
-        if len(self.places) < _MOST:
-            self.places.setdefault((name, id(where)), (label, name, where))
+        if (name, id(where)) not in self._done:
+            self._done.add((name, id(where)))
+            self._kept.append(where)
+            self._tell(label, name, where)
 
-    def root(self, function: Any) -> None:
-        """The function that is compiled, in whatever it is wrapped."""
-        while function is not None and self._is_new(function, "root"):
-            if _is(function, types.FunctionType):
-                self._pending.append((function, _UNKNOWN, ""))
+    def _root(self, function: Any) -> None:
+        # The function that is compiled, in whatever it is wrapped; of whatever file.
+        while function is not None and self._is_new(function, None):
+            self._see(function, "")
+            if is_(function, types.FunctionType):
+                for part in ("__code__", "__defaults__", "__kwdefaults__"):
+                    self._place(f"{function.__name__}.{part}", part, function)
+                self._code(function.__code__, function.__globals__, self._cells(function), {})
+                function = vars(function).get("__wrapped__")
+            elif is_(function, types.MethodType):
+                function = function.__func__
+            elif is_(function, functools.partial):
+                function = function.func
             else:
-                self.value(function)
-            function = (getattr(function, "__func__", None)
-                        or getattr(function, "__wrapped__", None)
-                        or (function.func if _is(function, functools.partial) else None))
-        while self._pending:
-            self._function(*self._pending.popleft())
+                return
 
-    def value(self, v: Any, label: str = "") -> None:
-        """Something that the function names: what it runs if it is called."""
-        from .graph import Compiled
-        from .nn.module import Module
+    # ------------------------------------------------------------------------- of each call
 
-        if _is(v, types.FunctionType):
-            self._call(v, _UNKNOWN)
-        elif _is(v, types.MethodType):
-            self._call(v.__func__, v.__self__)
-        elif _is(v, functools.partial):
-            self.value(v.func)
-        elif _is(v, Compiled):
-            self.value(v._function)
-        elif _is(v, Module):
-            if self._is_new(v):
-                for path, m in v.named_modules():
-                    self._module(m, ".".join(filter(None, (label, path))))
-        elif _is(v, (list, tuple, dict)):
-            if len(v) <= 64 and self._is_new(v):
-                for e in list(v.values() if _is(v, dict) else v):
-                    self.value(e)
-        elif not _is(v, (type, _core.Tensor)):
-            self._call(_of_type(type(v), "__call__"), v)
-
-    def _module(self, m: Any, label: str) -> None:
-        overridden = vars(m).get("forward")
-        self.value(overridden) if overridden else self._call(type(m).forward, m, label)
-        for hooks in (m._forward_pre_hooks, m._forward_hooks, m._backward_hooks):
-            for hook in list(hooks.values()):
-                self.value(hook)
-
-    def _call(self, function: Any, bound: Any, label: str = "") -> None:
-        if not _is(function, types.FunctionType) or not self._is_new(function, bound):
+    def enter(self, frame: types.FrameType) -> None:
+        """A function begins: what it reads is looked at before it does."""
+        code, values = frame.f_code, frame.f_locals
+        if not self._is_new(code, *(v for v in values.values() if not is_(v, _PLAIN))):
             return
-        if not _is_of_a_library(function.__code__.co_filename):
-            self._pending.append((function, bound, label))
-        if hasattr(function, "__wrapped__"):
-            self.value(function.__wrapped__)
+        if code.co_argcount and code.co_varnames[0] in values:
+            # The class's function, which may be replaced.
+            first = values[code.co_varnames[0]]
+            kind = first if is_(first, type) else type(first)
+            function = _plain_function(of_type(kind, code.co_name))
+            if function is not None and function.__code__ is code:
+                self._see(function, "")
+                self._place(f"{kind.__name__}.{code.co_name}", code.co_name, kind)
+        self._frame(frame)
 
-    def _function(self, function: types.FunctionType, bound: Any, label: str = "") -> None:
-        code = function.__code__
+    def leave(self, frame: types.FrameType, result: Any) -> None:
+        """A function ends: by now its names hold something."""
+        values = (v for v in frame.f_locals.values() if not is_(v, _PLAIN))
+        if self._is_new(frame.f_code, *values):
+            self._frame(frame)
+
+    def finish(self) -> None:
+        """Looks for the attributes of who knows what, in all that was seen."""
+        i = 0
+        while i < len(self._objects):
+            v, label = self._objects[i]
+            for name in list(self._loose):
+                for found, _ in self._attribute(v, name, f"{label}.{name}", False):
+                    self._see(found, f"{label}.{name}")
+            i += 1
+
+    def _frame(self, frame: types.FrameType) -> None:
+        code, values = frame.f_code, frame.f_locals
         known = {}
-        if bound is not _UNKNOWN and code.co_argcount:
-            known[code.co_varnames[0]] = bound, label or type(bound).__name__
-        cells = dict(zip(code.co_freevars, function.__closure__ or ()))
-        self._code(code, function.__globals__, cells, known)
+        for name, v in values.items():
+            if not is_(v, _PLAIN):
+                label = type(v).__name__ if name == "self" else name
+                known[name] = [(v, label)]
+            elif name in code.co_varnames[:code.co_argcount]:
+                known[name] = []
+        function = self._functions.get(id(code))
+        if function is None and set(code.co_freevars) - {"__class__"}:
+            functions = [f for f in gc.get_referrers(code) if type(f) is types.FunctionType
+                         and f.__code__ is code and id(f) in self._there]
+            function = functions[0] if len(functions) == 1 else None
+        self._code(code, frame.f_globals, self._cells(function) if function else {}, known)
 
-    def _code(self, code: types.CodeType, names: dict, cells: dict, known: dict,
-              outer: "dict | None" = None) -> None:
-        nothing = _UNKNOWN, ""
-        current, label = nothing
+    @staticmethod
+    def _cells(function: types.FunctionType) -> dict:
+        return dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
+
+    def _code(self, code: types.CodeType, names: dict, cells: dict, known: dict) -> None:
+        # Of each expression what it may be, as far as can be told; None: who knows.
+        current: Any = None
         for kind, arg in _steps(code):
             if kind == "attribute":
-                if current is not _UNKNOWN:
-                    current, label = self._attribute(current, arg, f"{label}.{arg}"), f"{label}.{arg}"
-            elif kind == "store":
-                known[arg] = current, label
-                current, label = nothing
+                if current is None:
+                    self._loose[arg] = None
+                else:
+                    found = [self._attribute(v, arg, f"{label}.{arg}") for v, label in current]
+                    current = [f for fs in found for f in fs] or None
             elif kind == "local":
-                current, label = known.get(arg, nothing)
+                current = known.get(arg)
+            elif kind == "store":
+                known[arg] = None if current is None else (known.get(arg) or []) + current
+                continue
             elif kind == "global":
-                current, label = names.get(arg, _UNKNOWN), arg
-                if arg in names or not hasattr(builtins, arg):
+                v = names.get(arg, builtins)
+                if v is builtins and hasattr(builtins, arg):
+                    current = None
+                    continue
+                if not (is_(v, types.ModuleType) and _is_library(v)):
                     self._place(arg, arg, names)
-            elif kind == "deref" and arg in cells:
-                self._place(arg, arg, cells[arg])
-                try:
-                    current, label = cells[arg].cell_contents, arg
-                except ValueError:  # not bound yet
-                    current, label = nothing
-            elif kind == "deref":
-                current, label = (known if arg in known else outer or {}).get(arg, nothing)
+                current = [(v, arg)]
+            elif kind in ("deref", "store deref"):
+                current = known.get(arg)
+                if arg in cells and arg != "__class__":
+                    self._place(arg, arg, cells[arg])
+                    try:
+                        current = [(cells[arg].cell_contents, arg)]
+                    except ValueError:  # not bound yet
+                        current = None
+            elif kind == "import":
+                v = sys.modules.get(arg if arg in sys.modules else arg.partition(".")[0])
+                current = None if v is None else [(v, arg)]
+                continue
+            elif kind == "from":
+                for v, label in current or ():
+                    self._attribute(v, arg, f"{label}.{arg}")
+                continue
+            elif kind == "code":
+                self._code(arg, names, {}, {n: v for n, v in known.items() if n in arg.co_freevars})
+                current = None
             else:
-                if kind == "code":
-                    self._code(arg, names, cells, {}, {**(outer or {}), **known})
-                current, label = nothing
-            if current is not _UNKNOWN and kind != "local":
-                self.value(current, label)
+                if kind == "loose":
+                    self._loose[arg] = None
+                current = None
+            if kind != "local":
+                for v, label in current or ():
+                    self._see(v, label)
 
-    def _attribute(self, v: Any, name: str, label: str) -> Any:
-        """The value of an attribute where that can be told, which is made a place."""
+    # -------------------------------------------------------------------------- of each value
+
+    def _see(self, v: Any, label: str, depth: int = 0) -> None:
         from .graph import Compiled
         from .nn.module import Module
 
-        while _is(v, Compiled):
-            v = v._function
-        if _is(v, types.ModuleType):
-            file = vars(v).get("__file__")
-            if not _is(file, str) or _is_of_a_library(file):
-                return _UNKNOWN
+        if is_(v, _PLAIN) or depth > 8 or id(v) in self._there:
+            return
+        self._there.add(id(v))
+        self._kept.append(v)
+        if is_(v, types.FunctionType):
+            self._functions[id(v.__code__)] = v
+            for e in (*(v.__defaults__ or ()), *(v.__kwdefaults__ or {}).values()):
+                self._see(e, label, depth + 1)
+            if vars(v):
+                self._objects.append((v, v.__name__))
+        elif is_(v, types.MethodType):
+            self._see(v.__func__, label, depth + 1)
+            self._see(v.__self__, label, depth + 1)
+        elif is_(v, functools.partial):
+            for e in (v.func, *v.args, *v.keywords.values()):
+                self._see(e, label, depth + 1)
+        elif is_(v, Compiled):
+            self._see(vars(v).get("_function"), label, depth + 1)
+        elif is_(v, (list, tuple, set, frozenset, collections.deque)):
+            self._elements(list.__iter__(v) if is_(v, list) else list(v), v, label, depth)
+        elif is_(v, dict):
+            self._elements(list(dict.values(v)), v, label, depth)
+        elif is_(v, types.ModuleType):
+            if not _is_library(v):
+                self._objects.append((v, label))
+        elif not _of_tandem(v) or is_(v, Module):
+            self._objects.append((v, label or type(v).__name__))
+            kind = v if is_(v, type) else type(v)
+            self.classes.setdefault(kind, _core._class_version(kind))
+            if is_(v, Module) and not of_libraries[_file_of(type(v).forward)]:
+                self._place(f"{type(v).__name__}.forward", "forward", type(v))
+            if is_(v, Module):
+                for name, child in attributes_of(v).get("_modules", {}).items():
+                    self._see(child, f"{label}.{name}")
+
+    def _elements(self, elements: Iterable, v: Any, label: str, depth: int) -> None:
+        if len(v) <= _MOST_ELEMENTS:
+            for e in elements:
+                self._see(e, label, depth + 1)
+
+    def _attribute(self, v: Any, name: str, label: str, surely: bool = True) -> list:
+        """What an attribute holds, which is made a place; unless it is not `surely` one of v."""
+        from .graph import Compiled
+        from .nn.module import Module
+
+        while is_(v, Compiled):
+            v = vars(v)["_function"]
+        if id(v) not in self._there and not is_(v, types.ModuleType):
+            return []
+        if is_(v, types.ModuleType):
+            if _is_library(v) or not (surely or name in vars(v)):
+                return []
             self._place(label, name, vars(v))
-            return vars(v).get(name, _UNKNOWN)
-        if _is(v, type):
-            return self._of_class(v, name, label, v, _UNKNOWN)
-        if _is(v, _core.Tensor) or name.startswith("__"):
-            return _UNKNOWN
-        held = object.__getattribute__(v, "__dict__") if type(v).__dictoffset__ != 0 else {}
-        if _is(v, Module):  # which tells of what changes, but not of what changes within
+            return [(vars(v)[name], label)] if name in vars(v) else []
+        if is_(v, type):
+            return self._of_class(v, name, label)
+        if is_(v, _PLAIN) or (_of_tandem(v) and not is_(v, Module)):
+            return []
+        held = attributes_of(v)
+        if is_(v, Module):  # which tells of what changes, but not of what changes within
             for table in ("_modules", "_parameters", "_buffers"):
                 if name in held.get(table, ()):
-                    return held[table][name]
-            if isinstance(held.get(name), _CONTAINERS):
-                self._place(label, name, held)
-        elif type(v).__module__.partition(".")[0] in ("tandem", "numpy"):
-            return _UNKNOWN
-        elif type(v).__dictoffset__ != 0:
-            self._place(label, name, held)
+                    return [(held[table][name], label)]
+            if name in held and not is_(held[name], (*_CONTAINERS, tuple)):
+                return [(held[name], label)]
+            surely = False
+        if name in held or (surely and type(v).__dictoffset__ != 0):
+            self._place(label, name, _weak(v) or held)
         if name in held:
-            return held[name]
-        return self._of_class(type(v), name, label, v, v)
-
-    def _of_class(self, kind: type, name: str, label: str, where: Any, bound: Any) -> Any:
-        # The class's number, which is spelled with its objects, tells of what is set in it.
-        found = _of_type(kind, name)
-        if _is(found, types.FunctionType):
-            return found if bound is _UNKNOWN else types.MethodType(found, bound)
-        if _is(found, staticmethod):
-            return found.__func__
-        if _is(found, classmethod):
-            return types.MethodType(found.__func__, kind)
-        if _is(found, (property, functools.cached_property)):
-            get = found.fget if _is(found, property) else found.func
-            self._call(get, bound)
-            return _UNKNOWN
-        if _is(found, types.MemberDescriptorType):  # a slot
-            self._place(label, name, where)
+            return [(held[name], label)]
+        found = of_type(type(v), name)
+        if is_(found, types.MemberDescriptorType):  # a slot
+            self._place(label, name, _weak(v) or v)
             try:
-                return found.__get__(where)
+                return [(found.__get__(v), label)]
             except AttributeError:  # nothing in it
-                return _UNKNOWN
-        if hasattr(type(found), "__get__"):
-            inner = getattr(found, "_function", None)
-            self._call(inner, bound)  # a method that is compiled itself
-            return _UNKNOWN
-        if found is not _UNKNOWN:
-            self._place(label, name, kind)
-        return found
+                return []
+        return self._of_class(type(v), name, label)
+
+    def _of_class(self, kind: type, name: str, label: str) -> list:
+        found = of_type(kind, name)
+        function = _plain_function(found)
+        if function is not None:
+            if not of_libraries[function.__code__.co_filename]:
+                self._place(label, name, kind)
+            self._see(function, label)
+            return [(function, label)] if not is_(found, (property, functools.cached_property)) else []
+        if found is None or hasattr(type(found), "__get__"):
+            return []
+        self._place(label, name, kind)
+        return [(found, label)]
 
 
-def places_of(function: Any) -> list:
-    """The places a function, and functions of the user's that it calls, read besides arguments, as
-    far as can be told: variables of closures, globals, attributes of both, of theirs."""
-    reads = _Reads()
-    reads.root(function)
-    return list(reads.places.values())
+def _of_tandem(v: Any) -> bool:
+    return type(v).__module__.partition(".")[0] in ("tandem", "numpy")
+
+
+def _file_of(function: Any) -> str:
+    return function.__code__.co_filename if is_(function, types.FunctionType) else _OWN
+
+
+def _weak(v: Any) -> Any:
+    # An object is not kept by those that look at it.
+    try:
+        return weakref.ref(v)
+    except TypeError:
+        return None

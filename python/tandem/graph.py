@@ -113,13 +113,13 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     and results are tensors in dicts, lists, tuples and dataclasses; numbers, strings and sets are
     part of the signature. Of other arguments, and of the object whose method is compiled, the
     attributes are looked at, those of their classes too. So are the variables and attributes that
-    the function reads, and that the functions it calls read, as far as its byte code tells: of its
-    closure, globals, objects in these, modules of yours (not of installed packages). When one
-    changed, the function is recorded again and compared; so it is when something of a Module
-    changed. NumPy arrays are read at each call as they are then.
+    the function and those it calls name in their byte code: of closures, globals, arguments,
+    objects in these, modules of yours (not of installed packages). When one changed, the function
+    is recorded again and compared; so it is when something of a Module changed. NumPy arrays that
+    operations take are read at each call as they are then.
     A value that changes where nobody looks is a CaptureError, at the latest when calls 4, 8, 16, …
-    and every check_interval-th (128) look: in objects found in containers or returned by functions,
-    attributes of arguments' attributes, containers of more than 64 elements.
+    and every check_interval-th (128) look: numbers taken out of NumPy arrays, containers of more
+    than 64 elements (256 with those within), what only installed packages read, files, clocks.
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing

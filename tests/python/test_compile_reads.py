@@ -17,10 +17,10 @@ import pytest
 
 import tandem as td
 from tandem import nn
-from tandem._reads import places_of
 
 ONE = td.ones(2)
 RATE, SWITCH = 1.0, None
+LATER = td.tensor([5.0])
 
 
 class Plain:
@@ -253,16 +253,284 @@ def in_a_hook():
     return lambda x: net(x), lambda v: globals().update(RATE=v)
 
 
+class Trainer:
+    def __init__(self):
+        self.config = types.SimpleNamespace(rate=1.0)
+
+    def helper(self, x):
+        return x * RATE
+
+    @property
+    def rate(self):
+        return RATE
+
+    @td.compile
+    def calls(self, x):
+        return self.helper(x)
+
+    @td.compile
+    def asks(self, x):
+        return x * self.rate
+
+    @td.compile
+    def reads(self, x):
+        return x * self.config.rate
+
+
+class Derived(Trainer):
+    def helper(self, x):
+        return super().helper(x)
+
+
+class DerivedScales(Scales):
+    def forward(self, x):
+        return super().forward(x)
+
+
+def global_rate(v):
+    globals().update(RATE=v)
+
+
+def in_a_method_of_a_compiled_method():
+    return Trainer().calls, global_rate
+
+
+def in_a_property_of_a_compiled_method():
+    return Trainer().asks, global_rate
+
+
+def in_an_object_of_a_compiled_method():
+    t = Trainer()
+    return t.reads, lambda v: setattr(t.config, "rate", v)
+
+
+def in_a_method_of_the_base():
+    return Derived().calls, global_rate
+
+
+def in_forward_of_the_base():
+    return DerivedScales(), global_rate
+
+
+def take(o, x):
+    return x * o.rate
+
+
+def as_an_argument_of_a_helper():
+    o = Plain()
+    return lambda x: take(o, x), lambda v: setattr(o, "rate", v)
+
+
+def as_a_keyword_of_a_helper():
+    o = Plain()
+    return lambda x: take(x=x, o=o), lambda v: setattr(o, "rate", v)
+
+
+def in_a_partial_of_an_object():
+    o = Plain()
+    return functools.partial(take, o), lambda v: setattr(o, "rate", v)
+
+
+def as_a_default_object():
+    o = Plain()
+    return lambda x, o=o: x * o.rate, lambda v: setattr(o, "rate", v)
+
+
+def as_a_default_of_the_function():
+    def f(x, rate=1.0):
+        return x * rate
+
+    return f, lambda v: setattr(f, "__defaults__", (v,))
+
+
+def as_code_of_the_function():
+    def f(x):
+        return x * 1.0
+
+    def set(v):
+        f.__code__ = f.__code__.replace(co_consts=tuple(
+            v if isinstance(c, float) else c for c in f.__code__.co_consts))
+
+    return f, set
+
+
+def in_one_of_two():
+    o, q = Plain(), Plain()
+    first = True
+
+    def f(x):
+        c = o if first else q
+        return x * c.rate
+
+    return f, lambda v: setattr(o, "rate", v)
+
+
+def in_whichever_is_true():
+    o, q = Plain(), Plain()
+    return lambda x: x * (o or q).rate, lambda v: setattr(o, "rate", v)
+
+
+def in_two_at_once():
+    o, q = Plain(), Plain()
+
+    def f(x):
+        a, b = q, o
+        c = d = b
+        return x * d.rate * (a is q)
+
+    return f, lambda v: setattr(o, "rate", v)
+
+
+def in_a_walrus():
+    o = Plain()
+    return lambda x: x * (p := o).rate, lambda v: setattr(o, "rate", v)
+
+
+def in_a_generator():
+    o = Plain()
+
+    def f(x):
+        c = o
+        return x * sum(c.rate for _ in range(1))
+
+    return f, lambda v: setattr(o, "rate", v)
+
+
+def in_a_with_statement():
+    class Scope(Plain):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *e):
+            pass
+
+    o = Scope()
+
+    def f(x):
+        with o as c:
+            return x * c.rate
+
+    return f, lambda v: setattr(o, "rate", v)
+
+
+def in_objects_of_a_list():
+    objects = [Plain(), Plain()]
+
+    def f(x):
+        for o in objects:
+            x = x * o.rate
+        return x
+
+    return f, lambda v: setattr(objects[1], "rate", v)
+
+
+def in_what_a_function_returns():
+    o = Plain()
+
+    def get():
+        return o
+
+    return lambda x: x * get().rate, lambda v: setattr(o, "rate", v)
+
+
+def in_what_a_property_gives():
+    class Outer:
+        inner_ = Plain()
+
+        @property
+        def inner(self):
+            return self.inner_
+
+    o = Outer()
+    return lambda x: x * o.inner.rate, lambda v: setattr(Outer.inner_, "rate", v)
+
+
+def in_a_made_module():
+    m = types.ModuleType("made")
+    m.RATE = 1.0
+    return lambda x: x * m.RATE, lambda v: setattr(m, "RATE", v)
+
+
+def in_an_imported_module():
+    def f(x):
+        from test_compile_reads import RATE as rate
+        return x * rate
+
+    return f, lambda v: setattr(importlib.import_module("test_compile_reads"), "RATE", v)
+
+
+def in_a_constructor():
+    class Made:
+        def __init__(self):
+            self.rate = RATE
+
+    return lambda x: x * Made().rate, global_rate
+
+
+def in_a_special_method():
+    class Table:
+        def __getitem__(self, key):
+            return RATE
+
+    o = Table()
+    return lambda x: x * o["rate"], global_rate
+
+
+def in_a_descriptor():
+    class Reads:
+        def __get__(self, o, kind):
+            return RATE
+
+    class Holds:
+        rate = Reads()
+
+    o = Holds()
+    return lambda x: x * o.rate, global_rate
+
+
+def by_name():
+    o = Plain()
+    return lambda x: x * getattr(o, "rate"), lambda v: setattr(o, "rate", v)
+
+
+def by_its_attributes():
+    o = Plain()
+    o.rate = 1.0
+    return lambda x: x * vars(o)["rate"], lambda v: setattr(o, "rate", v)
+
+
+def by_new_attributes():
+    o = Plain()
+    return lambda x: x * o.rate, lambda v: setattr(o, "__dict__", {"rate": v})
+
+
+def by_another_class():
+    def of(rate):
+        return type("Other", (Plain,), {"rate": rate})
+
+    o = Plain()
+    return lambda x: x * o.rate, lambda v: setattr(o, "__class__", of(v))
+
+
+def by_another_forward():
+    class Inner(nn.Module):
+        def forward(self, x):
+            return x * 1.0
+
+    return (nn.Sequential(Inner()),
+            lambda v: setattr(Inner, "forward", lambda self, x: x * v))
+
+
 MADE = [v for k, v in list(globals().items())
-        if k.split("_")[0] in ("in", "over", "as", "under") and callable(v)]
-assert len(MADE) == 30
+        if k.split("_")[0] in ("in", "over", "as", "under", "by") and callable(v)]
+assert len(MADE) == 60
 
 
 @pytest.mark.parametrize("make", MADE)
 def test_what_changes_is_noticed_at_once(make):
     f, set_rate = make()
     set_rate(1.0)
-    f = td.compile(f)
+    f = f if isinstance(f, td.graph.Compiled) else td.compile(f)
     for rate in (1.0, 1.0, 3.0, 3.0, 5.0, 1.0, 3.0):
         set_rate(rate)
         assert f(ONE).tolist() == [rate, rate]
@@ -277,6 +545,87 @@ def test_a_module_of_pythons(tmp_path, monkeypatch):
     for rate in (1.0, 3.0, 5.0):
         settings.RATE = rate
         assert f(ONE).tolist() == g(ONE).tolist() == [rate, rate]
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    from tandem import _capture
+
+    seen, plain = [], _capture.trace
+    monkeypatch.setattr(_capture, "trace", lambda *a: (seen.append(1), plain(*a))[1])
+    return seen
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_looking_costs_no_traces(make, traces):
+    f, set_rate = make()
+    set_rate(2.0)
+    f = f if isinstance(f, td.graph.Compiled) else td.compile(f)
+    f(ONE), f(ONE)
+    count = len(traces)
+    for _ in range(12):
+        f(ONE)
+    inner = make is in_a_compiled_function  # which is traced, too
+    assert len(traces) - count == (4 if inner else 2), "those of calls 4 and 8"
+
+
+def test_programs_that_read_different_things_take_turns(traces):
+    o, q = types.SimpleNamespace(rate=2.0), Plain()
+
+    def first(x):
+        return x * o.rate
+
+    def second(x):
+        return x * q.rate
+
+    f = td.compile(lambda x, one: first(x) if one else second(x))
+    for one in (True, False) * 2:
+        f(ONE, one)
+    count = len(traces)
+    for one in (True, False) * 6:
+        f(ONE, one)
+    assert len(traces) - count <= 4
+    q.rate = 5.0
+    assert f(ONE, True).tolist() == [2, 2] and f(ONE, False).tolist() == [5, 5]
+    nets = [Scales(), Scales()]
+    g = td.compile(lambda net, x: net(x))
+    for net in nets * 2:
+        g(net, ONE)
+    count = len(traces)
+    for net in nets * 6:
+        g(net, ONE)
+    assert len(traces) - count <= 4
+
+
+def test_an_array_that_the_function_changes_is_reported():
+    array = np.ones(2, np.float32)
+
+    def changes(x):
+        array[0] += 1
+        return x * array
+
+    with pytest.warns(td.graph.CaptureWarning, match=r"not its own.*\(array\)"):
+        td.compile(changes)(ONE)
+
+
+def of_a_function(x):
+    return x * RATE
+
+
+@pytest.mark.parametrize("call, argument", [
+    (lambda net, x: net(x), Scales()),
+    (lambda o, x: o.helper(x), Trainer()),
+    (lambda o, x: x * o.rate, Trainer()),
+    (lambda f, x: f(x), of_a_function),
+    (lambda fs, x: fs["f"](x), {"f": of_a_function}),
+    (lambda f, x: f(x), Trainer().helper),
+])
+def test_what_arguments_read_is_noticed_at_once(call, argument):
+    global_rate(1.0)
+    f = td.compile(call)
+    for rate in (1.0, 3.0, 5.0, 1.0):
+        global_rate(rate)
+        assert f(argument, ONE).tolist() == [rate, rate]
 
 
 def test_what_is_not_read_costs_nothing():
@@ -402,7 +751,7 @@ def test_values_are_not_read_in_a_capture(read):
     read()  # outside there is nothing to refuse
 
 
-def test_the_walk_ends():
+def test_long_ways_are_walked_to_their_end():
     class Node:
         def __init__(self):
             self.next = self
@@ -413,20 +762,23 @@ def test_the_walk_ends():
     o = Node()
     o.many = [o] * 1000
     assert td.compile(lambda x: o.go(x))(ONE).tolist() == [2, 2]
-
-    deep = Plain()
-    for i in range(1000):
-        setattr(deep, f"a{i}", i)
-    scope = {"o": deep}
-    exec("def f(x):\n" + "".join(f"    o.a{i}\n" for i in range(1000)) + "    return x", scope)
-    assert len(places_of(scope["f"])) == 256
-    scope = {}
-    exec("\n".join(f"def f{i}(x):\n    return f{i + 1}(x)" for i in range(3000)), scope)
-    assert 200 < len(places_of(scope["f0"])) <= 256
+    scope = {"td": td, "RATE": 1.0}
+    exec("def f0(x):\n    return x * RATE\n"
+         + "\n".join(f"def f{i}(x):\n    return f{i - 1}(x)" for i in range(1, 300)), scope)
+    f = td.compile(scope["f299"])
+    for rate in (1.0, 2.0):
+        scope["RATE"] = rate
+        assert f(ONE).tolist() == [rate, rate]
+    scope = {f"N{i}": float(i) for i in range(400)}
+    exec("def f(x):\n    return x * (" + " + ".join(scope) + ")", scope)
+    f = td.compile(scope["f"])
+    for last in (0.0, 7.0):
+        scope["N399"] = last
+        assert f(ONE).tolist() == [float(sum(range(399)) + last)] * 2
     nested = []
-    for _ in range(50):
+    for _ in range(2000):
         nested = [nested]
-    places_of(lambda: nested)
+    assert td.compile(lambda x: (nested and x) * 2)(ONE).tolist() == [2, 2]
 
 
 def test_looking_runs_nothing():
@@ -463,14 +815,110 @@ def test_looking_runs_nothing():
             ran.append(name)
             return object.__getattribute__(self, name)
 
-    for o in (Loud(), Louder()):
+    for o in (Loud(), Louder(), weakref.proxy(Plain())):  # the last one dead
         def f(x):
-            if o.prop.more or o.cached.more or o.missing or Loud.missing or o == 1 or len(o):
-                return o(x).what
-            return [p for p in o]
+            if SWITCH:
+                if o.prop.more or o.cached.more or o.missing or Loud.missing or o == 1 or len(o):
+                    return o(x).what
+                return [p for p in o]
+            return x * 2
 
-        assert len(places_of(f)) >= 3
+        f = td.compile(f)
+        for _ in range(5):
+            assert f(ONE).tolist() == [2, 2]
         assert ran == []
+
+
+def test_a_profiler_goes_on():
+    import sys
+
+    seen = []
+
+    def profiler(frame, event, arg):
+        seen.append(frame.f_code.co_name)
+
+    def named_so(x):
+        return x * 2
+
+    sys.setprofile(profiler)
+    try:
+        td.compile(lambda x: named_so(x))(ONE)
+        assert sys.getprofile() is profiler
+    finally:
+        sys.setprofile(None)
+    assert "named_so" in seen
+    with pytest.raises(ZeroDivisionError):
+        td.compile(lambda x: named_so(1 / 0))(ONE)
+    assert sys.getprofile() is None
+
+
+def test_what_is_set_for_the_first_time_is_reported():
+    o = types.SimpleNamespace(last=None)
+
+    def sets_a_global(x):
+        global LATER
+        LATER = x * 2
+        return x
+
+    def sets_an_attribute(x):
+        o.last = x * 2
+        return x
+
+    def makes_an_attribute(x):
+        o.new = x * 2
+        return x
+
+    for f, name in ((sets_a_global, "LATER"), (sets_an_attribute, "o.last"),
+                    (makes_an_attribute, "o.new")):
+        with pytest.raises(td.CaptureError, match=f"new value for {name};"):
+            td.compile(f)(ONE)
+    assert LATER.tolist() == [5] and vars(o) == {"last": None}
+
+    def counts(x):
+        o.number = 5
+        return x
+
+    with pytest.warns(td.graph.CaptureWarning, match=r"\(o.number\)"):
+        td.compile(counts)(ONE)
+
+
+def test_what_is_filled_once_is_still_looked_at():
+    o = types.SimpleNamespace(cache=None, base=2.0)
+
+    @td.compile
+    def f(x):
+        if o.cache is None:
+            o.cache = o.base * 1.0
+        return x * o.cache
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert f(ONE).tolist() == f(ONE).tolist() == [2, 2]
+        for base in (3.0, 4.0):
+            o.cache, o.base = None, base
+            assert f(ONE).tolist() == [base, base]
+        o.cache = 7.0
+        assert f(ONE).tolist() == [7, 7]
+
+
+def test_objects_that_are_replaced_go():
+    class Big:
+        __slots__ = ("t",)
+
+    alive = []
+
+    class Trainer:
+        @td.compile
+        def step(self, x):
+            return x * 2
+
+    t = Trainer()
+    for i in range(300):
+        t.batch = Big()  # which can have no weak reference
+        t.batch.t = td.ones(1)
+        alive.append(weakref.ref(t.batch.t))
+        t.step(ONE)
+    assert sum(r() is not None for r in alive) <= 130
 
 
 def test_what_a_compiled_method_reads_does_not_keep_its_object():

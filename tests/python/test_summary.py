@@ -115,7 +115,7 @@ def test_costs_of_a_compiled_function():
         return y
 
     assert g(x).tolist() == g(x).tolist() == (td.tanh(x) + 1).tolist()
-    assert seen == [["tanh", "add"]]
+    assert seen and all(ops == ["tanh", "add"] for ops in seen)
 
 
 def test_timeline(tmp_path):
