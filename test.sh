@@ -41,6 +41,7 @@ need "${build_packages[@]}" "${test_packages[@]}"
 if [[ $dir == "$root/build" ]]; then
   options=(-DTANDEM_BUILD_TESTS=ON -DTANDEM_BUILD_BENCHMARKS=ON -DTANDEM_CUDA=AUTO)
   if python=$(python_environment "$dir"); then
+    add_peers "$dir"
     options+=(-DTANDEM_PYTHON=ON "-DPython_EXECUTABLE=$python")
   else
     say "No virtual environment could be made: the Python package is neither built nor tested."

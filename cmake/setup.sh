@@ -32,6 +32,8 @@ build_packages=(g++ cmake ninja-build libdnnl-dev libfmt-dev libcli11-dev nlohma
   zlib1g-dev)
 test_packages=(libgtest-dev libbenchmark-dev)
 python_packages=("pybind11>=2.12" "numpy>=1.22" pytest mypy tqdm tensorboard matplotlib)
+# Libraries that tensors are shared with. Tests of those that are not there are left out.
+peer_packages=(jax)
 
 # need PACKAGE…: installs those that are missing (Debian, Ubuntu); elsewhere says what to install.
 need() {
@@ -99,6 +101,15 @@ configure() {
   say "Configuring ${dir#"$root"/}"
   cmake -S "$root" -B "$dir" "${generator[@]}" "$@" >&2
   printf '%s' "$*" >"$stamp"
+}
+
+# add_peers DIR: the libraries that tests share tensors with, where there are such.
+add_peers() {
+  local env=$1/venv
+  [[ -e $env/.peers ]] && return 0
+  "$env/bin/python" -m pip install --quiet --disable-pip-version-check "${peer_packages[@]}" >&2 ||
+    say "Tests go on without ${peer_packages[*]}."
+  touch "$env/.peers"
 }
 
 # build DIR [TARGET…]

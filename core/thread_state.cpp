@@ -108,7 +108,7 @@ SrcLoc resolved(const SrcLoc& loc) {
 }
 
 std::string str(const SrcLoc& loc) {
-  if (loc.is_foreign()) return "a line that was not noted";
+  if (loc.is_foreign()) return "a line that only anomaly mode notes";
   const std::string_view f = loc.file_name();
   if (f.empty()) return {};
   return fmt::format("{}:{}", f.substr(f.find_last_of('/') + 1), loc.line());

@@ -98,6 +98,20 @@ void register_errors(py::module_& m) {
   });
 }
 
+// What C++ advises to do, by its name here.
+std::string in_python(std::string text) {
+  constexpr std::pair<std::string_view, std::string_view> names[] = {
+      {"a static argument, or Guarded<T>", "or an argument of another kind"},
+      {"NoGrad ", "tandem.no_grad() "},
+      {"autograd::grad", "tandem.autograd.grad"},
+  };
+  for (const auto& [cpp, python] : names) {
+    if (const auto at = text.find(cpp); at != std::string::npos)
+      text.replace(at, cpp.size(), python);
+  }
+  return text;
+}
+
 void set_python_error() noexcept {
   try {
     throw;
@@ -106,27 +120,27 @@ void set_python_error() noexcept {
   } catch (const py::builtin_exception& e) {
     e.set_error();
   } catch (const ShapeError& e) {
-    PyErr_SetString(errors.shape, e.what());
+    PyErr_SetString(errors.shape, in_python(e.what()).c_str());
   } catch (const TypeError& e) {
-    PyErr_SetString(errors.type, e.what());
+    PyErr_SetString(errors.type, in_python(e.what()).c_str());
   } catch (const DeviceError& e) {
-    PyErr_SetString(errors.device, e.what());
+    PyErr_SetString(errors.device, in_python(e.what()).c_str());
   } catch (const ValueError& e) {
-    PyErr_SetString(errors.value, e.what());
+    PyErr_SetString(errors.value, in_python(e.what()).c_str());
   } catch (const IndexError& e) {
-    PyErr_SetString(errors.index, e.what());
+    PyErr_SetString(errors.index, in_python(e.what()).c_str());
   } catch (const AutogradError& e) {
-    PyErr_SetString(errors.autograd, e.what());
+    PyErr_SetString(errors.autograd, in_python(e.what()).c_str());
   } catch (const CaptureError& e) {
-    PyErr_SetString(errors.capture, e.what());
+    PyErr_SetString(errors.capture, in_python(e.what()).c_str());
   } catch (const DataError& e) {
-    PyErr_SetString(errors.data, e.what());
+    PyErr_SetString(errors.data, in_python(e.what()).c_str());
   } catch (const OutOfMemoryError& e) {
-    PyErr_SetString(errors.memory, e.what());
+    PyErr_SetString(errors.memory, in_python(e.what()).c_str());
   } catch (const InternalError& e) {
-    PyErr_SetString(errors.internal, e.what());
+    PyErr_SetString(errors.internal, in_python(e.what()).c_str());
   } catch (const Error& e) {
-    PyErr_SetString(errors.error, e.what());
+    PyErr_SetString(errors.error, in_python(e.what()).c_str());
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   } catch (const std::exception& e) {

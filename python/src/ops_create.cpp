@@ -57,18 +57,18 @@ void bind_creation() {
   creation(
       "empty", [](const Dims& s, T t, D d) { return zeros(s, options(t, d), here()); }, "shape"_a,
       dtype, device, "Some values of that shape (zeros, in fact).");
-  const auto like = [&](const char* name, Scalar v, const char* doc) {
-    function(
+  const auto like = [&]<int value>(const char* name, const char* doc) {
+    creation(
         name,
-        [v](const Tensor& x, T t, D d) {
-          return full_like(at(x), v,
+        [](const Tensor& x, T t, D d) {
+          return full_like(at(x), value,
                            {.dtype = t.value_or(x.dtype()), .device = d.value_or(x.device())});
         },
         "x"_a, dtype, device, doc);
   };
-  like("zeros_like", 0, "Zeros with x's shape, dtype, device and memory format.");
-  like("ones_like", 1, "Ones with x's shape, dtype, device and memory format.");
-  function(
+  like.operator()<0>("zeros_like", "Zeros with x's shape, dtype, device and memory format.");
+  like.operator()<1>("ones_like", "Ones with x's shape, dtype, device and memory format.");
+  creation(
       "full_like",
       [](const Tensor& x, Scalar v, T t, D d) {
         return full_like(at(x), v,
@@ -76,7 +76,7 @@ void bind_creation() {
       },
       "x"_a, "fill_value"_a, dtype, device,
       "`fill_value` with x's shape, dtype, device and memory format.");
-  function(
+  creation(
       "arange",
       [](Scalar start, std::optional<Scalar> end, Scalar step, T t, D d) {
         const Scalar stop = end.value_or(start);

@@ -123,6 +123,10 @@ def _iter(self: Tensor) -> Any:
     return (self[i] for i in range(self.shape[0]))
 
 
+def _contains(self: Tensor, value: Any) -> bool:
+    return bool((self == value).any())
+
+
 def _reversed(self: Tensor) -> Any:
     return reversed(list(_iter(self)))
 
@@ -202,6 +206,7 @@ for _name, _function in {
     "__array__": _array,
     "__reduce__": _reduce,
     "__iter__": _iter,
+    "__contains__": _contains,
     "__reversed__": _reversed,
     "__round__": _round,
     "__divmod__": _divmod,

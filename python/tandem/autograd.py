@@ -19,6 +19,9 @@ class Context:
     def __init__(self) -> None:
         self.saved_tensors = ()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # type checkers take any name
+
     def save_for_backward(self, *tensors: _core.Tensor) -> None:
         """Keeps tensors; attributes of the context keep everything else."""
         self.saved_tensors = tensors
@@ -40,8 +43,8 @@ class Function:
 
     y = Square.apply(x)
 
-    forward runs without a tape; backward gets the gradients of the results and returns those of
-    the tensor arguments (None: no gradient), made of Tandem's functions, so that it can itself be
+    forward runs without a tape; backward gets the gradients of the results (zeros for one that
+    nobody used) and returns those of the tensor arguments, or of all (None: no gradient), made of Tandem's functions, so that it can itself be
     differentiated.
     """
 
@@ -59,6 +62,7 @@ class Function:
     def apply(cls, *args: Any) -> Any:
         """Runs forward, and backward when gradients flow back."""
         ctx = Context()
+        made: list = []
         at = [i for i, a in enumerate(args) if isinstance(a, _core.Tensor)]
         single = [True]
 
@@ -68,16 +72,19 @@ class Function:
                 full[i] = t
             out = cls.forward(ctx, *full)
             single[0] = isinstance(out, _core.Tensor)
+            made[:] = [(t.shape, t.dtype, t.device) for t in ([out] if single[0] else out)
+                       if isinstance(t, _core.Tensor)]
             saved, ctx.saved_tensors = ctx.saved_tensors, ()
             return ([out] if single[0] else list(out)), list(saved)
 
         def backward(grads: Sequence[_core.Tensor], saved: Sequence[_core.Tensor]) -> list:
             ctx.saved_tensors = tuple(saved)
-            out = cls.backward(ctx, *grads)
+            full = [_core.zeros(*like) if g is None else g for g, like in zip(grads, made)]
+            out = cls.backward(ctx, *full)
             ctx.saved_tensors = ()
             out = [out] if not isinstance(out, (tuple, list)) else list(out)
-            if len(out) == len(args):  # PyTorch's way: one for each argument
-                out = [out[i] for i in at]
+            if len(out) >= len(args) and all(g is None for g in out[len(args):]):
+                out = [out[i] for i in at]  # PyTorch's way: one for each argument
             if len(out) != len(at):
                 raise _core.AutogradError(
                     f"[{cls.__name__}] backward must return a gradient for each tensor argument; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 import weakref
 from typing import Any, Callable
@@ -140,6 +141,10 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     if not callable(function):
         raise _core.DTypeError(f"[compile] what is compiled can be called; got {function!r}; "
                                "expected a function, a Module or an expression")
+    later = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    if any(f(function) for f in later):
+        raise _core.DTypeError(f"[compile] what is compiled runs when it is called; got {function!r}; "
+                               "expected a function that is no generator and not async")
     return Compiled(function, **options)
 
 

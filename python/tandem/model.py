@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from . import _core, metrics as _metrics
+from ._arguments import whole
 from ._core import Tensor
 from ._scopes import autocast as _autocast, no_grad
 from ._structure import mapped
@@ -140,14 +141,24 @@ class Model:
 
     def __init__(self, net: Module, optimizer: Any = "adam", loss: Any = "cross_entropy",
                  metrics: Sequence[Any] = (), compile: "bool | dict" = True, autocast: Any = None):
+        if not isinstance(net, Module):
+            raise _core.DTypeError(f"[Model] net is a Module; got {net!r}; expected "
+                                   "nn.Sequential(…), say")
         self._net = net
         if isinstance(optimizer, str):
             optimizer = _named("optimizer", _OPTIMIZERS, optimizer)
         if optimizer is not None and not isinstance(optimizer, _core.Optimizer):
+            if not callable(optimizer):
+                raise _core.DTypeError(f"[Model] optimizer does not fit; got {optimizer!r}; expected "
+                                       f"an Optimizer, one of {sorted(_OPTIMIZERS)}, or None")
             optimizer = optimizer([p for p in net.parameters() if p.requires_grad])
         self._optimizer = optimizer
         self._loss = _named("loss", _LOSSES, loss) if isinstance(loss, str) else loss
-        self.metrics: list[Metric] = [_metrics.get(m) for m in metrics]
+        if not callable(self._loss):
+            raise _core.DTypeError(f"[Model] loss does not fit; got {loss!r}; expected a function of "
+                                   f"(pred, target), or one of {sorted(_LOSSES)}")
+        several = not (isinstance(metrics, (str, Metric)) or callable(metrics))
+        self.metrics: list[Metric] = [_metrics.get(m) for m in (metrics if several else [metrics])]
         names = ["loss", *(m.name for m in self.metrics)]
         if len(set(names)) != len(names):
             raise _core.RangeError(f"[Model] metrics must have different names; got {names[1:]}")
@@ -261,9 +272,11 @@ class Model:
         """
         for name, value, least in (("epochs", epochs, 0), ("initial_epoch", initial_epoch, 0),
                                    ("steps_per_epoch", steps_per_epoch, 1)):
-            if value is not None and value < least:
+            if value is not None and whole("fit", name, value) < least:
                 raise _core.RangeError(f"[fit] {name} is out of range; got {value}; expected "
                                        f"{least} or more")
+        if not hasattr(callbacks, "__iter__"):
+            callbacks = [callbacks]  # type: ignore[list-item]
         callbacks = list(callbacks)
         for c in callbacks:
             if not isinstance(c, Callback):

@@ -246,3 +246,57 @@ def test_errors_of_the_tape_name_the_line():
     with pytest.raises(td.AutogradError) as e:
         td.autograd.grad(td.ones(()), x)
     assert "test_autograd.py:" in str(e.value)
+
+
+class Both(td.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, k=2):
+        ctx.k = k
+        return x * k, x + 1
+
+    @staticmethod
+    def backward(ctx, a, b):
+        return a * ctx.k + b, None, None
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_result_that_nobody_uses_has_a_gradient_of_zeros(compiled):
+    x = td.ones(2, requires_grad=True)
+
+    def f():
+        x.grad = None
+        Both.apply(x, 5)[0].sum().backward()
+        return x.grad
+
+    f = td.compile(f) if compiled else f
+    for _ in range(3):
+        assert f().tolist() == [5, 5]
+    x.grad = None
+    Both.apply(x)[1].sum().backward()  # surplus Nones are none's
+    assert x.grad.tolist() == [1, 1]
+
+
+def test_the_line_of_an_operation_whose_input_was_written_over():
+    def broken():
+        h = td.ones(2, requires_grad=True) * 2
+        y = h * h
+        h += 1
+        y.sum().backward()
+
+    line = broken.__code__.co_firstlineno
+    with pytest.raises(td.AutogradError, match="called at a line that only anomaly mode notes"):
+        broken()
+    with td.anomaly_mode(), pytest.raises(td.AutogradError, match=rf"autograd.py:{line + 2}\)"):
+        broken()
+
+
+def test_advice_is_given_in_pythons_words():
+    w = td.ones(2, requires_grad=True)
+    with pytest.raises(td.AutogradError, match=r"tandem.no_grad\(\) around"):
+        w += 1
+    import random
+
+    f = td.compile(lambda x: x * random.random())
+    with pytest.raises(td.CaptureError) as e:
+        f(td.ones(2))
+    assert "Guarded" not in str(e.value) and "an argument of another kind" in str(e.value)

@@ -316,3 +316,15 @@ def test_autocast_and_policy():
         assert td.get_policy().vendor is False
         f(x)
     assert td.get_policy().vendor is True and len(f) == 3
+
+
+def test_what_runs_later_is_not_compiled():
+    def generates(x):
+        yield x
+
+    async def waits(x):
+        return x
+
+    for f in (generates, waits):
+        with pytest.raises(TypeError, match=r"\[compile\] what is compiled runs when it is called"):
+            td.compile(f)

@@ -393,3 +393,18 @@ def test_what_trains_is_neither_copied_nor_pickled():
         for way in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match=r"neither copied nor pickled; got .*; expected "):
                 way(thing)
+
+
+def test_what_a_model_cannot_be_made_of():
+    net = nn.Linear(4, 2)
+    for make, text in [(lambda: td.Model(None), "net is a Module; got None"),
+                       (lambda: td.Model(net, optimizer=3), "optimizer does not fit; got 3"),
+                       (lambda: td.Model(net, loss=3), "loss does not fit; got 3"),
+                       (lambda: td.Model(net).fit(*problem(), epochs="3"), "epochs does not fit")]:
+        with pytest.raises(TypeError, match=text):
+            make()
+    seen = []
+    m = td.Model(net, metrics="accuracy")
+    m.fit(*problem(), verbose=0,
+          callbacks=callbacks.LambdaCallback(on_epoch_end=lambda e, logs: seen.append(logs["accuracy"])))
+    assert len(seen) == 1

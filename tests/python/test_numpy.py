@@ -75,7 +75,10 @@ def test_creation_with_a_gradient():
               td.full(2, 1.5, requires_grad=True), td.empty(2, requires_grad=True),
               td.rand(2, requires_grad=True), td.randn(2, requires_grad=True),
               td.uniform(2, requires_grad=True), td.normal(2, requires_grad=True),
-              td.eye(2, requires_grad=True), td.linspace(0, 1, 3, requires_grad=True)):
+              td.eye(2, requires_grad=True), td.linspace(0, 1, 3, requires_grad=True),
+              td.arange(0, 3, dtype="float32", requires_grad=True),
+              td.zeros_like(td.ones(2), requires_grad=True),
+              td.full_like(td.ones(2), 3, requires_grad=True)):
         (t * 2).sum().backward()
         assert t.is_leaf and t.grad.shape == t.shape
     assert not td.zeros(2).requires_grad
@@ -145,3 +148,9 @@ def test_shapes_as_numpy_takes_them():
         x.squeeze((2, -1))
     with pytest.raises(td.ShapeError):
         x.squeeze((0, 2))
+
+
+def test_whether_a_value_is_in_a_tensor():
+    t = td.tensor([[1.0, 2.0], [3.0, 5.0]])
+    for v in (5.0, 4.0, 2):
+        assert (v in t) == (v in t.numpy())

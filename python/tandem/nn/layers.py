@@ -168,8 +168,8 @@ class Conv2d(_NativeModule):
     """[N, in, H, W] -> [N, out, H', W']; see conv2d. `weight` [out, in / groups, kh, kw] and `bias`
     [out] are uniform in ±1/sqrt(in / groups kh kw) at first. Sizes are numbers or pairs, in pixels.
 
-    RangeError for a stride, dilation or number of groups below 1 or a negative padding, ShapeError
-    for channels that the groups do not divide. Source: LeCun et al., "Gradient-based learning
+    ShapeError for sizes, strides, dilations or groups below 1 and for channels that the groups do
+    not divide, RangeError for a negative padding. Source: LeCun et al., "Gradient-based learning
     applied to document recognition", 1998."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
@@ -183,7 +183,7 @@ class ConvTranspose2d(_NativeModule):
     """The adjoint of a Conv2d(out, in): [N, in, H, W] -> [N, out, H', W']; see conv_transpose2d.
     `weight` [in, out / groups, kh, kw], `bias` [out]. Sizes are numbers or pairs, in pixels.
 
-    Errors as Conv2d; RangeError for an output_padding that is not below the stride or the dilation.
+    Errors as Conv2d; RangeError for an output_padding that is not below the stride.
     Source: Dumoulin and Visin 2016, arXiv:1603.07285."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
@@ -197,8 +197,8 @@ class BatchNorm2d(_NativeModule):
     """Normalises every channel of [N, C, H, W]: over the batch in training, by running statistics
     in evaluation. `weight`, `bias` (if `affine`), `running_mean` and `running_var` are [C].
 
-    RangeError for an eps or a momentum that makes no sense, ShapeError for other inputs and for
-    training with one value per channel. Source: Ioffe and Szegedy 2015, arXiv:1502.03167."""
+    When it is called: RangeError for an eps or a momentum that makes no sense, ShapeError for other
+    inputs and for training with one value per channel. Source: Ioffe and Szegedy 2015, arXiv:1502.03167."""
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
                  affine: bool = True, dtype: Any = None, device: Any = None):
@@ -218,7 +218,7 @@ class LayerNorm(_NativeModule):
     """Normalises over the last axes, whose sizes are `normalized_shape`; so are those of `weight`
     and `bias` (if `affine`). The result has the input's shape.
 
-    ShapeError for other last axes, RangeError for an eps below 0. Source: Ba, Kiros and Hinton 2016,
+    When it is called: ShapeError for other last axes, RangeError for an eps below 0. Source: Ba, Kiros and Hinton 2016,
     arXiv:1607.06450."""
 
     def __init__(self, normalized_shape: Any, eps: float = 1e-5, affine: bool = True,
