@@ -80,7 +80,8 @@ void bind_autograd(py::module_& m) {
       },
       "tensor"_a, "hook"_a,
       "Calls hook(gradient) when the gradient of `tensor` is known; what it returns, if it is not\n"
-      "None, replaces the gradient. The handle's remove() takes the hook away again.");
+      "None, replaces the gradient. The handle's remove() takes the hook away again; a hook that\n"
+      "refers to its own tensor keeps it alive until then.");
   m.def(
       "_custom",
       [](const std::string& name, const py::function& forward, const py::function& backward,

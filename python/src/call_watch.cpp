@@ -15,14 +15,27 @@ class CallWatch {
         leave_(std::move(leave)),
         of_libraries_(std::move(of_libraries)) {}
 
-  static void begin(const py::object& self) {
+  static py::object begin(const py::object& self) {
     auto& w = py::cast<CallWatch&>(self);
     const PyThreadState* t = PyThreadState_Get();
     w.outer_ = t->c_profilefunc;
     w.outer_object_ = py::reinterpret_borrow<py::object>(t->c_profileobj);
     PyEval_SetProfile(on_event, self.ptr());
+    return self;
   }
-  void end() { PyEval_SetProfile(outer_, outer_object_.ptr()); }
+  void tell_of(const py::object& frame, const std::string& what, const py::object& result) {
+    if (what == "call") enter_(frame);
+    if (what == "return") leave_(frame, result);
+  }
+  void end() {
+    const PyThreadState* t = PyThreadState_Get();
+    const auto* const object = py::detail::get_type_info(typeid(CallWatch));
+    went_on = t->c_profilefunc == on_event ||
+              (t->c_profileobj && object && Py_TYPE(t->c_profileobj) == object->type);
+    PyEval_SetProfile(outer_, outer_object_.ptr());
+  }
+
+  bool went_on = true;  // to the end, and no other profiler came
 
  private:
   static int on_event(PyObject* self, PyFrameObject* frame, int what, PyObject* result) {
@@ -66,7 +79,11 @@ class CallWatch {
 void bind_call_watch(py::module_& m) {
   py::class_<CallWatch>(m, "_CallWatch")
       .def(py::init<py::object, py::object, py::object>(), "enter"_a, "leave"_a, "of_libraries"_a)
+      // A function of the user's may take the profiler off and put it back.
+      .def("__call__", [](CallWatch& w, const py::object& frame, const std::string& what,
+                          const py::object& r) { w.tell_of(frame, what, r); })
       .def("__enter__", &CallWatch::begin)
+      .def_readonly("went_on", &CallWatch::went_on)
       .def("__exit__", [](CallWatch& w, const py::args&) { w.end(); });
 }
 

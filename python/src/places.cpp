@@ -1,5 +1,7 @@
 #include "python/src/places.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace tandem::python {
@@ -32,6 +34,11 @@ py::object value_at(py::handle where, py::handle name) {
   return found ? py::reinterpret_borrow<py::object>(found) : py::none();
 }
 
+// Values of different places are never alike.
+std::string mark(std::uint64_t number) {
+  return fmt::format("|{}:", number);
+}
+
 }  // namespace
 
 std::shared_ptr<Places> Places::after(const Places& old) {
@@ -61,6 +68,8 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
   Place& p = places_.emplace_back();
   p.label = std::move(label), p.name = std::move(name), p.where = std::move(where);
   p.looked_at = looked_at;
+  static std::uint64_t numbers = 0;  // with the GIL only
+  p.number = ++numbers;
   p.found = spelled(p);
 }
 
@@ -73,15 +82,19 @@ std::vector<Piece> Places::spelled(const Place& p) const {
 
 void Places::watch(Flat& flat) const {
   for (const Place& p : places_) {
-    if (p.looked_at) watch_value(value_at(p.where, p.name), p.without, flat);
+    if (!p.looked_at) continue;
+    flat.watch += mark(p.number);
+    watch_value(value_at(p.where, p.name), p.without, flat);
   }
 }
 
 std::string Places::found() const {
   std::string text;
   for (const Place& place : places_) {
+    if (!place.looked_at) continue;
+    text += mark(place.number);
     for (const Piece& p : place.found) {
-      if (place.looked_at && !place.without.contains(p.key)) text += p.text;
+      if (!place.without.contains(p.key)) text += p.text;
     }
   }
   return text;

@@ -156,7 +156,15 @@ class Flattener {
       return attributes(o);
     }
     identity(o);
+    if (watching_ && has_hidden_elements(p)) hidden_elements(o);
     attributes(o);
+  }
+
+  void hidden_elements(py::handle o) {
+    const py::list elements(py::reinterpret_borrow<py::object>(o));
+    const Deeper deeper(*this);
+    if (static_cast<Py_ssize_t>(elements.size()) > kMostWatched) return;
+    for (const py::handle e : elements) element(e, ',');
   }
 
   // Another number when an attribute of the class, or of those it derives from, was set: Python
@@ -218,13 +226,7 @@ class Flattener {
       if (is_field(name) || !py::hasattr(o, name)) continue;
       attribute(name, py::object(o.attr(name)));
     }
-    if (has_hidden_elements(p)) {
-      const py::list elements(py::reinterpret_borrow<py::object>(o));
-      const Deeper deeper(*this);
-      if (static_cast<Py_ssize_t>(elements.size()) <= kMostWatched) {
-        for (const py::handle e : elements) element(e, ',');
-      }
-    }
+    if (has_hidden_elements(p)) hidden_elements(o);
     watching_ = false;
   }
 
@@ -263,7 +265,7 @@ class Flattener {
     watching_ = true;
     elements_left_ = kMostOfVariable;
     const bool spelled = o.is_none() || is_tensor(p) || is_container(p) || plain_repr(p) ||
-                         PyMethod_Check(p) || is_numpy_scalar(p);
+                         PyMethod_Check(p) || is_numpy_scalar(p) || has_hidden_elements(p);
     try {
       if (PyDict_CheckExact(p)) {
         piece("", [&] { put("dict;"); });

@@ -119,6 +119,7 @@ class _Names:
         self._places = places
         self._before: list[tuple[_Held, Any]] = []  # what was there
         self._arrays: list[tuple[str, Any, Any]] = []  # of NumPy, and what they held
+        self._caches: list[tuple[dict, dict]] = []  # and what they held
         self._seen: set[int] = set()
         for value in values:
             self._attributes(value)
@@ -131,6 +132,7 @@ class _Names:
         held = _Held(label, name, where() if is_(where, weakref.ref) else where)
         value = held.get()
         self._before.append((held, value))
+        self._note_cache(value)
         if is_array(value) and value.nbytes <= _MOST_BYTES:
             self._arrays.append((label, value, value.copy()))
         self._attributes(value)
@@ -150,6 +152,7 @@ class _Names:
         # Containers: a Module tells itself of attributes that are replaced.
         for k, v in list(held.items()):
             if is_(v, (list, dict, set, collections.deque)) and not k.startswith("_"):
+                self._note_cache(v)
                 self._places.add(prefix + k, k, held, False)
         self._table(prefix, held, list(held), held if "_parameters" in held else None)
         for part in ("_parameters", "_buffers"):
@@ -164,6 +167,19 @@ class _Names:
         }
         if tensors:
             self._dicts.append((prefix, table, tensors, keys, module))
+
+    def _note_cache(self, value: Any) -> None:
+        if type(value) is dict and len(value) <= 1024:
+            self._caches.append((value, value.copy()))
+
+    def empty_caches(self) -> None:
+        """Takes tensors of a capture that failed out of the dicts it put them into."""
+        for cache, before in self._caches:
+            for key in [k for k, v in cache.items() if _is_symbolic(v)]:
+                if key in before and not _is_symbolic(before[key]):
+                    cache[key] = before[key]
+                else:
+                    del cache[key]
 
     def changes(self, classes: dict[type, int]) -> list[str]:
         """Places, and containers in attributes, that hold something else than they did."""
@@ -258,11 +274,19 @@ def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any
     _capture.prints, _capture.changes = [], []
     _Watch.install()
     try:
-        with _core._CallWatch(reads.enter, reads.leave, of_libraries):
+        with _core._CallWatch(reads.enter, reads.leave, of_libraries) as watch:
             result = function(*args, **kwargs)
         reads.finish()
+        if not watch.went_on:
+            warnings.warn(
+                "a compiled function changes the profiler (sys.setprofile, cProfile), by which it is "
+                "watched while it is captured; what it reads from then on is not looked at",
+                CaptureWarning, stacklevel=3)
         prints, changes = _capture.prints, _capture.changes
         variables = names.changes(reads.classes)
+    except BaseException:
+        names.empty_caches()
+        raise
     finally:
         _Watch.remove()
         _capture.prints, _capture.changes = outer

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import collections
 import dis
 import functools
-import gc
 import os
 import sys
 import sysconfig
@@ -21,13 +19,14 @@ _IGNORED = ("EXTENDED_ARG", "PUSH_NULL", "NOP", "CACHE", "COPY", "DUP_TOP")
 # Values that have nothing to look into.
 _PLAIN = (_core.Tensor, type(None), bool, int, float, complex, str, bytes, _core.dtype, _core.Device)
 _MOST_ELEMENTS = 64
+_MOST_BY_GUESS = 512  # places: they are looked at before each call
 
 _STEPS = {
     "LOAD_GLOBAL": "global", "LOAD_NAME": "global", "STORE_GLOBAL": "global",
     "DELETE_GLOBAL": "global", "LOAD_DEREF": "deref", "LOAD_CLASSDEREF": "deref",
     "LOAD_FROM_DICT_OR_DEREF": "deref", "STORE_DEREF": "store deref", "LOAD_ATTR": "attribute",
     "LOAD_METHOD": "attribute", "STORE_ATTR": "attribute", "DELETE_ATTR": "attribute",
-    "LOAD_SUPER_ATTR": "loose", "IMPORT_NAME": "import", "IMPORT_FROM": "from",
+    "LOAD_SUPER_ATTR": "loose", "IMPORT_FROM": "from",
     "STORE_FAST": "store",
 }
 
@@ -36,9 +35,14 @@ _STEPS = {
 def _steps(code: types.CodeType) -> tuple:
     """What of a code object is about names: pairs of a kind and a name."""
     steps: list[tuple[str, Any]] = []
-    by_text = {"getattr", "setattr", "vars", "__dict__"} & set(code.co_names)
-    for i in dis.get_instructions(code):
+    instructions = list(dis.get_instructions(code))
+    by_text = ({"getattr", "setattr", "hasattr", "delattr", "vars", "__dict__"} & set(code.co_names)
+               or any(i.opname == "MATCH_CLASS" for i in instructions))
+    constants: list = []
+    for i in instructions:
         op, arg = i.opname, i.argval
+        if op == "LOAD_CONST":
+            constants.append(arg)
         if i.is_jump_target:  # what is there may be from elsewhere
             steps.append(("other", ""))
         if op in _IGNORED:
@@ -47,8 +51,13 @@ def _steps(code: types.CodeType) -> tuple:
             steps += [("local", n) for n in (arg if isinstance(arg, tuple) else (arg,))]
         elif op == "LOAD_CONST" and isinstance(arg, types.CodeType):
             steps.append(("code", arg))
-        elif op == "LOAD_CONST" and by_text and isinstance(arg, str):
-            steps.append(("loose", arg))
+        elif op == "LOAD_CONST" and by_text and isinstance(arg, (str, tuple, frozenset)):
+            texts = [arg] if isinstance(arg, str) else arg
+            steps += [("loose", text) for text in texts if isinstance(text, str)]
+            steps.append(("other", ""))
+        elif op == "IMPORT_NAME":  # behind the level and the names
+            level = constants[-2] if len(constants) > 1 and isinstance(constants[-2], int) else 0
+            steps.append(("import", (arg, level)))
         else:
             steps.append((_STEPS.get(op, "other"), arg))
     return tuple(steps)
@@ -67,7 +76,10 @@ class _OfLibraries(dict):
     change."""
 
     def __missing__(self, file: str) -> bool:
-        path = os.path.realpath(file)
+        try:
+            path = os.path.realpath(file)
+        except (OSError, ValueError):
+            path = file
         packages = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
         self[file] = (any(p in path for p in packages) or path.startswith((*_OTHERS, _OWN))
                       or file.startswith("<frozen "))
@@ -132,10 +144,11 @@ class Reads:
         self.classes: dict[type, int] = {}  # of the objects, with their versions at first sight
         self._done: set = set()
         self._kept: list = []  # whose numbers are in _done
-        self._functions: dict[int, types.FunctionType] = {}  # by the number of their code
+        self._functions: dict[int, list] = {}  # by the number of their code
         self._there: set[int] = set()  # numbers of what was there before
         self._objects: list = []  # of those the ones with attributes, with what errors call them
         self._loose: dict[str, None] = {}  # attributes of who knows what
+        self._by_guess = 0
         for v in given:
             self._see(v, "")
         self._root(function)
@@ -175,22 +188,27 @@ class Reads:
     def enter(self, frame: types.FrameType) -> None:
         """A function begins: what it reads is looked at before it does."""
         code, values = frame.f_code, frame.f_locals
-        if not self._is_new(code, *(v for v in values.values() if not is_(v, _PLAIN))):
+        if not self._is_new_call(frame):
             return
         if code.co_argcount and code.co_varnames[0] in values:
-            # The class's function, which may be replaced.
+            # A class's function, which may be replaced.
             first = values[code.co_varnames[0]]
-            kind = first if is_(first, type) else type(first)
-            function = _plain_function(of_type(kind, code.co_name))
-            if function is not None and function.__code__ is code:
-                self._see(function, "")
-                self._place(f"{kind.__name__}.{code.co_name}", code.co_name, kind)
+            for kind in type.mro(first if is_(first, type) else type(first)):
+                for name, found in list(vars(kind).items()):
+                    function = _plain_function(found)
+                    if function is not None and function.__code__ is code:
+                        self._see(function, "")
+                        self._place(f"{kind.__name__}.{name}", name, kind)
         self._frame(frame)
+
+    def _is_new_call(self, frame: types.FrameType) -> bool:
+        code, values = frame.f_code, frame.f_locals
+        return self._is_new(code, *(v for n, v in values.items()
+                                    if not is_(v, _PLAIN) or n in code.co_freevars))
 
     def leave(self, frame: types.FrameType, result: Any) -> None:
         """A function ends: by now its names hold something."""
-        values = (v for v in frame.f_locals.values() if not is_(v, _PLAIN))
-        if self._is_new(frame.f_code, *values):
+        if self._is_new_call(frame):
             self._frame(frame)
 
     def finish(self) -> None:
@@ -199,8 +217,14 @@ class Reads:
         while i < len(self._objects):
             v, label = self._objects[i]
             for name in list(self._loose):
+                if self._by_guess >= _MOST_BY_GUESS:
+                    return
                 for found, _ in self._attribute(v, name, f"{label}.{name}", False):
+                    self._by_guess += 1
                     self._see(found, f"{label}.{name}")
+                for kind in type.mro(type(v)):  # what super() may mean
+                    if name in vars(kind):
+                        self._of_class(kind, name, f"{kind.__name__}.{name}")
             i += 1
 
     def _frame(self, frame: types.FrameType) -> None:
@@ -212,12 +236,12 @@ class Reads:
                 known[name] = [(v, label)]
             elif name in code.co_varnames[:code.co_argcount]:
                 known[name] = []
-        function = self._functions.get(id(code))
-        if function is None and set(code.co_freevars) - {"__class__"}:
-            functions = [f for f in gc.get_referrers(code) if type(f) is types.FunctionType
-                         and f.__code__ is code and id(f) in self._there]
-            function = functions[0] if len(functions) == 1 else None
-        self._code(code, frame.f_globals, self._cells(function) if function else {}, known)
+        # It is one of the functions of this code that have what the frame has.
+        closures = [self._cells(f) for f in self._functions.get(id(code), ())]
+        closures = [cells for cells in closures
+                    if all(_contents(c) is values.get(n) for n, c in cells.items())]
+        for cells in closures or [{}]:
+            self._code(code, frame.f_globals, cells, dict(known))
 
     @staticmethod
     def _cells(function: types.FunctionType) -> dict:
@@ -226,37 +250,40 @@ class Reads:
     def _code(self, code: types.CodeType, names: dict, cells: dict, known: dict) -> None:
         # Of each expression what it may be, as far as can be told; None: who knows.
         current: Any = None
+        given = {n: v for n, v in known.items() if n not in cells}
+        stored = collections.Counter(arg for kind, arg in _steps(code) if kind == "store")
+        stored.update(code.co_varnames[:code.co_argcount])
+        varying = False  # what `current` is of stands for several things, in a loop say
         for kind, arg in _steps(code):
             if kind == "attribute":
-                if current is None:
+                if current is None or varying:
                     self._loose[arg] = None
-                else:
+                if current is not None:
                     found = [self._attribute(v, arg, f"{label}.{arg}") for v, label in current]
                     current = [f for fs in found for f in fs] or None
             elif kind == "local":
                 current = known.get(arg)
+                varying = stored[arg] > 1
+                continue
             elif kind == "store":
                 known[arg] = None if current is None else (known.get(arg) or []) + current
                 continue
             elif kind == "global":
-                v = names.get(arg, builtins)
-                if v is builtins and hasattr(builtins, arg):
-                    current = None
-                    continue
+                v = names.get(arg)
                 if not (is_(v, types.ModuleType) and _is_library(v)):
                     self._place(arg, arg, names)
-                current = [(v, arg)]
+                current = [(v, arg)] if arg in names else None
             elif kind in ("deref", "store deref"):
-                current = known.get(arg)
-                if arg in cells and arg != "__class__":
-                    self._place(arg, arg, cells[arg])
-                    try:
-                        current = [(cells[arg].cell_contents, arg)]
-                    except ValueError:  # not bound yet
-                        current = None
-            elif kind == "import":
-                v = sys.modules.get(arg if arg in sys.modules else arg.partition(".")[0])
+                if arg not in cells or arg == "__class__":  # of this trace
+                    current = given.get(arg)
+                    varying = True
+                    continue
+                self._place(arg, arg, cells[arg])
+                v = _contents(cells[arg])
                 current = None if v is None else [(v, arg)]
+            elif kind == "import":
+                v, full = _imported(*arg, names)
+                current = None if v is None else [(v, full)]
                 continue
             elif kind == "from":
                 for v, label in current or ():
@@ -269,9 +296,9 @@ class Reads:
                 if kind == "loose":
                     self._loose[arg] = None
                 current = None
-            if kind != "local":
-                for v, label in current or ():
-                    self._see(v, label)
+            varying = False
+            for v, label in current or ():
+                self._see(v, label)
 
     # -------------------------------------------------------------------------- of each value
 
@@ -284,7 +311,7 @@ class Reads:
         self._there.add(id(v))
         self._kept.append(v)
         if is_(v, types.FunctionType):
-            self._functions[id(v.__code__)] = v
+            self._functions.setdefault(id(v.__code__), []).append(v)
             for e in (*(v.__defaults__ or ()), *(v.__kwdefaults__ or {}).values()):
                 self._see(e, label, depth + 1)
             if vars(v):
@@ -298,9 +325,10 @@ class Reads:
         elif is_(v, Compiled):
             self._see(vars(v).get("_function"), label, depth + 1)
         elif is_(v, (list, tuple, set, frozenset, collections.deque)):
-            self._elements(list.__iter__(v) if is_(v, list) else list(v), v, label, depth)
+            kind = next(k for k in (list, tuple, set, frozenset, collections.deque) if is_(v, k))
+            self._elements(list(kind.__iter__(v)), label, depth)
         elif is_(v, dict):
-            self._elements(list(dict.values(v)), v, label, depth)
+            self._elements(list(dict.values(v)), label, depth)
         elif is_(v, types.ModuleType):
             if not _is_library(v):
                 self._objects.append((v, label))
@@ -314,8 +342,8 @@ class Reads:
                 for name, child in attributes_of(v).get("_modules", {}).items():
                     self._see(child, f"{label}.{name}")
 
-    def _elements(self, elements: Iterable, v: Any, label: str, depth: int) -> None:
-        if len(v) <= _MOST_ELEMENTS:
+    def _elements(self, elements: list, label: str, depth: int) -> None:
+        if len(elements) <= _MOST_ELEMENTS:
             for e in elements:
                 self._see(e, label, depth + 1)
 
@@ -366,10 +394,34 @@ class Reads:
                 self._place(label, name, kind)
             self._see(function, label)
             return [(function, label)] if not is_(found, (property, functools.cached_property)) else []
-        if found is None or hasattr(type(found), "__get__"):
+        if found is None:
+            return []
+        if of_type(type(found), "__get__") is not None:
+            if of_type(type(found), "__dict__") is not None or type(found).__dictoffset__ != 0:
+                self._place(label, name, kind)
+                self._see(found, label)  # what it reads of itself
             return []
         self._place(label, name, kind)
         return [(found, label)]
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return None
+
+
+def _imported(name: str, level: int, names: dict) -> tuple[Any, str]:
+    """The module that an import statement in these globals means, if it is there already."""
+    if level:
+        package = str(names.get("__package__") or names.get("__name__", ""))
+        base = package.split(".")[: len(package.split(".")) - level + 1]
+        name = ".".join([*base, *([name] if name else [])])
+        module = sys.modules.get(name)
+    else:
+        module = sys.modules.get(name if name in sys.modules else name.partition(".")[0])
+    return (module if is_(module, types.ModuleType) else None), name
 
 
 def _of_tandem(v: Any) -> bool:

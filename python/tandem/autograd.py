@@ -23,7 +23,8 @@ class Context:
         object.__setattr__(self, name, value)  # type checkers take any name
 
     def save_for_backward(self, *tensors: _core.Tensor) -> None:
-        """Keeps tensors; attributes of the context keep everything else."""
+        """Keeps tensors; attributes of the context keep everything else. A result that is an
+        attribute keeps its history, and itself, alive until backward has run."""
         self.saved_tensors = tensors
 
 

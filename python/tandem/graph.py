@@ -120,7 +120,9 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     operations take are read at each call as they are then.
     A value that changes where nobody looks is a CaptureError, at the latest when calls 4, 8, 16, …
     and every check_interval-th (128) look: numbers taken out of NumPy arrays, containers of more
-    than 64 elements (256 with those within), what only installed packages read, files, clocks.
+    than 64 elements (256 with those within), what only code in C, Python's library, installed
+    packages or other threads read (ContextVar, UserDict), names that are put together, files,
+    clocks.
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing

@@ -1,12 +1,15 @@
 """Compiled functions that read something besides their arguments: whatever it is, a change of it is
 noticed at the next call, and what is not read costs nothing."""
 
+import array
+import collections
 import copy
 import dataclasses
 import functools
 import gc
 import importlib
 import pickle
+import sys
 import threading
 import types
 import warnings
@@ -521,9 +524,141 @@ def by_another_forward():
             lambda v: setattr(Inner, "forward", lambda self, x: x * v))
 
 
+class Node:
+    def __init__(self, rate, next=None):
+        self.rate, self.next = rate, next
+
+
+def in_a_chain():
+    last = Node(1.0)
+    first = Node(1.0, Node(1.0, last))
+
+    def f(x):
+        m = first
+        while m is not None:
+            x = x * m.rate
+            m = m.next
+        return x
+
+    return f, lambda v: setattr(last, "rate", v)
+
+
+def in_one_of_three_closures():
+    def make(k):
+        def set(v):
+            nonlocal k
+            k = v
+        return (lambda x: x * k), set
+
+    (f, set_f), (g, _), (h, _) = (make(1.0) for _ in range(3))
+    return lambda x: f(g(h(x))), set_f
+
+
+def in_a_deque():
+    rates = collections.deque([1.0])
+    return lambda x: x * rates[0], lambda v: rates.__setitem__(0, v)
+
+
+def in_a_list_of_arrays():
+    rates = [array.array("d", [1.0])]
+    return lambda x: x * rates[0][0], lambda v: rates[0].__setitem__(0, v)
+
+
+def in_an_attribute_of_the_base():
+    class Base:
+        rate = 1.0
+
+        def scaled(self, x):
+            return x * 1.0
+
+    class Own(Base):
+        rate = 0.0
+
+        def scaled(self, x):
+            return super().scaled(x) * super().rate
+
+    o = Own()
+    return lambda x: o.scaled(x), lambda v: setattr(Base, "rate", v)
+
+
+def by_another_method_of_the_base():
+    class Base:
+        def scaled(self, x):
+            return x * 1.0
+
+    class Own(Base):
+        def scaled(self, x):
+            return super().scaled(x)
+
+    o = Own()
+    return lambda x: o.scaled(x), lambda v: setattr(Base, "scaled", lambda self, x: x * v)
+
+
+def by_a_name_that_was_not_there():
+    def f(x):
+        try:
+            return x * NOT_THERE_YET
+        except NameError:
+            return x * 1.0
+
+    globals().pop("NOT_THERE_YET", None)
+    return f, lambda v: globals().update(NOT_THERE_YET=v) if v != 1.0 else globals().pop(
+        "NOT_THERE_YET", None)
+
+
+def in_a_match():
+    @dataclasses.dataclass
+    class Config:
+        rate: float = 1.0
+
+    o = Config()
+    scope = {"o": o, "Config": Config}
+    if sys.version_info >= (3, 10):
+        exec("def f(x):\n match o:\n  case Config(rate=r):\n   return x * r\n", scope)
+    else:
+        exec("def f(x):\n return x * o.rate\n", scope)
+    return scope["f"], lambda v: setattr(o, "rate", v)
+
+
+def by_several_names():
+    o = Node(1.0, 1.0)
+
+    def f(x):
+        for name in ("rate", "next"):
+            x = x * getattr(o, name)
+        return x
+
+    return f, lambda v: setattr(o, "next", v)
+
+
+def by_another_special_method():
+    class Call:
+        def go(self, x):
+            return x * 1.0
+
+        __call__ = go
+
+    o = Call()
+    return lambda x: o(x), lambda v: setattr(Call, "__call__", lambda self, x: x * v)
+
+
+def in_a_descriptor_of_its_own():
+    class Reads:
+        rate = 1.0
+
+        def __get__(self, o, kind):
+            return self.rate
+
+    class Holds:
+        rate = Reads()
+
+    o = Holds()
+    return lambda x: x * o.rate, lambda v: setattr(vars(Holds)["rate"], "rate", v)
+
+
 MADE = [v for k, v in list(globals().items())
         if k.split("_")[0] in ("in", "over", "as", "under", "by") and callable(v)]
-assert len(MADE) == 60
+assert len(MADE) == 71
 
 
 @pytest.mark.parametrize("make", MADE)
@@ -606,6 +741,142 @@ def test_an_array_that_the_function_changes_is_reported():
 
     with pytest.warns(td.graph.CaptureWarning, match=r"not its own.*\(array\)"):
         td.compile(changes)(ONE)
+
+
+def test_programs_that_read_alike_are_told_apart():
+    config = types.SimpleNamespace(a=1.0, b=2.0)
+    f = td.compile(lambda x, a: x * config.a if a else (x * 2.0 if config.b > 0 else x))
+    for _ in range(4):
+        f(ONE, True)
+    for i in range(24):
+        config.b = 2.0 + i
+        f(ONE, False)
+    config.b = 1.0
+    f(ONE, False)
+    config.a = 7.0
+    assert f(ONE, True).tolist() == [7, 7]
+
+
+class Temporary:
+    def __init__(self, x):
+        self.x, self.n = x, 0
+
+    def step(self):
+        def inner():
+            self.last = self.x * 2
+            self.n += 1
+            return sum(self.x * i for i in (1, 0)) + self.last
+        return inner()
+
+    def again(self):
+        return super().__init__(), self.x * 3
+
+
+def through_a_method(x):
+    return Temporary(x).step()
+
+
+def through_super(x):
+    return Temporary(x).again()[1]
+
+
+def through_a_closure(x):
+    s = types.SimpleNamespace(last=None)
+
+    def g():
+        s.last = x * 2
+    g()
+    return s.last
+
+
+def through_a_nonlocal(x):
+    total = None
+
+    def add(v):
+        nonlocal total
+        total = v if total is None else total + v
+    add(x)
+    add(x)
+    return total
+
+
+def through_a_class(x):
+    class Context:
+        saved = None
+
+    def keep():
+        Context.saved = x * 3
+    keep()
+    return Context.saved
+
+
+@pytest.mark.parametrize("f", [through_a_method, through_super, through_a_closure,
+                               through_a_nonlocal, through_a_class])
+def test_what_the_function_makes_is_its_own(f, traces):
+    g = td.compile(f)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(10):
+            assert g(ONE).tolist() == f(ONE).tolist()
+    assert len(traces) == 4, "two at the capture, and those of calls 4 and 8"
+
+
+def test_a_refused_capture_leaves_caches_as_they_were():
+    masks, o = {}, types.SimpleNamespace(masks={1: ONE})
+
+    def f(x):
+        for cache in (masks, o.masks):
+            if 2 not in cache:
+                cache[2] = td.ones(2) * 2
+        return x * masks[2] * o.masks[2]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(td.CaptureError):
+            td.compile(f)(ONE)
+    assert masks == {} and list(o.masks) == [1]
+    assert f(ONE).tolist() == [4, 4]
+
+
+def test_a_profiler_of_the_functions_own():
+    def f(x):
+        p = sys.getprofile()
+        sys.setprofile(None)
+        sys.setprofile(p)
+        return helper(x)
+
+    f = td.compile(f)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for rate in (1.0, 3.0):
+            global_rate(rate)
+            assert f(ONE).tolist() == [rate, rate]
+
+    def takes_it_off(x):
+        sys.setprofile(None)
+        return helper(x)
+
+    with pytest.warns(td.graph.CaptureWarning, match="changes the profiler"):
+        td.compile(takes_it_off)(ONE)
+    assert sys.getprofile() is None
+
+
+def test_many_calls_of_inner_functions_are_captured_quickly():
+    import time
+
+    junk = [[i] for i in range(200000)]
+
+    def f(x):
+        def inner(v):
+            return x * v[0]
+
+        for i in range(50):
+            inner([i])
+        return x
+
+    start = time.perf_counter()
+    td.compile(f)(ONE)
+    assert time.perf_counter() - start < 0.5 and junk
 
 
 def of_a_function(x):
