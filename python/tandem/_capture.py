@@ -267,9 +267,9 @@ def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any
     """Calls the function, and complains of what replay would not do. CaptureError where a name is
     left with a tensor of the capture; a CaptureWarning for everything else. `places` gets what it
     reads."""
-    given = (owner, *args, *kwargs.values())
-    names = _Names(places, given)
-    reads = Reads(function, given, names.place)
+    arguments = (*args, *kwargs.values())
+    names = _Names(places, (owner, *arguments))
+    reads = Reads(function, owner, arguments, names.place)
     outer = _capture.prints, _capture.changes
     _capture.prints, _capture.changes = [], []
     _Watch.install()

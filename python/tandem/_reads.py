@@ -139,7 +139,8 @@ class Reads:
     attribute is meant, it is that of each such object.
     """
 
-    def __init__(self, function: Any, given: Iterable, place: Callable[[str, str, Any], None]):
+    def __init__(self, function: Any, owner: Any, arguments: Iterable,
+                 place: Callable[[str, str, Any], None]):
         self._tell = place
         self.classes: dict[type, int] = {}  # of the objects, with their versions at first sight
         self._done: set = set()
@@ -149,9 +150,29 @@ class Reads:
         self._objects: list = []  # of those the ones with attributes, with what errors call them
         self._loose: dict[str, None] = {}  # attributes of who knows what
         self._by_guess = 0
-        for v in given:
-            self._see(v, "")
+        self._see(owner, "")
+        for v in arguments:
+            self._see_argument(v)
         self._root(function)
+
+    def _see_argument(self, v: Any, depth: int = 0) -> None:
+        # Containers and dataclasses are copies with the capture's tensors; what is in them is not.
+        parts: Iterable = ()
+        if depth > 8 or is_(v, type):
+            return
+        if is_(v, (tuple, list)):
+            parts = tuple.__iter__(v) if is_(v, tuple) else list.__iter__(v)
+        elif is_(v, dict):
+            parts = list(dict.values(v))
+        elif is_(v, (set, frozenset)):
+            return
+        elif _is_dataclass(v):
+            slots = (_slot(v, name) for name in of_type(type(v), "__dataclass_fields__"))
+            parts = [*attributes_of(v).values(), *slots]
+        else:
+            self._see(v, "")
+        for part in parts:
+            self._see_argument(part, depth + 1)
 
     def _is_new(self, *objects: Any) -> bool:
         key = tuple(map(id, objects))
@@ -341,6 +362,8 @@ class Reads:
             if is_(v, Module):
                 for name, child in attributes_of(v).get("_modules", {}).items():
                     self._see(child, f"{label}.{name}")
+                for table in ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks"):
+                    self._see(list(attributes_of(v).get(table, {}).values()), "hook")
 
     def _elements(self, elements: list, label: str, depth: int) -> None:
         if len(elements) <= _MOST_ELEMENTS:
@@ -403,6 +426,20 @@ class Reads:
             return []
         self._place(label, name, kind)
         return [(found, label)]
+
+
+def _is_dataclass(v: Any) -> bool:
+    from .nn.module import Module
+
+    return of_type(type(v), "__dataclass_fields__") is not None and not is_(v, Module)
+
+
+def _slot(v: Any, name: str) -> Any:
+    found = of_type(type(v), name)
+    try:
+        return found.__get__(v) if is_(found, types.MemberDescriptorType) else None
+    except AttributeError:  # nothing in it
+        return None
 
 
 def _contents(cell: types.CellType) -> Any:
