@@ -20,23 +20,19 @@ py::object value_at(py::handle where, py::handle name) {
       if (attributes) w = attributes.ptr();
     }
   }
+  if (PyFunction_Check(w)) return py::reinterpret_borrow<py::object>(w);
   if (PyCell_Check(w)) {
     found = PyCell_GET(w);
   } else if (PyDict_Check(w)) {
     found = PyDict_GetItem(w, n);
   } else if (PyType_Check(w)) {
     found = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(w), n);
-  } else {  // a slot, or a part of a function
+  } else {  // a slot
     auto value = py::reinterpret_steal<py::object>(PyObject_GenericGetAttr(w, n));
     PyErr_Clear();
     return value ? value : py::none();
   }
   return found ? py::reinterpret_borrow<py::object>(found) : py::none();
-}
-
-// Values of different places are never alike.
-std::string mark(std::uint64_t number) {
-  return fmt::format("|{}:", number);
 }
 
 }  // namespace
@@ -69,7 +65,7 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
   p.label = std::move(label), p.name = std::move(name), p.where = std::move(where);
   p.looked_at = looked_at;
   static std::uint64_t numbers = 0;  // with the GIL only
-  p.number = ++numbers;
+  p.mark = fmt::format("|{}:", ++numbers);
   p.found = spelled(p);
 }
 
@@ -83,7 +79,7 @@ std::vector<Piece> Places::spelled(const Place& p) const {
 void Places::watch(Flat& flat) const {
   for (const Place& p : places_) {
     if (!p.looked_at) continue;
-    flat.watch += mark(p.number);
+    flat.watch += p.mark;
     watch_value(value_at(p.where, p.name), p.without, flat);
   }
 }
@@ -92,7 +88,7 @@ std::string Places::found() const {
   std::string text;
   for (const Place& place : places_) {
     if (!place.looked_at) continue;
-    text += mark(place.number);
+    text += place.mark;
     for (const Piece& p : place.found) {
       if (!place.without.contains(p.key)) text += p.text;
     }

@@ -36,7 +36,7 @@ class Places {
     std::set<std::string> without;  // keys of pieces
     bool changed = false;           // by the trace before
     int idle = 0;                   // traces that did not read it
-    std::uint64_t number = 0;       // that no other place has
+    std::string mark;               // that no other place has, so that values are never mixed up
     std::vector<Piece> found;
   };
   std::vector<Piece> spelled(const Place& p) const;

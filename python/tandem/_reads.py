@@ -132,7 +132,7 @@ class Reads:
     """Is told of the functions of the user's that a trace runs, before and after, and tells `place`
     (what errors call it, a name, and where that is looked up) of what their byte code names: of
     globals, closures, attributes of what they hold or get. `where` is a dict, a class, a closure's
-    cell, a function, an object with slots, or a weak reference to an object with attributes.
+    cell, a function (itself), an object with slots, or a weak reference to an object with attributes.
 
     Nothing of the user's is run. Places are of what was there before: `given` to the function, or
     found from a name; not of what the trace makes. Where the byte code does not tell whose
@@ -193,8 +193,7 @@ class Reads:
         while function is not None and self._is_new(function, None):
             self._see(function, "")
             if is_(function, types.FunctionType):
-                for part in ("__code__", "__defaults__", "__kwdefaults__"):
-                    self._place(f"{function.__name__}.{part}", part, function)
+                self._place(function.__name__, "", function)  # its code and defaults
                 self._code(function.__code__, function.__globals__, self._cells(function), {})
                 function = vars(function).get("__wrapped__")
             elif is_(function, types.MethodType):
