@@ -134,8 +134,8 @@ class Reads:
     globals, closures, attributes of what they hold or get. `where` is a dict, a class, a closure's
     cell, a function (itself), an object with slots, or a weak reference to an object with attributes.
 
-    Nothing of the user's is run. Places are of what was there before: `given` to the function, or
-    found from a name; not of what the trace makes. Where the byte code does not tell whose
+    Nothing of the user's is run. Places are of what was there before: given to the function, or found
+    from a name; not of what the trace makes. Where the byte code does not tell whose
     attribute is meant, it is that of each such object.
     """
 
