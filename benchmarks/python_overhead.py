@@ -3,8 +3,11 @@
 call of a compiled function whose program is one add. Nanoseconds per call, one thread.
 
 The last is bench_overhead's replay_unfused/1 with Python around it: three arguments and a result.
-It closes over a net and its optimiser, as a training step does. What it takes longer than that one
-is what any compiled step with such arguments takes longer from Python.
+It closes over a net and its optimiser, as a training step does.
+
+And a compiled training step of E1 (LeNet on MNIST's shapes, batch 64, Adam): what a call takes beside
+the replay itself, which is what C++ would do, and what the comparisons with fresh recordings take,
+spread over the calls between them.
 """
 
 import argparse
@@ -37,6 +40,43 @@ def per_call(f, seconds, calls=1000):
     return measure.interval(samples)
 
 
+def around_e1(td, args):
+    """Microseconds: of each call around the replay, and of each recording."""
+    import numpy as np
+
+    batch = 64
+    net = td.nn.models.make_model("lenet")
+    opt = td.optim.Adam(net.parameters(), lr=1e-3)
+    rng = np.random.default_rng(0)
+    x = td.asarray(rng.random((batch, 1, 28, 28), np.float32))
+    y = td.asarray(rng.integers(0, 10, batch))
+
+    def step(x, y):
+        opt.zero_grad()
+        loss = td.nn.cross_entropy(net(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    around, replays, recordings = [], [], []
+    replayed = td.compile(step, check_capture=False)
+    checked = td.compile(step, check_interval=1)
+    for f in (replayed, checked):
+        f(x, y)
+    end = time.perf_counter() + 10 * args.seconds
+    while time.perf_counter() < end or len(around) < 30:
+        t0 = time.perf_counter_ns()
+        replayed(x, y)
+        ms = (time.perf_counter_ns() - t0) / 1e6
+        replays.append(replayed._replay_ms * 1e3)
+        around.append(ms * 1e3 - replays[-1])
+        if len(around) % 4 == 0:
+            checked(x, y)
+            recordings.append(checked._trace_ms * 1e3)
+    return {name: measure.interval(us) for name, us in
+            (("around", around), ("replay", replays), ("recording", recordings))}
+
+
 def body(args, record):
     import tandem as td
     from tandem import nn, optim
@@ -60,9 +100,12 @@ def body(args, record):
         "add_with_tape": per_call(lambda: w + b, args.seconds),
         "compiled_call": per_call(lambda: compiled(a, b, c), args.seconds),
     }
-    for name, ns in record["ns_per_call"].items():
-        print(f"{name}: {ns['median']:.0f} ns [{ns['low']:.0f}, {ns['high']:.0f}]",
-              file=sys.stderr)
+    record["e1_us"] = around_e1(td, args)
+    record["check_interval"] = td._core._CHECK_INTERVAL
+    for kind, unit in (("ns_per_call", "ns"), ("e1_us", "us")):
+        for name, t in record[kind].items():
+            print(f"{name}: {t['median']:.1f} {unit} [{t['low']:.1f}, {t['high']:.1f}]",
+                  file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,16 @@ def python(folder):
             ["`a + b`, with tape", spread(ns["add_with_tape"], 0), "<= 500"],
             ["a compiled function, one add", spread(call, 0), ""],
             ["of these: more than from C++", f"{call['median'] - bare:.0f}", "<= 20000"]]
-    return table(["operation on 4 floats from Python, one thread", "ns", "target"], rows)
+    small = table(["operation on 4 floats from Python, one thread", "ns", "target"], rows)
+    e1, interval = r["e1_us"], r["check_interval"]
+    checks = e1["recording"]["median"] / interval
+    rows = [["the replay, as C++ does it", spread(e1["replay"], 0), ""],
+            ["Python around it", spread(e1["around"], 1), "<= 20"],
+            [f"the recording for comparison, at each {interval}th call", spread(e1["recording"], 0), ""],
+            ["Python around it and a call's share of that",
+             f"{e1['around']['median'] + checks:.1f}", "<= 20"]]
+    return small + "\n\n" + table(["compiled training step of E1, batch 64, from Python, one thread",
+                                   "us", "target"], rows)
 
 
 def kernels(folder):

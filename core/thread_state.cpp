@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <atomic>
-
 #include "core/trace_guard.h"
 
 namespace tandem {
@@ -64,16 +62,6 @@ void set_trace_guards(TraceGuards* g) {
 }
 CaptureError::CaptureError(const std::string& what) : Error(what) {
   if (guards) guards->refused(what);
-}
-
-namespace {
-std::atomic<std::uint64_t> epoch{0};
-}
-std::uint64_t host_epoch() {
-  return epoch.load(std::memory_order_relaxed);
-}
-void note_host_change() {
-  epoch.fetch_add(1, std::memory_order_relaxed);
 }
 
 namespace dispatch {

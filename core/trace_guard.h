@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "core/host_changes.h"
 #include "core/tensor.h"
 
 namespace tandem {
@@ -26,12 +27,6 @@ class TraceGuards {
   /// A CaptureError with this message was made.
   virtual void refused(const std::string& what) = 0;
 };
-
-/// Counts changes of the host side that programs depend on but do not guard one by one: a
-/// captured tensor begins or ceases to require a gradient, a hook or a layer is added. A compiled
-/// function that finds it moved records itself again and compares.
-std::uint64_t host_epoch();
-void note_host_change();
 
 /// This thread's capture in progress, or null.
 TraceGuards* trace_guards();

@@ -92,6 +92,16 @@ bool same_outside(const Program& a, const Program& b) {
          a.results_want_grad == b.results_want_grad;
 }
 
+std::string names(std::span<const HostChange> changes) {
+  constexpr std::size_t kMost = 4;
+  std::string s;
+  for (std::size_t i = 0; i < std::min(changes.size(), kMost); ++i) {
+    s += (i > 0 ? ", " : "") + changes[i].what;
+  }
+  if (changes.size() > kMost) s += fmt::format(" and {} more", changes.size() - kMost);
+  return s;
+}
+
 // A captured function that gives two programs read something capture cannot see.
 void compare_captures(const Program& a, const std::string& a_host, const Captured& second) {
   if (a_host != second.host.text) {
@@ -144,8 +154,23 @@ struct CompiledFunction::Entry {
   std::uint64_t calls = 1;
   // host_epoch() and what was watched when the program was last known to be right.
   std::uint64_t epoch = 0;
-  std::string watched;
+  Watch watched;
+  HarmlessChanges harmless;
   bool is_fresh(const Statics& s) const { return epoch == host_epoch() && watched == s.watch; }
+  std::vector<HostChange> changes_until(const Statics& s) const {
+    std::vector<HostChange> all = host_changes_since(epoch);
+    std::ranges::move(changes(watched, s.watch), std::back_inserter(all));
+    return all;
+  }
+  /// Goes on where only such things changed as do no harm.
+  bool refresh(const Statics& s) {
+    if (is_fresh(s)) return true;
+    const std::uint64_t now = host_epoch();
+    if (!harmless.cover(changes_until(s))) return false;
+    epoch = now;
+    watched = s.watch;
+    return true;
+  }
 };
 
 CompiledFunction::CompiledFunction(CompileOptions options) : options_(std::move(options)) {
@@ -171,6 +196,8 @@ CompiledFunction::EntryPtr CompiledFunction::capture(std::span<const Tensor* con
   const double capture_ms = ms_since(t0);
 
   e->watched = statics.watch;  // as the trace leaves it
+  e->harmless.set_reads(std::move(c.host.reads));
+  e->harmless.forgive(c.host.changed);
   e->host_text = std::move(c.host.text);
   e->prototype = std::make_shared<const std::any>(std::move(c.host.prototype));
   CompileOptions options = options_;
@@ -195,17 +222,27 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
     if (!e.signature.matches(args, statics)) return false;
     std::string why = e.program.out_of_date();
     if (why.empty()) why = e.program.dropped();
-    if (why.empty() && !e.is_fresh(statics)) {
+    if (why.empty() && !e.refresh(statics)) {
+      const std::vector<HostChange> changed = e.changes_until(statics);
+      const auto t0 = Clock::now();
       if (!again) {
         now = host_epoch();
         again = trace_once(args, trace);
       }
+      const std::string what = names(changed);
       if (hash(again->program) == e.program.captured_hash && again->host.text == e.host_text &&
           same_outside(again->program, e.program.captured)) {
         e.epoch = now;
         e.watched = statics.watch;
+        e.harmless.set_reads(again->host.reads);
+        e.harmless.forgive(again->host.changed);
+        e.harmless.note(changed);
+        LedgerEntry& l = e.program.ledger;
+        ++l.confirmed;
+        l.confirm_ms += ms_since(t0);
+        l.last_change = what;
       } else {
-        why = "parameters, hooks, attributes or layers changed";
+        why = "changed: " + what;
       }
     }
     if (why.empty()) return true;
@@ -227,13 +264,13 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   };
   // The function may clear the programs, or be called by another one, while it is traced.
   const EntryPtr last = current_;
-  if (last && last->is_fresh(statics) && usable(*last)) return used(last);
+  if (last && last->refresh(statics) && usable(*last)) return used(last);
   // Those that need not be compared first, and among equals the last.
   std::vector<EntryPtr> candidates = entries_;
   if (last) candidates.insert(candidates.begin(), last);
   for (const bool fresh : {true, false}) {
     for (const EntryPtr& e : candidates) {
-      if (e->is_fresh(statics) != fresh || !usable(*e)) continue;
+      if (e->refresh(statics) != fresh || !usable(*e)) continue;
       current_ = e;
       return used(e);
     }
@@ -315,6 +352,7 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
   }
   e.program.history.give(result.tensors);
   result.prototype = e.prototype;
+  result.costly = e.harmless.take_costly();
 }
 
 // --------------------------------------------------------------------------------- reporting
@@ -322,11 +360,11 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
 std::vector<LedgerEntry> CompiledFunction::ledger() const {
   const std::lock_guard lock(mutex_);
   std::vector<LedgerEntry> now = ledger_;
-  // A recording may have failed since.
   for (const auto& e : entries_) {
     for (LedgerEntry& l : now) {
       if (l.number != e->program.ledger.number) continue;
-      l.no_device_graph = e->program.executor->no_device_graph();
+      l = e->program.ledger;
+      l.no_device_graph = e->program.executor->no_device_graph();  // a recording may have failed
     }
   }
   return now;
@@ -345,10 +383,6 @@ CompiledFunction::EntryPtr CompiledFunction::newest() const {
 
 const CompiledProgram& CompiledFunction::program() const {
   return newest()->program;
-}
-
-std::uint64_t CompiledFunction::captured_hash() const {
-  return newest()->program.captured_hash;
 }
 
 std::string CompiledFunction::dump() const {
@@ -404,6 +438,11 @@ std::string CompiledFunction::explain() const {
         "  {}: {} nodes -> {} launches, capture {:.2f} ms, compile {:.2f} ms, arena {} bytes, {}\n",
         l.reason, l.nodes_captured, l.launches, l.capture_ms, l.compile_ms, l.arena_bytes,
         l.no_device_graph.empty() ? "device graph" : "no device graph: " + l.no_device_graph);
+    if (l.confirmed == 0) continue;
+    s += fmt::format(
+        "    recorded again and found the same {} times, {:.2f} ms; the last time "
+        "after a change of {}\n",
+        l.confirmed, l.confirm_ms, l.last_change);
   }
   return s;
 }

@@ -28,12 +28,15 @@ class CompiledFunction {
   using Statics = graph::Statics;
   /// What a run of the function gives beside tensors.
   struct Host {
-    std::any prototype;  // the result with its tensors left out
-    std::string text;    // its other parts spelled; must be the same at every capture
+    std::any prototype;            // the result with its tensors left out
+    std::string text;              // its other parts spelled; must be the same at every capture
+    std::vector<Subject> reads;    // of what is watched, what the function is known to read
+    std::vector<Subject> changed;  // and what it changed itself
   };
   struct Result {
     InlineArray<Tensor, 4> tensors;
     std::shared_ptr<const std::any> prototype;  // what `trace` left there at capture
+    std::string costly;  // what makes the function be recorded again and again, to be told once
   };
   /// Replays the program for these arguments, capturing it first if there is none. `statics`
   /// spells everything else the program is specialised on. `trace` runs the function; what it
@@ -48,8 +51,6 @@ class CompiledFunction {
   /// The program of the most recent call, until the function captures again or is cleared. Throws
   /// ValueError before the first.
   const CompiledProgram& program() const;
-  /// The hash of that program as it was captured.
-  std::uint64_t captured_hash() const;
   /// Passes, memory plan, launches and the ledger, for people.
   std::string explain() const;
   std::string dump() const;

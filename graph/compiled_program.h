@@ -52,6 +52,11 @@ struct LedgerEntry {
   /// Why the launches are not recorded as a device graph; "" if they are. Of a program that is
   /// gone: as far as was known when it was compiled.
   std::string no_device_graph;
+  /// How often the function was recorded again because something changed, to find the same program,
+  /// what that cost together, and what had changed the last time.
+  int confirmed = 0;
+  double confirm_ms = 0;
+  std::string last_change;
 };
 
 /// What the results of a program have for a history: none that is known.

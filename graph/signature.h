@@ -7,6 +7,7 @@
 
 #include "core/dispatch.h"
 #include "core/policy.h"
+#include "graph/watch.h"
 
 namespace tandem::graph {
 
@@ -14,9 +15,7 @@ namespace tandem::graph {
 struct Statics {
   const std::type_info* type = &typeid(void);  // of the arguments together
   std::string text = {};                       // their values, spelled unambiguously
-  // What the program may depend on, but need not: when it changes, the function is recorded again
-  // and compared.
-  std::string watch = {};
+  Watch watch = {};                            // what the program may depend on, but need not
 };
 
 /// The arguments of a call and this thread's modes.

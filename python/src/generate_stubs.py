@@ -223,11 +223,16 @@ def class_stub(name: str, cls: type) -> list[str]:
     head = f"class {name}({', '.join(bases)}):" if bases else f"class {name}:"
     body: list[str] = []
     for member, obj in sorted(vars(cls).items()):
-        hidden = member.startswith("__") or (member.startswith("_") and name != "Tensor")
+        ours = name in ("Tensor", "_Compiled") and not member.startswith("_pybind11")
+        hidden = member.startswith("__") or (member.startswith("_") and not ours)
         if hidden and member not in SPECIAL:
             continue
         if isinstance(obj, types.WrapperDescriptorType):
-            continue  # a slot: those of Tensor come below
+            # A slot: those of Tensor come below.
+            if member == "__call__":
+                body.append("def __call__(self, *args: typing.Any, **kwargs: typing.Any) -> "
+                            "typing.Any: ...")
+            continue
         if isinstance(obj, property):
             body += property_stub(member, obj, cls)
         elif isinstance(obj, cls):

@@ -1,6 +1,7 @@
 // compile(), declared graphs, and what they say of themselves.
 #include <map>
 
+#include "core/clock.h"
 #include "core/trace_guard.h"
 #include "graph/builder.h"
 #include "graph/compile.h"
@@ -16,26 +17,46 @@ using namespace py::literals;
 
 namespace {
 
+/// Adds to `ms` how long it was there.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& ms) : ms_(ms) {}
+  ~Stopwatch() { ms_ += ms_since(start_); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  double& ms_;
+  const Clock::time_point start_ = Clock::now();
+};
+
 /// A Python function with its captured programs.
 class Compiled {
  public:
   Compiled(py::object f, py::object owner, graph::CompileOptions options)
       : function(std::move(f)),
         owner(std::move(owner)),
+        looks(std::make_shared<Looks>()),
         core_(std::make_shared<graph::CompiledFunction>(std::move(options))) {}
 
-  py::object call(const py::args& args, const py::kwargs& kwargs) {
-    identities->tick();
-    Flat flat(*identities);
+  /// The same programs, held by another object of Python's.
+  explicit Compiled(const Compiled& of)
+      : function(of.function), owner(of.owner), looks(of.looks), is_view(true), core_(of.core_) {}
+  Compiled& operator=(const Compiled&) = delete;
+  ~Compiled() = default;
+
+  py::object call(const py::tuple& args, const py::dict& kwargs) {
+    Identities& identities = *looks->identities;
+    identities.tick();
+    Flat flat(identities);
     flatten(args, flat);
-    if (kwargs.size() > 0) flatten(kwargs, flat);
+    if (!kwargs.empty()) flatten(kwargs, flat);
     const py::object self = owner.is_none() ? owner : owner();
     if (!self.is_none()) watch_object(self, flat);
-    const std::size_t classes = flat.watch.size();
-    if (watches_classes) flat.watch += flat.classes;
-    std::size_t own = flat.watch.size();
+    flat.watch.append(flat.classes);
+    const std::size_t own = flat.watch.parts.size();
     // Held: another thread may replace them.
-    const std::shared_ptr<const Places> known_places = places;
+    const std::shared_ptr<const Places> known_places = looks->places;
     known_places->watch(flat);
     std::vector<const Tensor*> pointers;
     pointers.reserve(flat.tensors.size());
@@ -43,39 +64,44 @@ class Compiled {
     graph::CompiledFunction::Statics statics{&typeid(Compiled), std::move(flat.text),
                                              std::move(flat.watch)};
 
+    double traced_ms = 0;
     const auto trace = [&](std::span<const Tensor> in, graph::CompiledFunction::Host& host) {
       const py::gil_scoped_acquire gil;
+      const Stopwatch stopwatch(traced_ms);
       std::size_t at = 0;
       const py::object a = rebuild(args, in, at);
       const py::object k = rebuild(kwargs, in, at);
       const std::vector<Flat> before = parts(a, k, self);
-      const std::string known = classes_of(args, kwargs, self);
-      const auto now = Places::after(*places);
+      const graph::Watch known = classes_of(args, kwargs, self);
+      const auto now = Places::after(*looks->places);
       py::object r =
           py::module_::import("tandem._capture").attr("trace")(function, a, k, self, py::cast(now));
       check_unchanged(before, parts(a, k, self));
       now->note_changes();
-      places = now;
+      looks->places = now;
       // As the trace found it: what another thread changed meanwhile, it may not have read.
-      statics.watch.replace(own, std::string::npos, now->found());
-      // What the function itself sets in a class is not looked at, either.
-      if (watches_classes && classes_of(args, kwargs, self) != known) {
-        watches_classes = false;
-        statics.watch.erase(classes, own - classes);
-        own = classes;
+      statics.watch.keep(own);
+      statics.watch.append(now->found());
+      host.reads = now->reads();
+      for (const HostChange& c : graph::changes(known, classes_of(args, kwargs, self))) {
+        host.changed.push_back(c.subject);
       }
-      Flat result(*identities);
+      Flat result(identities);
       flatten(r, result);
       host.text = std::move(result.text);
       host.prototype = PythonObject(detached(r, result.tensors.size()));
       return std::move(result.tensors);
     };
     graph::CompiledFunction::Result result;
+    double core_ms = 0;
     {
+      const Stopwatch stopwatch(core_ms);
       // Another thread may be in here, waiting for the GIL to trace.
       const py::gil_scoped_release release;
       core_->call(pointers, statics, trace, result);
     }
+    replay_ms = core_ms - traced_ms, trace_ms = traced_ms;
+    if (!result.costly.empty()) tell_cost(result.costly);
     std::size_t at = 0;
     const std::vector<Tensor> made(result.tensors.begin(), result.tensors.end());
     return rebuild(std::any_cast<const PythonObject&>(*result.prototype).get(), made, at);
@@ -87,17 +113,30 @@ class Compiled {
     const py::gil_scoped_release release;
     return f(*core_);
   }
+  std::uintptr_t identity() const { return reinterpret_cast<std::uintptr_t>(core_.get()); }
+
+  /// What it looks at before a call.
+  struct Looks {
+    std::shared_ptr<Identities> identities = std::make_shared<Identities>();
+    std::shared_ptr<const Places> places = std::make_shared<Places>(identities);
+  };
 
   // Python's, for its garbage collector.
   py::object function;
   py::object owner;  // gives the object whose method it is, or None; or None
-  std::shared_ptr<Identities> identities = std::make_shared<Identities>();
-  std::shared_ptr<const Places> places = std::make_shared<Places>(identities);
-  bool watches_classes = true;  // Flat::classes
+  std::shared_ptr<Looks> looks;
+  const bool is_view = false;
+  // Of the last call: what C++ would take as well, and the function recorded again.
+  double replay_ms = 0, trace_ms = 0;
 
  private:
-  std::string classes_of(const py::object& args, const py::object& kwargs, const py::object& self) {
-    Flat flat(*identities);
+  void tell_cost(const std::string& what) const {
+    py::module_::import("tandem._capture").attr("tell_cost")(function, what);
+  }
+
+  graph::Watch classes_of(const py::object& args, const py::object& kwargs,
+                          const py::object& self) {
+    Flat flat(*looks->identities);
     flatten(args, flat);
     flatten(kwargs, flat);
     if (!self.is_none()) watch_object(self, flat);
@@ -108,11 +147,11 @@ class Compiled {
   std::vector<Flat> parts(const py::object& args, const py::object& kwargs,
                           const py::object& self) {
     std::vector<Flat> all;
-    for (const py::handle a : args) flatten(a, all.emplace_back(*identities));
+    for (const py::handle a : args) flatten(a, all.emplace_back(*looks->identities));
     for (const auto& [name, a] : py::reinterpret_borrow<py::dict>(kwargs)) {
-      flatten(a, all.emplace_back(*identities));
+      flatten(a, all.emplace_back(*looks->identities));
     }
-    if (!self.is_none()) watch_object(self, all.emplace_back(*identities));
+    if (!self.is_none()) watch_object(self, all.emplace_back(*looks->identities));
     return all;
   }
 
@@ -121,7 +160,7 @@ class Compiled {
     for (std::size_t i = 0; i < before.size(); ++i) {
       const Flat &was = before[i], &is = after[i];
       bool same = was.text == is.text && was.watch == is.watch;
-      std::string got = difference(was.text + was.watch, is.text + is.watch);
+      std::string got = difference(was.text + was.watch.text, is.text + is.watch.text);
       for (std::size_t k = 0; same && k < was.tensors.size(); ++k) {
         same = was.tensors[k].same_as(is.tensors[k]);
         got = fmt::format("another tensor as its tensor {}", k);
@@ -158,33 +197,53 @@ class Compiled {
   std::shared_ptr<graph::CompiledFunction> core_;
 };
 
-// A function that knows the object it is an attribute of goes with it.
-void collect_garbage(PyHeapTypeObject* heap_type) {
+// Null before __init__.
+Compiled* compiled_of(PyObject* self) {
+  auto found = reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder();
+  return found.holder_constructed() ? found.value_ptr<Compiled>() : nullptr;
+}
+
+// Called past pybind11: with what else a step leaves in the processor's caches its way to a
+// function takes as long as all that is done here.
+PyObject* call_compiled(PyObject* self, PyObject* args, PyObject* kwargs) {
+  const ErrorSite site(kCaller);
+  try {
+    Compiled* const c = compiled_of(self);
+    if (!c)
+      throw py::type_error("[compile] the object was never made; expected a call of the class");
+    return c
+        ->call(py::reinterpret_borrow<py::tuple>(args),
+               kwargs ? py::reinterpret_borrow<py::dict>(kwargs) : py::dict())
+        .release()
+        .ptr();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+void set_up_type(PyHeapTypeObject* heap_type) {
   PyTypeObject* type = &heap_type->ht_type;
+  type->tp_call = call_compiled;
+  // A function that knows the object it is an attribute of goes with it.
   type->tp_flags |= Py_TPFLAGS_HAVE_GC;
-  const auto constructed = [](PyObject* self) {
-    return reinterpret_cast<py::detail::instance*>(self)
-        ->get_value_and_holder()
-        .holder_constructed();
-  };
-  static const auto is_constructed = +constructed;
   type->tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
     Py_VISIT(Py_TYPE(self));
-    if (!is_constructed(self)) return 0;
-    const auto& c = py::cast<Compiled&>(py::handle(self));
-    Py_VISIT(c.function.ptr());
-    Py_VISIT(c.owner.ptr());
-    if (const int stop = c.places->visit(visit, arg)) return stop;
-    return c.identities->visit(visit, arg);
+    const Compiled* const c = compiled_of(self);
+    if (!c) return 0;
+    Py_VISIT(c->function.ptr());
+    Py_VISIT(c->owner.ptr());
+    if (c->is_view) return 0;  // what it looks at is another's to show
+    if (const int stop = c->looks->places->visit(visit, arg)) return stop;
+    return c->looks->identities->visit(visit, arg);
   };
   type->tp_clear = [](PyObject* self) {
-    if (!is_constructed(self)) return 0;
-    auto& c = py::cast<Compiled&>(py::handle(self));
+    if (!compiled_of(self)) return 0;
+    Compiled& c = *compiled_of(self);
     // Moved out first: what goes may come back here.
     const py::object f = std::exchange(c.function, py::none());
     const py::object o = std::exchange(c.owner, py::none());
-    const auto i = std::exchange(c.identities, std::make_shared<Identities>());
-    const auto p = std::exchange(c.places, std::make_shared<Places>(c.identities));
+    const auto l = std::exchange(c.looks, std::make_shared<Compiled::Looks>());
     return 0;
   };
 }
@@ -211,6 +270,9 @@ py::dict ledger_entry(const graph::LedgerEntry& e) {
   d["launches"] = e.launches;
   d["arena_bytes"] = e.arena_bytes;
   d["no_device_graph"] = e.no_device_graph;
+  d["confirmed"] = e.confirmed;
+  d["confirm_ms"] = e.confirm_ms;
+  d["last_change"] = e.last_change;
   return d;
 }
 
@@ -224,9 +286,13 @@ void bind_graph(py::module_& m) {
   const auto check = "check_capture"_a = true;
   const auto verify = "verify"_a = false;
   const auto most = "max_signatures"_a = 16;
-  const auto interval = "check_interval"_a = 128;
+  // Rarer than from C++: a check costs ten times as much, and most of what it would find has been
+  // looked at before the call.
+  constexpr int kCheckInterval = 1024;
+  m.attr("_CHECK_INTERVAL") = kCheckInterval;
+  const auto interval = "check_interval"_a = kCheckInterval;
   using Core = graph::CompiledFunction;
-  py::class_<Compiled>(m, "_Compiled", py::custom_type_setup(collect_garbage))
+  py::class_<Compiled>(m, "_Compiled", py::custom_type_setup(set_up_type))
       .def(py::init([](py::object f, py::object owner, const std::vector<std::string>& w, bool fa,
                        bool mp, bool dg, bool c, bool v, int ms, int ci) {
              return std::make_unique<Compiled>(std::move(f), std::move(owner),
@@ -234,32 +300,47 @@ void bind_graph(py::module_& m) {
            }),
            "function"_a, "owner"_a, without, fast, memory_plan, device_graph, check, verify, most,
            interval)
-      .def("__call__", &Compiled::call)
-      .def("ledger",
-           [](const Compiled& c) {
-             py::list l;
-             for (const auto& e : c.ask([](Core& f) { return f.ledger(); })) {
-               l.append(ledger_entry(e));
-             }
-             return l;
-           })
-      .def("explain", [](const Compiled& c) { return c.ask([](Core& f) { return f.explain(); }); })
-      .def("dump", [](const Compiled& c) { return c.ask([](Core& f) { return f.dump(); }); })
-      .def("dump_dot",
-           [](const Compiled& c) { return c.ask([](Core& f) { return f.dump_dot(); }); })
-      .def("clear", [](const Compiled& c) { c.ask([](Core& f) { f.clear(); }); })
-      .def("hash",
-           [](const Compiled& c) { return c.ask([](Core& f) { return f.captured_hash(); }); })
+      .def(py::init<const Compiled&>(), "of"_a)
+      .def_property_readonly("_identity", &Compiled::identity)
+      .def_readonly("_replay_ms", &Compiled::replay_ms)
+      .def_readonly("_trace_ms", &Compiled::trace_ms)
+      .def(
+          "ledger",
+          [](const Compiled& c) {
+            py::list l;
+            for (const auto& e : c.ask([](Core& f) { return f.ledger(); })) {
+              l.append(ledger_entry(e));
+            }
+            return l;
+          },
+          "Why each program was captured, and what that cost (times in milliseconds); how often it "
+          "was recorded again, to find the same.")
+      .def(
+          "explain", [](const Compiled& c) { return c.ask([](Core& f) { return f.explain(); }); },
+          "Passes, memory plan, launches, and why each program was captured.")
+      .def(
+          "dump", [](const Compiled& c) { return c.ask([](Core& f) { return f.dump(); }); },
+          "The program of the last call as text.")
+      .def(
+          "dump_dot", [](const Compiled& c) { return c.ask([](Core& f) { return f.dump_dot(); }); },
+          "The program of the last call as Graphviz.")
+      .def(
+          "clear", [](const Compiled& c) { c.ask([](Core& f) { f.clear(); }); },
+          "Forgets all captured programs.")
       .def("__len__", [](const Compiled& c) { return c.ask([](Core& f) { return f.size(); }); });
   py::class_<Places, std::shared_ptr<Places>>(m, "_Places")
       .def("add", &Places::add, "label"_a, "name"_a, "where"_a, "looked_at"_a = true)
+      .def("note_read", &Places::note_read)
       .def("changed", &Places::changed);
   bind_call_watch(m);
   m.def("_class_version", &class_version);
   m.def("_is_symbolic", [](const Tensor& t) { return t.is_symbolic(); });
   m.def("_is_captured", [](const Tensor& t) { return t.impl()->storage->pinned(); });
   m.def("_is_capturing", [] { return trace_guards() != nullptr; });
-  m.def("_note_host_change", [] { note_host_change(); });
+  m.def("_note_host_change", [](std::string what, py::handle module, py::handle name) {
+    Identities unused;  // a Module can have weak references
+    note_host_change({module.is_none() ? 0 : subject_of(module, name, unused), std::move(what)});
+  });
 
   py::class_<graph::Function>(m, "Function", "A compiled program with named arguments.")
       .def("_run", [](const graph::Function& f, const graph::Feeds& feeds) { return f.run(feeds); })

@@ -35,7 +35,40 @@ py::object value_at(py::handle where, py::handle name) {
   return found ? py::reinterpret_borrow<py::object>(found) : py::none();
 }
 
+bool is_immutable(PyObject* o) {
+  const PyTypeObject* t = Py_TYPE(o);
+  return o == Py_None || t == &PyBool_Type || t == &PyLong_Type || t == &PyFloat_Type ||
+         t == &PyUnicode_Type;
+}
+
+// Whose class, code and defaults are all there is to spell.
+bool is_plain_function(PyObject* o) {
+  return PyFunction_Check(o) && !PyFunction_GET_DEFAULTS(o) && !PyFunction_GET_KW_DEFAULTS(o);
+}
+
 }  // namespace
+
+bool Places::Seen::is(PyObject* value) const {
+  if (!held_ || Py_TYPE(value) != type_) return false;
+  PyObject* const held = held_.ptr();
+  if (value != held && (!PyWeakref_Check(held) || PyWeakref_GET_OBJECT(held) != value))
+    return false;
+  return !code_ || (is_plain_function(value) && PyFunction_GET_CODE(value) == code_.ptr());
+}
+
+void Places::Seen::note(PyObject* value, std::string_view text) {
+  held_ = code_ = {};
+  if (is_immutable(value)) {
+    held_ = py::reinterpret_borrow<py::object>(value);
+  } else if (is_plain_function(value) || watched_by_identity(value)) {
+    held_ = py::reinterpret_steal<py::object>(PyWeakref_NewRef(value, nullptr));
+    if (!held_) PyErr_Clear();
+    if (PyFunction_Check(value))
+      code_ = py::reinterpret_borrow<py::object>(PyFunction_GET_CODE(value));
+  }
+  type_ = Py_TYPE(value);
+  text_ = text;
+}
 
 std::shared_ptr<Places> Places::after(const Places& old) {
   // Programs for other arguments may read them.
@@ -65,7 +98,14 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
   p.label = std::move(label), p.name = std::move(name), p.where = std::move(where);
   p.looked_at = looked_at;
   static std::uint64_t numbers = 0;  // with the GIL only
+  p.text = py::cast<std::string>(p.label);
   p.mark = fmt::format("|{}:", ++numbers);
+  const auto owner = [&]() -> py::handle {
+    PyObject* const w = p.where.ptr();
+    PyObject* const o = PyWeakref_Check(w) ? PyWeakref_GetObject(w) : w;
+    return o;
+  };
+  p.subject = subject_of(owner(), p.name, *identities_);
   p.found = spelled(p);
 }
 
@@ -79,21 +119,40 @@ std::vector<Piece> Places::spelled(const Place& p) const {
 void Places::watch(Flat& flat) const {
   for (const Place& p : places_) {
     if (!p.looked_at) continue;
-    flat.watch += p.mark;
-    watch_value(value_at(p.where, p.name), p.without, flat);
+    begin(p, flat.watch);
+    const py::object value = value_at(p.where, p.name);
+    if (p.seen.is(value.ptr())) {
+      flat.watch.text += p.seen.text();
+      continue;
+    }
+    const std::size_t from = flat.watch.text.size();
+    watch_value(value, p.without, flat);
+    p.seen.note(value.ptr(), std::string_view(flat.watch.text).substr(from));
   }
 }
 
-std::string Places::found() const {
-  std::string text;
+graph::Watch Places::found() const {
+  graph::Watch watch;
   for (const Place& place : places_) {
     if (!place.looked_at) continue;
-    text += place.mark;
+    begin(place, watch);
     for (const Piece& p : place.found) {
-      if (!place.without.contains(p.key)) text += p.text;
+      if (!place.without.contains(p.key)) watch.text += p.text;
     }
   }
-  return text;
+  return watch;
+}
+
+void Places::note_read(py::object module, py::object name) {
+  of_modules_.push_back(subject_of(module, name, *identities_));
+}
+
+std::vector<Subject> Places::reads() const {
+  std::vector<Subject> all = of_modules_;
+  for (const Place& p : places_) {
+    if (p.looked_at && p.idle == 0) all.push_back(p.subject);
+  }
+  return all;
 }
 
 std::vector<py::object> Places::changed() const {

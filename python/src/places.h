@@ -18,9 +18,14 @@ class Places {
   /// object with slots, or a weak reference to an object with attributes. What stands there now is
   /// what the trace finds. `looked_at`: from now on before each call, too.
   void add(py::object label, py::object name, py::object where, bool looked_at);
-  /// Appends to flat.watch what stands there now, and what the trace found.
+  /// An attribute of a Module, which tells of its changes itself, is read.
+  void note_read(py::object module, py::object name);
+  /// Appends to flat.watch what stands there now.
   void watch(Flat& flat) const;
-  std::string found() const;
+  /// The same of what the trace found.
+  graph::Watch found() const;
+  /// What the trace read.
+  std::vector<Subject> reads() const;
   /// What people call the places of this trace that hold something else than it found.
   std::vector<py::object> changed() const;
   /// Takes note of them. What changes in two traces one after the other is left out from now on:
@@ -30,20 +35,43 @@ class Places {
   int visit(visitproc visit, void* arg) const;  // for Python's garbage collector
 
  private:
+  /// What a place held the last time it was spelled, if nothing but another object there, or of
+  /// another class, could spell otherwise.
+  class Seen {
+   public:
+    bool is(PyObject* value) const;
+    void note(PyObject* value, std::string_view text);
+    const std::string& text() const { return text_; }
+
+   private:
+    py::object held_;  // the value, or a weak reference to it; null: nothing is known
+    PyTypeObject* type_ = nullptr;
+    py::object code_;  // of a function
+    std::string text_;
+  };
+
   struct Place {
     py::object label, name, where;
     bool looked_at = true;
     std::set<std::string> without;  // keys of pieces
     bool changed = false;           // by the trace before
     int idle = 0;                   // traces that did not read it
-    std::string mark;               // that no other place has, so that values are never mixed up
+    Subject subject = 0;
+    std::string text;  // the label
+    std::string mark;  // that no other place has, so that values are never mixed up
     std::vector<Piece> found;
+    mutable Seen seen;
   };
   std::vector<Piece> spelled(const Place& p) const;
+  static void begin(const Place& p, graph::Watch& watch) {
+    watch.begin(p.subject, {p.text});
+    watch.text += p.mark;
+  }
 
   std::shared_ptr<Identities> identities_;
   std::vector<Place> places_;
   std::map<std::pair<PyObject*, PyObject*>, std::size_t> numbers_;  // by where and name
+  std::vector<Subject> of_modules_;
 };
 
 }  // namespace tandem::python

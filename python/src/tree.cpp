@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <unordered_map>
+
+#include "core/splitmix64.h"
 
 namespace tandem::python {
 namespace {
@@ -51,6 +54,18 @@ std::uint64_t serial_of(PyObject* o) {
   const std::uint64_t number = next_serial();
   known[o] = {py::reinterpret_steal<py::object>(ref), number};
   return number;
+}
+
+std::string number_text(std::uint64_t n) {
+  char digits[24] = "#";
+  return {digits, std::to_chars(digits + 1, std::end(digits), n).ptr};
+}
+
+std::string text_of_name(py::handle name) {
+  if (const char* s = PyUnicode_Check(name.ptr()) ? PyUnicode_AsUTF8(name.ptr()) : nullptr)
+    return s;
+  PyErr_Clear();  // half a surrogate pair
+  return py::cast<std::string>(py::reinterpret_steal<py::object>(PyObject_ASCII(name.ptr())));
 }
 
 bool is_dataclass(py::handle o) {
@@ -192,8 +207,9 @@ class Flattener {
         PyModule_Check(p)) {
       return;
     }
-    if (PyType_HasFeature(Py_TYPE(p), Py_TPFLAGS_HEAPTYPE) != 0) {
-      flat_.classes += fmt::format("class {};", class_version(Py_TYPE(p)));
+    if (const py::handle t = py::type::of(o); PyType_HasFeature(Py_TYPE(p), Py_TPFLAGS_HEAPTYPE)) {
+      flat_.classes.begin(subject_of(t, {}, *flat_.identities), {"class ", Py_TYPE(p)->tp_name});
+      flat_.classes.text += number_text(class_version(Py_TYPE(p)));
     }
     if (is_module(o)) return containers_of(o);
     std::vector<py::object> fields;
@@ -208,7 +224,7 @@ class Flattener {
     const auto attribute = [&](py::handle name, py::handle value) {
       // Tensors of a capture in progress, which nothing outside can use.
       if (is_tensor(value.ptr()) && tensor_of(value.ptr()).is_symbolic()) return;
-      put(py::cast<std::string>(py::str(name)) + "=");
+      begin(flat_.watch, o, name);
       element(value, ';');
     };
     if (Py_TYPE(p)->tp_dictoffset != 0) {
@@ -226,7 +242,10 @@ class Flattener {
       if (is_field(name) || !py::hasattr(o, name)) continue;
       attribute(name, py::object(o.attr(name)));
     }
-    if (has_hidden_elements(p)) hidden_elements(o);
+    if (has_hidden_elements(p)) {
+      begin(flat_.watch, o, {});
+      hidden_elements(o);
+    }
     watching_ = false;
   }
 
@@ -235,37 +254,38 @@ class Flattener {
     const py::object d = py::getattr(module, "__dict__", py::none());
     if (!PyDict_Check(d.ptr())) return;
     // Beside the classes: what forward() notes there is reported, and no error.
-    std::string watch = std::exchange(flat_.watch, {});
+    std::swap(flat_.watch, flat_.classes);
     watching_ = true;
     const auto copy = py::reinterpret_steal<py::dict>(PyDict_Copy(d.ptr()));
     for (const auto& [name, value] : copy) {
       PyObject* const v = value.ptr();
       if (!PyDict_Check(v) && !PyList_Check(v) && !PyAnySet_Check(v)) continue;
-      const auto text = py::cast<std::string>(py::str(name));
-      if (text.starts_with('_')) continue;  // its own tables
-      put(text + "=");
+      if (text_of_name(name).starts_with('_')) continue;  // its own tables
+      begin(flat_.watch, module, name);
+      // What forward() itself changes is forgiven here; where the same is read it is looked at
+      // piece by piece (places.h).
+      flat_.watch.parts.back().subject ^= 2;
       element(value, ';');
     }
     watching_ = false;
-    flat_.classes += flat_.watch;
-    flat_.watch = std::move(watch);
+    std::swap(flat_.watch, flat_.classes);
   }
 
   // As the value of an attribute; by identity if there is much of it.
   void watched(py::handle o, const std::set<std::string>& without, std::vector<Piece>* pieces) {
     PyObject* p = o.ptr();
     if (PyModule_Check(p)) return;
-    const std::size_t before = flat_.watch.size();
+    std::string& text = flat_.watch.text;
+    const std::size_t before = text.size();
     const auto piece = [&](const std::string& key, auto&& write) {
       if (without.contains(key)) return;
-      const std::size_t from = flat_.watch.size();
+      const std::size_t from = text.size();
       write();
-      if (pieces) pieces->push_back({key, flat_.watch.substr(from)});
+      if (pieces) pieces->push_back({key, text.substr(from)});
     };
     watching_ = true;
     elements_left_ = kMostOfVariable;
-    const bool spelled = o.is_none() || is_tensor(p) || is_container(p) || plain_repr(p) ||
-                         PyMethod_Check(p) || is_numpy_scalar(p) || has_hidden_elements(p);
+    const bool spelled = is_spelled(p);
     try {
       if (PyDict_CheckExact(p)) {
         piece("", [&] { put("dict;"); });
@@ -281,11 +301,11 @@ class Flattener {
         piece("", [&] { element(o, ';'); });
       }
     } catch (const TooMuch&) {
-      flat_.watch.resize(before);
+      text.resize(before);
       if (pieces) pieces->clear();
     }
     // Of the others, nets and optimisers mostly, quickly: this runs before every call.
-    if (flat_.watch.size() == before) {
+    if (text.size() == before) {
       piece("", [&] {
         number(o);
         if (PyFunction_Check(p)) return function(p);
@@ -294,6 +314,11 @@ class Flattener {
     }
     elements_left_ = -1;
     watching_ = false;
+  }
+
+  static bool is_spelled(PyObject* p) {
+    return p == Py_None || is_tensor(p) || is_container(p) || plain_repr(p) || PyMethod_Check(p) ||
+           is_numpy_scalar(p) || has_hidden_elements(p);
   }
 
  private:
@@ -343,7 +368,17 @@ class Flattener {
   }
 
   void put(std::string_view s) {
-    (watching_ ? flat_.watch : flat_.text) += s;
+    (watching_ ? flat_.watch.text : flat_.text) += s;
+  }
+  // A part of an attribute; without a name, of all that the object is.
+  void begin(graph::Watch& watch, py::handle o, py::handle name) {
+    const char* const type = Py_TYPE(o.ptr())->tp_name;
+    const Subject subject = subject_of(o, name, *flat_.identities);
+    if (name) {
+      watch.begin(subject, {type, ".", text_of_name(name)});
+    } else {
+      watch.begin(subject, {type});
+    }
   }
   void element(py::handle o, char end) {
     if (elements_left_ >= 0 && elements_left_-- == 0) throw TooMuch();
@@ -380,7 +415,7 @@ class Flattener {
   }
   void number(py::handle o) {
     const std::uint64_t n = serial_of(o.ptr());
-    put(fmt::format("#{}", n != 0 ? n : flat_.identities->of(o.ptr())));
+    put(number_text(n != 0 ? n : flat_.identities->of(o.ptr())));
   }
 
   void container(py::handle o) {
@@ -417,7 +452,7 @@ class Flattener {
     f.watching_ = true;
     f.depth_ = depth_;
     f.value(o);
-    return own.watch;
+    return std::move(own.watch.text);
   }
   void key(py::handle o) {
     put(spelled(o));
@@ -461,6 +496,17 @@ py::object tuple_like(py::handle o, const py::list& elements) {
 
 }  // namespace
 
+Subject subject_of(py::handle o, py::handle name, Identities& identities) {
+  std::uint64_t state = serial_of(o.ptr());
+  if (state == 0) state = identities.of(o.ptr());
+  if (name) {
+    const Py_hash_t h = PyObject_Hash(name.ptr());  // of a str, which keeps it
+    if (h == -1) PyErr_Clear();
+    state = splitmix64(state) ^ static_cast<std::uint64_t>(h);
+  }
+  return splitmix64(state) | 1;
+}
+
 void flatten(py::handle o, Flat& flat) {
   Flattener(flat).value(o);
 }
@@ -495,6 +541,11 @@ int Identities::visit(visitproc visit, void* arg) const {
 void watch_value(py::handle value, const std::set<std::string>& without, Flat& flat,
                  std::vector<Piece>* pieces) {
   Flattener(flat).watched(value, without, pieces);
+}
+
+bool watched_by_identity(py::handle value) {
+  PyObject* p = value.ptr();
+  return !Flattener::is_spelled(p) && !PyFunction_Check(p) && !PyModule_Check(p);
 }
 
 std::uint64_t class_version(py::handle type) {

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "graph/watch.h"
 #include "python/src/tensor_object.h"
 
 namespace tandem::python {
@@ -43,13 +44,15 @@ struct Flat {
   /// containers by content, tensors by the memory they name, the rest by identity. Not spelled:
   /// NumPy arrays' values, containers of more than 64 elements, attributes of attributes.
   /// The attributes of an nn.Module tell of their changes themselves.
-  std::string watch;
+  graph::Watch watch;
   /// The classes of those objects, by numbers that change with their attributes; and of an
   /// nn.Module the containers in its attributes, which do not tell of their changes.
-  std::string classes;
+  graph::Watch classes;
   Identities* identities;
 };
 
+/// An attribute of an object, as what may change.
+Subject subject_of(py::handle o, py::handle name, Identities& identities);
 /// Takes `o` apart, appending to `flat`. Throws ValueError where containers nest more than 100
 /// deep.
 void flatten(py::handle o, Flat& flat);
@@ -61,10 +64,12 @@ struct Piece {
   std::string key, text;
   bool operator==(const Piece&) const = default;
 };
-/// Appends to flat.watch what `value` is, spelled as attributes are, and by identity if there is
-/// much of it; without the pieces of these keys. Modules of Python's are left out.
+/// Appends to flat.watch.text what `value` is, spelled as attributes are, and by identity if there
+/// is much of it; without the pieces of these keys. Modules of Python's are left out.
 void watch_value(py::handle value, const std::set<std::string>& without, Flat& flat,
                  std::vector<Piece>* pieces = nullptr);
+/// Whether that is nothing but which object it is, and of which class.
+bool watched_by_identity(py::handle value);
 /// A number that changes when an attribute of the class, or of one it derives from, is set.
 std::uint64_t class_version(py::handle type);
 /// `o` with its tensors, in the same order, replaced by tensors[at++]. Containers are new ones, of

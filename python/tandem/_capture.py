@@ -97,15 +97,25 @@ class _Watch:
                 logging.setLogRecordFactory(factory._to)
 
 
-def note_change(what: str) -> None:
-    """Something that programs may depend on changed: they are recorded again and compared at their
-    next call. A change made by a function while it is captured is reported instead."""
+def note_change(what: str, module: Any = None, attribute: str = "") -> None:
+    """Something that programs may depend on changed, an attribute of a Module or something that
+    concerns all: they are recorded again and compared at their next call. A change made by a
+    function while it is captured is reported instead."""
     if _capture.changes is None:
-        _core._note_host_change()
+        _core._note_host_change(what, module, attribute)
     elif what not in _capture.changes:
         _capture.changes.append(what)
 
 
+def tell_cost(function: Any, what: str) -> None:
+    """What a compiled function reads changes again and again, and its program does not."""
+    warnings.warn(
+        f"the compiled function {getattr(function, '__qualname__', function)} reads {what}, which "
+        "changes between its calls: each time it is recorded again, so far to find the same program. "
+        "Read it outside, or give it as a tensor (see ledger())", CaptureWarning, stacklevel=2)
+
+
+_CONTAINERS = (list, dict, set, collections.deque)
 _MOST_BYTES = 1 << 24  # of arrays whose values are compared
 
 
@@ -150,13 +160,18 @@ class _Names:
         self._seen.add(id(held))
         prefix = f"{type(value).__name__}."
         # Containers: a Module tells itself of attributes that are replaced.
+        tensors = False
         for k, v in list(held.items()):
-            if is_(v, (list, dict, set, collections.deque)) and not k.startswith("_"):
+            kind = type(v)
+            if issubclass(kind, Tensor):
+                tensors = True
+            elif issubclass(kind, _CONTAINERS) and not k.startswith("_"):
                 self._note_cache(v)
                 self._places.add(prefix + k, k, held, False)
-        self._table(prefix, held, list(held), held if "_parameters" in held else None)
+        if tensors:
+            self._table(prefix, held, list(held), held if "_parameters" in held else None)
         for part in ("_parameters", "_buffers"):
-            if is_(held.get(part), dict):
+            if held.get(part) and is_(held[part], dict):
                 self._table(prefix, held[part], list(held[part]), held)
         for module in (held.get("_modules") or {}).values():
             self._attributes(module)
@@ -269,7 +284,7 @@ def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any
     reads."""
     arguments = (*args, *kwargs.values())
     names = _Names(places, (owner, *arguments))
-    reads = Reads(function, owner, arguments, names.place)
+    reads = Reads(function, owner, arguments, names.place, places.note_read)
     outer = _capture.prints, _capture.changes
     _capture.prints, _capture.changes = [], []
     _Watch.install()
@@ -281,7 +296,7 @@ def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any
             warnings.warn(
                 "a compiled function changes the profiler (sys.setprofile, cProfile), by which it is "
                 "watched while it is captured; what it reads from then on is not looked at",
-                CaptureWarning, stacklevel=3)
+                CaptureWarning, stacklevel=2)
         prints, changes = _capture.prints, _capture.changes
         variables = names.changes(reads.classes)
     except BaseException:
@@ -307,6 +322,6 @@ def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any
                 f"a compiled function {what} when it is captured only ({', '.join(done)}); "
                 "return the value and use it outside",
                 CaptureWarning,
-                stacklevel=3,
+                stacklevel=2,
             )
     return result

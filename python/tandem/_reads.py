@@ -128,11 +128,38 @@ def attributes_of(v: Any) -> Any:
     return object.__getattribute__(v, "__dict__") if type(v).__dictoffset__ != 0 else {}
 
 
+_SORTS: Any = weakref.WeakKeyDictionary()  # by type
+
+
+def _sort_of(kind: type) -> str:
+    """What is looked at in a value of this type."""
+    found = _SORTS.get(kind)
+    if found is None:
+        Compiled, Module = _classes()
+        sorts = ((_PLAIN, "plain"), (types.FunctionType, "function"), (types.MethodType, "method"),
+                 (functools.partial, "partial"), (Compiled, "compiled"),
+                 ((list, tuple, set, frozenset, collections.deque), "elements"), (dict, "dict"),
+                 (types.ModuleType, "module of Python"), (Module, "module"))
+        own = "plain" if kind.__module__.partition(".")[0] in ("tandem", "numpy") else "object"
+        found = next((sort for of, sort in sorts if issubclass(kind, of)), own)
+        _SORTS[kind] = found
+    return found
+
+
+@functools.lru_cache(maxsize=None)
+def _classes() -> tuple[type, type]:
+    from .graph import Compiled  # which need this module
+    from .nn.module import Module
+
+    return Compiled, Module
+
+
 class Reads:
     """Is told of the functions of the user's that a trace runs, before and after, and tells `place`
     (what errors call it, a name, and where that is looked up) of what their byte code names: of
     globals, closures, attributes of what they hold or get. `where` is a dict, a class, a closure's
     cell, a function (itself), an object with slots, or a weak reference to an object with attributes.
+    `of_module` is told of attributes of Modules, which tell themselves when they change.
 
     Nothing of the user's is run. Places are of what was there before: given to the function, or found
     from a name; not of what the trace makes. Where the byte code does not tell whose
@@ -140,8 +167,8 @@ class Reads:
     """
 
     def __init__(self, function: Any, owner: Any, arguments: Iterable,
-                 place: Callable[[str, str, Any], None]):
-        self._tell = place
+                 place: Callable[[str, str, Any], None], of_module: Callable[[Any, str], None]):
+        self._tell, self._tell_of_module = place, of_module
         self.classes: dict[type, int] = {}  # of the objects, with their versions at first sight
         self._done: set = set()
         self._kept: list = []  # whose numbers are in _done
@@ -213,7 +240,9 @@ class Reads:
         if code.co_argcount and code.co_varnames[0] in values:
             # A class's function, which may be replaced.
             first = values[code.co_varnames[0]]
-            for kind in type.mro(first if is_(first, type) else type(first)):
+            kinds = () if _sort_of(type(first)) == "plain" else type.mro(
+                first if is_(first, type) else type(first))
+            for kind in kinds:
                 for name, found in list(vars(kind).items()):
                     function = _plain_function(found)
                     if function is not None and function.__code__ is code:
@@ -323,46 +352,50 @@ class Reads:
     # -------------------------------------------------------------------------- of each value
 
     def _see(self, v: Any, label: str, depth: int = 0) -> None:
-        from .graph import Compiled
-        from .nn.module import Module
-
-        if is_(v, _PLAIN) or depth > 8 or id(v) in self._there:
+        sort = _sort_of(type(v))
+        if sort == "plain" or id(v) in self._there or depth > 8:
             return
         self._there.add(id(v))
         self._kept.append(v)
-        if is_(v, types.FunctionType):
+        if sort == "function":
             self._functions.setdefault(id(v.__code__), []).append(v)
             for e in (*(v.__defaults__ or ()), *(v.__kwdefaults__ or {}).values()):
                 self._see(e, label, depth + 1)
             if vars(v):
                 self._objects.append((v, v.__name__))
-        elif is_(v, types.MethodType):
+        elif sort == "method":
             self._see(v.__func__, label, depth + 1)
             self._see(v.__self__, label, depth + 1)
-        elif is_(v, functools.partial):
+        elif sort == "partial":
             for e in (v.func, *v.args, *v.keywords.values()):
                 self._see(e, label, depth + 1)
-        elif is_(v, Compiled):
+        elif sort == "compiled":
             self._see(vars(v).get("_function"), label, depth + 1)
-        elif is_(v, (list, tuple, set, frozenset, collections.deque)):
+        elif sort == "elements":
             kind = next(k for k in (list, tuple, set, frozenset, collections.deque) if is_(v, k))
             self._elements(list(kind.__iter__(v)), label, depth)
-        elif is_(v, dict):
+        elif sort == "dict":
             self._elements(list(dict.values(v)), label, depth)
-        elif is_(v, types.ModuleType):
+        elif sort == "module of Python":
             if not _is_library(v):
                 self._objects.append((v, label))
-        elif not _of_tandem(v) or is_(v, Module):
+        elif sort in ("object", "module"):
             self._objects.append((v, label or type(v).__name__))
             kind = v if is_(v, type) else type(v)
-            self.classes.setdefault(kind, _core._class_version(kind))
-            if is_(v, Module) and not of_libraries[_file_of(type(v).forward)]:
-                self._place(f"{type(v).__name__}.forward", "forward", type(v))
-            if is_(v, Module):
-                for name, child in attributes_of(v).get("_modules", {}).items():
-                    self._see(child, f"{label}.{name}")
-                for table in ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks"):
-                    self._see(list(attributes_of(v).get(table, {}).values()), "hook")
+            if kind not in self.classes:
+                self.classes[kind] = _core._class_version(kind)
+            if sort == "module":
+                self._see_module(v, label)
+
+    def _see_module(self, v: Any, label: str) -> None:
+        if not of_libraries[_file_of(type(v).forward)]:
+            self._place(f"{type(v).__name__}.forward", "forward", type(v))
+        tables = attributes_of(v)
+        for name, child in tables.get("_modules", {}).items():
+            self._see(child, f"{label}.{name}")
+        for table in ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks"):
+            if tables.get(table):
+                self._see(list(tables[table].values()), "hook")
 
     def _elements(self, elements: list, label: str, depth: int) -> None:
         if len(elements) <= _MOST_ELEMENTS:
@@ -371,9 +404,7 @@ class Reads:
 
     def _attribute(self, v: Any, name: str, label: str, surely: bool = True) -> list:
         """What an attribute holds, which is made a place; unless it is not `surely` one of v."""
-        from .graph import Compiled
-        from .nn.module import Module
-
+        Compiled, Module = _classes()
         while is_(v, Compiled):
             v = vars(v)["_function"]
         if id(v) not in self._there and not is_(v, types.ModuleType):
@@ -385,7 +416,7 @@ class Reads:
             return [(vars(v)[name], label)] if name in vars(v) else []
         if is_(v, type):
             return self._of_class(v, name, label)
-        if is_(v, _PLAIN) or (_of_tandem(v) and not is_(v, Module)):
+        if _sort_of(type(v)) == "plain":
             return []
         held = attributes_of(v)
         if is_(v, Module):  # which tells of what changes, but not of what changes within
@@ -393,6 +424,7 @@ class Reads:
                 if name in held.get(table, ()):
                     return [(held[table][name], label)]
             if name in held and not is_(held[name], (*_CONTAINERS, tuple)):
+                self._tell_of_module(v, name)
                 return [(held[name], label)]
             surely = False
         if name in held or (surely and type(v).__dictoffset__ != 0):
@@ -428,9 +460,7 @@ class Reads:
 
 
 def _is_dataclass(v: Any) -> bool:
-    from .nn.module import Module
-
-    return of_type(type(v), "__dataclass_fields__") is not None and not is_(v, Module)
+    return of_type(type(v), "__dataclass_fields__") is not None and not is_(v, _classes()[1])
 
 
 def _slot(v: Any, name: str) -> Any:
@@ -458,10 +488,6 @@ def _imported(name: str, level: int, names: dict) -> tuple[Any, str]:
     else:
         module = sys.modules.get(name if name in sys.modules else name.partition(".")[0])
     return (module if is_(module, types.ModuleType) else None), name
-
-
-def _of_tandem(v: Any) -> bool:
-    return type(v).__module__.partition(".")[0] in ("tandem", "numpy")
 
 
 def _file_of(function: Any) -> str:

@@ -25,12 +25,10 @@ class _Strong:
         return self._value
 
 
-class Compiled:
+class Compiled(_core._Compiled):
     """A function captured at its first call for each signature, and replayed from then on."""
 
     def __init__(self, function: Callable, *, _owner: Any = None, **options: Any):
-        self._function = function
-        self._options = options
         if _owner is None:
             # A method that was asked for before, or an object that can be called.
             owner = getattr(function, "__self__", None)
@@ -38,22 +36,21 @@ class Compiled:
                 owner = function
             if owner is not None:
                 _owner = _Strong(owner)
-        self._core = _core._Compiled(function, _owner, **options)
-        self._bound: dict[int, tuple[Any, Compiled]] = {}
-        functools.update_wrapper(self, function, updated=())
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._core(*args, **kwargs)
+        _core._Compiled.__init__(self, function, _owner, **options)
+        names = functools.update_wrapper(types.SimpleNamespace(), function, updated=())
+        # Past __setattr__, which may be a module's.
+        self.__dict__.update(vars(names), _function=function, _options=options, _bound={})
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         # A method: each instance has programs of its own, whatever it is equal to.
         if instance is None:
             return self
         key, all_bound = id(instance), self._bound
-        known = all_bound.get(key) or all_bound.setdefault(key, self._bind(instance))
+        known = (all_bound.get(key) or all_bound.setdefault(key, self._bind(instance)))[1]
         # Holds the instance, which may have no other name: make().method(x).
-        view = object.__new__(Compiled)
-        view.__dict__.update(known[1].__dict__, _instance=instance)
+        view = Compiled.__new__(Compiled)
+        _core._Compiled.__init__(view, known)
+        view.__dict__.update(known.__dict__, _instance=instance)
         return view
 
     def _bind(self, instance: Any) -> tuple[Any, "Compiled"]:
@@ -69,34 +66,14 @@ class Compiled:
 
         return ref, Compiled(functools.wraps(function)(method), _owner=ref, **self._options)
 
+    def __reduce__(self) -> tuple:
+        return functools.partial(type(self), **self._options), (self._function,)
+
     def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Compiled) and self._core is other._core
+        return isinstance(other, Compiled) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self._core)
-
-    def explain(self) -> str:
-        """Passes, memory plan, launches, and why each program was captured."""
-        return self._core.explain()
-
-    def ledger(self) -> list[dict]:
-        """Why each program was captured, and what that cost (times in milliseconds)."""
-        return self._core.ledger()
-
-    def dump(self) -> str:
-        """The program of the last call as text."""
-        return self._core.dump()
-
-    def dump_dot(self) -> str:
-        """The program of the last call as Graphviz."""
-        return self._core.dump_dot()
-
-    def clear(self) -> None:
-        """Forgets all captured programs."""
-        self._core.clear()
-
-    def __len__(self) -> int:
-        return len(self._core)
+        return hash(self._identity)
 
     def __bool__(self) -> bool:
         return True
@@ -119,7 +96,7 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     is recorded again and compared; so it is when something of a Module changed. NumPy arrays that
     operations take are read at each call as they are then.
     A value that changes where nobody looks is a CaptureError, at the latest when calls 4, 8, 16, …
-    and every check_interval-th (128) look: numbers taken out of NumPy arrays, containers of more
+    and every check_interval-th (1024) look: numbers taken out of NumPy arrays, containers of more
     than 64 elements (256 with those within), what only code in C, Python's library, installed
     packages or other threads read (ContextVar, UserDict), names that are put together, files,
     clocks.

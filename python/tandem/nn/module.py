@@ -37,10 +37,17 @@ def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
     return _core._tensor(data).detach().requires_grad_(requires_grad)
 
 
-def _changed(module: "Module", name: str, value: Any) -> None:
+def _changed(module: "Module", name: str, new: Any, old: Any = None) -> None:
     # A captured function's own tensors: whoever uses one outside is told.
-    if not (isinstance(value, Tensor) and _core._is_symbolic(value)):
-        note_change(f"{type(module).__name__}.{name}")
+    if isinstance(new, Tensor) and _core._is_symbolic(new):
+        return
+    what = f"{type(module).__name__}.{name}"
+    # What the package's own code reads, nobody sees it read.
+    own = type(module).__module__.partition(".")[0] == "tandem"
+    if own or any(isinstance(v, (Tensor, Module)) for v in (new, old)):
+        note_change(what)
+    else:
+        note_change(what, module, name)
 
 
 class Hook:
@@ -166,8 +173,9 @@ class Module:
         if held is value:  # self.weight *= 2
             return
         self._check_name(name)
-        if not _same(tables.get(name, _MISSING) if held is _MISSING else held, value):
-            _changed(self, name, value)
+        old = tables.get(name, _MISSING) if held is _MISSING else held
+        if not _same(old, value):
+            _changed(self, name, value, old)
         if isinstance(value, Module):
             new = "_modules"
         elif isinstance(value, Tensor) and name in self._buffers:
@@ -197,7 +205,7 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         self._check_name(name)
-        _changed(self, name, None)
+        _changed(self, name, None, getattr(self, name, None))
         for table in (self._parameters, self._buffers, self._modules):
             if name in table:
                 del table[name]
@@ -210,7 +218,7 @@ class Module:
         if value is not None:
             self._check_tensor(name, value)
         self._forget(name)
-        _changed(self, name, value)
+        note_change(f"{type(self).__name__}.{name}")
         if value is None:
             object.__setattr__(self, name, None)
         else:
@@ -508,8 +516,7 @@ class CompiledModule(Compiled, Module):
     modes, hooks, and its attributes."""
 
     def __init__(self, module: Module, **options: Any):
-        # Past __setattr__, which is the module's.
-        self.__dict__.update(vars(Compiled(module, **options)))
+        Compiled.__init__(self, module, **options)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_function":  # while a copy is being made
@@ -521,9 +528,6 @@ class CompiledModule(Compiled, Module):
 
     def __delattr__(self, name: str) -> None:
         delattr(self._function, name)
-
-    def __reduce__(self) -> tuple:
-        return functools.partial(CompiledModule, **self._options), (self._function,)
 
     def __copy__(self) -> "CompiledModule":
         return CompiledModule(copy.copy(self._function), **self._options)

@@ -1,0 +1,105 @@
+#include "graph/watch.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tandem::graph {
+namespace {
+
+constexpr int kTimesToForgive = 3;
+constexpr int kTimesToTell = 16;
+
+std::string_view label_of(const Watch& w, const Watch::Part& p) {
+  return std::string_view(w.text).substr(p.begin, p.label);
+}
+
+std::string_view text_of(const Watch& w, std::size_t i) {
+  const std::size_t end = i + 1 < w.parts.size() ? w.parts[i + 1].begin : w.text.size();
+  return std::string_view(w.text).substr(w.parts[i].begin, end - w.parts[i].begin);
+}
+
+}  // namespace
+
+void Watch::append(const Watch& other) {
+  for (Part p : other.parts) {
+    p.begin += text.size();
+    parts.push_back(p);
+  }
+  text += other.text;
+}
+
+void Watch::keep(std::size_t n) {
+  if (n >= parts.size()) return;
+  text.resize(parts[n].begin);
+  parts.resize(n);
+}
+
+std::vector<HostChange> changes(const Watch& was, const Watch& is) {
+  std::vector<HostChange> found;
+  const auto add = [&](const Watch& w, std::size_t i) {
+    const Subject s = w.parts[i].subject;
+    const auto known = [&](const HostChange& c) { return c.subject == s && s != 0; };
+    if (std::none_of(found.begin(), found.end(), known)) {
+      found.push_back({s, std::string(label_of(w, w.parts[i]))});
+    }
+  };
+  const auto same_subject = [](const auto& a, const auto& b) { return a.subject == b.subject; };
+  if (std::equal(was.parts.begin(), was.parts.end(), is.parts.begin(), is.parts.end(),
+                 same_subject)) {
+    for (std::size_t i = 0; i < is.parts.size(); ++i) {
+      if (text_of(was, i) != text_of(is, i)) add(is, i);
+    }
+    return found;
+  }
+  // Attributes come and go. A subject may have several parts.
+  std::multimap<Subject, std::string_view> before, now;
+  for (std::size_t i = 0; i < was.parts.size(); ++i) {
+    before.emplace(was.parts[i].subject, text_of(was, i));
+  }
+  for (std::size_t i = 0; i < is.parts.size(); ++i) {
+    now.emplace(is.parts[i].subject, text_of(is, i));
+  }
+  const auto differs = [&](Subject s) {
+    const auto [a, a_end] = before.equal_range(s);
+    const auto [b, b_end] = now.equal_range(s);
+    return !std::equal(a, a_end, b, b_end);
+  };
+  for (const Watch* w : {&was, &is}) {
+    for (std::size_t i = 0; i < w->parts.size(); ++i) {
+      if (differs(w->parts[i].subject)) add(*w, i);
+    }
+  }
+  return found;
+}
+
+bool HarmlessChanges::cover(std::span<const HostChange> changes) const {
+  return std::all_of(changes.begin(), changes.end(), [&](const HostChange& c) {
+    return c.subject != 0 && !reads_.contains(c.subject) && forgiven_.contains(c.subject);
+  });
+}
+
+void HarmlessChanges::note(std::span<const HostChange> changes) {
+  for (const HostChange& c : changes) {
+    if (c.subject == 0) continue;
+    const int n = ++times_[c.subject];
+    if (reads_.contains(c.subject)) {
+      if (n == kTimesToTell) costly_ += (costly_.empty() ? "" : ", ") + c.what;
+    } else if (n >= kTimesToForgive) {
+      forgiven_.insert(c.subject);
+    }
+  }
+}
+
+void HarmlessChanges::set_reads(std::vector<Subject> reads) {
+  reads_ = {reads.begin(), reads.end()};
+}
+
+void HarmlessChanges::forgive(std::span<const Subject> own) {
+  forgiven_.insert(own.begin(), own.end());
+}
+
+std::string HarmlessChanges::take_costly() {
+  return std::exchange(costly_, {});
+}
+
+}  // namespace tandem::graph
