@@ -366,7 +366,7 @@ HookHandle register_hook(const Tensor& t, GradHook hook, SrcLoc loc) {
   if (!e.wanted()) {
     fail<AutogradError>("register_hook", "the tensor does not require a gradient", t.desc().str());
   }
-  if (t.impl()->storage->pinned()) note_host_change();
+  if (t.impl()->storage->pinned()) note_host_change({0, "a hook of a tensor"});
   auto& hooks = e.is_leaf() ? grad_meta(t)->hooks : e.node()->hooks;
   if (!hooks) hooks = std::make_shared<GradHooks>();
   HookHandle h;
@@ -379,7 +379,7 @@ void HookHandle::remove() const {
   const auto hooks = hooks_.lock();
   const auto hook = hook_.lock();
   if (!hooks || !hook) return;
-  note_host_change();  // a program captured before calls it
+  note_host_change({0, "a hook of a tensor"});  // a program captured before calls it
   hooks->remove(hook);
 }
 

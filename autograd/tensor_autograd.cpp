@@ -26,7 +26,9 @@ Tensor& Tensor::set_requires_grad(bool on, SrcLoc loc) {
     const bool is_new = !impl_->grad_meta;
     bool& now = ensure_grad_meta(*this).requires_grad;
     // A leaf that a captured function makes of a tensor from outside is made at every capture.
-    if (now != on && impl_->storage->pinned() && !(trace_guards() && is_new)) note_host_change();
+    if (now != on && impl_->storage->pinned() && !(trace_guards() && is_new)) {
+      note_host_change({0, "requires_grad of a tensor"});
+    }
     now = on;
   }
   return *this;

@@ -12,13 +12,13 @@ using Subject = std::uint64_t;
 /// That such a thing changed; `what` people call it.
 struct HostChange {
   Subject subject = 0;
-  std::string what = "a parameter, a hook or a layer";
+  std::string what;
 };
 
 /// Counts changes: a captured tensor begins or ceases to require a gradient, a hook or a layer is
 /// added. A compiled function that finds it moved records itself again and compares.
 std::uint64_t host_epoch();
-void note_host_change(HostChange change = {});
+void note_host_change(HostChange change);
 /// Those noted since host_epoch() was `epoch`. Of the oldest ones only that there were some is
 /// known.
 std::vector<HostChange> host_changes_since(std::uint64_t epoch);

@@ -80,9 +80,8 @@ bool HarmlessChanges::cover(std::span<const HostChange> changes) const {
 
 void HarmlessChanges::note(std::span<const HostChange> changes) {
   for (const HostChange& c : changes) {
-    if (c.subject == 0) continue;
     const int n = ++times_[c.subject];
-    if (reads_.contains(c.subject)) {
+    if (c.subject == 0 || reads_.contains(c.subject)) {
       if (n == kTimesToTell) costly_ += (costly_.empty() ? "" : ", ") + c.what;
     } else if (n >= kTimesToForgive) {
       forgiven_.insert(c.subject);

@@ -51,7 +51,7 @@ class HarmlessChanges {
   void set_reads(std::vector<Subject> reads);
   /// What the function itself changes when it is recorded, and so at no replay: forgiven at once.
   void forgive(std::span<const Subject> own);
-  /// What is read and has changed that often since the last time it was asked for, if anything:
+  /// What is read, or may be, and has changed often since the last time this was asked, if anything:
   /// each change costs a recording, and its owner may not know. Nothing is named twice.
   std::string take_costly();
 

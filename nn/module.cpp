@@ -142,7 +142,7 @@ void Module::add_child(const std::string& name, std::shared_ptr<const Module> ch
   }
   child->set_path(join(state_->path, name));
   state_->children.emplace_back(name, std::move(child));
-  note_host_change();  // a program captured before has no such layer
+  note_host_change({0, "a layer"});  // a program captured before has no such one
 }
 
 bool Module::contains(const Module& m) const {

@@ -7,13 +7,13 @@
 namespace tandem::python {
 namespace {
 
-// Without running code of Python's.
+// Without running code of Python's. Null if there is nothing.
 py::object value_at(py::handle where, py::handle name) {
   PyObject *w = where.ptr(), *n = name.ptr(), *found = nullptr;
   py::object attributes;
   if (PyWeakref_Check(w)) {
     w = PyWeakref_GetObject(w);
-    if (w == Py_None) return py::none();
+    if (w == Py_None) return {};
     if (Py_TYPE(w)->tp_dictoffset != 0) {
       attributes = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(w, nullptr));
       if (!attributes) PyErr_Clear();
@@ -30,9 +30,9 @@ py::object value_at(py::handle where, py::handle name) {
   } else {  // a slot
     auto value = py::reinterpret_steal<py::object>(PyObject_GenericGetAttr(w, n));
     PyErr_Clear();
-    return value ? value : py::none();
+    return value;
   }
-  return found ? py::reinterpret_borrow<py::object>(found) : py::none();
+  return py::reinterpret_borrow<py::object>(found);
 }
 
 bool is_immutable(PyObject* o) {
@@ -112,7 +112,9 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
 std::vector<Piece> Places::spelled(const Place& p) const {
   std::vector<Piece> pieces;
   Flat one(*identities_);
-  watch_value(value_at(p.where, p.name), {}, one, &pieces);
+  const py::object value = value_at(p.where, p.name);
+  if (!value) return {{"", "nothing"}};
+  watch_value(value, {}, one, &pieces);
   return pieces;
 }
 
@@ -121,6 +123,10 @@ void Places::watch(Flat& flat) const {
     if (!p.looked_at) continue;
     begin(p, flat.watch);
     const py::object value = value_at(p.where, p.name);
+    if (!value) {
+      if (!p.without.contains("")) flat.watch.text += "nothing";
+      continue;
+    }
     if (p.seen.is(value.ptr())) {
       flat.watch.text += p.seen.text();
       continue;
@@ -177,6 +183,7 @@ void Places::note_changes() {
     };
     leave_out(place.found, now);
     leave_out(now, place.found);
+    place.seen = {};  // which was spelled with them
   }
 }
 

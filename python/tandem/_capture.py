@@ -108,11 +108,12 @@ def note_change(what: str, module: Any = None, attribute: str = "") -> None:
 
 
 def tell_cost(function: Any, what: str) -> None:
-    """What a compiled function reads changes again and again, and its program does not."""
+    """What a compiled function may depend on changes again and again, and its program does not."""
     warnings.warn(
-        f"the compiled function {getattr(function, '__qualname__', function)} reads {what}, which "
-        "changes between its calls: each time it is recorded again, so far to find the same program. "
-        "Read it outside, or give it as a tensor (see ledger())", CaptureWarning, stacklevel=2)
+        f"{what} changes between calls of the compiled function "
+        f"{getattr(function, '__qualname__', function)}, which may depend on it: each time it is "
+        "recorded again, so far to find the same program (see ledger()). What need not be read in it "
+        "is better read outside, or given as a tensor", CaptureWarning, stacklevel=2)
 
 
 _CONTAINERS = (list, dict, set, collections.deque)

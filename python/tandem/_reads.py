@@ -341,9 +341,14 @@ class Reads:
             elif kind == "code":
                 self._code(arg, names, {}, {n: v for n, v in known.items() if n in arg.co_freevars})
                 current = None
+            elif kind == "loose":
+                self._loose[arg] = None
+                # Of what stands before it: hasattr(this, "name").
+                found = [self._attribute(v, arg, f"{label}.{arg}") for v, label in current or ()]
+                for v, label in [f for fs in found for f in fs]:
+                    self._see(v, label)
+                continue
             else:
-                if kind == "loose":
-                    self._loose[arg] = None
                 current = None
             varying = False
             for v, label in current or ():
@@ -423,9 +428,11 @@ class Reads:
             for table in ("_modules", "_parameters", "_buffers"):
                 if name in held.get(table, ()):
                     return [(held[table][name], label)]
-            if name in held and not is_(held[name], (*_CONTAINERS, tuple)):
-                self._tell_of_module(v, name)
-                return [(held[name], label)]
+            if not is_(held.get(name), (*_CONTAINERS, tuple)):
+                if surely or name in held:
+                    self._tell_of_module(v, name)
+                if name in held:
+                    return [(held[name], label)]
             surely = False
         if name in held or (surely and type(v).__dictoffset__ != 0):
             self._place(label, name, _weak(v) or held)

@@ -89,6 +89,10 @@ TEST(HarmlessChanges, WhatIsReadIsToldOnceAndNotForgiven) {
   EXPECT_TRUE(later.cover(counter));
   later.set_reads({1});
   EXPECT_FALSE(later.cover(counter));
+  const std::vector<HostChange> flag{{0, "requires_grad of a tensor"}};
+  for (int i = 0; i < 16; ++i) later.note(flag);
+  EXPECT_EQ(later.take_costly(), "requires_grad of a tensor");
+  EXPECT_FALSE(later.cover(flag));
 }
 
 TEST(HarmlessChanges, WhatTheFunctionItselfChangesIsForgivenAtOnce) {
@@ -101,10 +105,10 @@ TEST(HarmlessChanges, WhatTheFunctionItselfChangesIsForgivenAtOnce) {
 TEST(HostChanges, AreKnownSinceAnEpoch) {
   const std::uint64_t before = host_epoch();
   note_host_change({7, "Net.rate"});
-  note_host_change();
+  note_host_change({0, "a hook"});
   EXPECT_EQ(host_epoch(), before + 2);
-  EXPECT_EQ(names(host_changes_since(before)), (Names{"Net.rate", HostChange().what}));
-  EXPECT_EQ(names(host_changes_since(before + 1)), Names{HostChange().what});
+  EXPECT_EQ(names(host_changes_since(before)), (Names{"Net.rate", "a hook"}));
+  EXPECT_EQ(names(host_changes_since(before + 1)), Names{"a hook"});
   EXPECT_TRUE(host_changes_since(before + 2).empty());
 }
 

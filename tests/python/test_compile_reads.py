@@ -674,6 +674,18 @@ def test_what_changes_is_noticed_at_once(make):
         assert f(ONE).tolist() == [rate, rate]
 
 
+@pytest.mark.parametrize("make", [Plain, Scales])
+def test_whether_there_is_an_attribute(make):
+    o = make()
+    f = td.compile(lambda x: x * (1.0 if hasattr(o, "halved") else 2.0))
+    g = td.compile(lambda x: x * (1.0 if getattr(o, "halved", 0) is None else 2.0))
+    for there in (False, True, True, False, True):
+        o.halved = None
+        if not there:
+            del o.halved
+        assert f(ONE).tolist() == g(ONE).tolist() == [1.0 if there else 2.0] * 2
+
+
 def test_a_module_of_pythons(tmp_path, monkeypatch):
     (tmp_path / "settings_of_a_test.py").write_text(
         "RATE = 1.0\n\ndef scaled(x):\n    return x * RATE\n")
