@@ -540,7 +540,9 @@ void bind_core(py::module_& m) {
       .def_readwrite("search", &Policy::search,
                      "How many algorithms to time for a new call: 0 for none.")
       .def("__repr__", [](const Policy& p) { return "Policy(" + p.str() + ")"; })
-      .def("__eq__", [](const Policy& a, const Policy& b) { return a == b; });
+      .def("__eq__", [](const Policy& a, py::handle b) {
+        return py::isinstance<Policy>(b) && a == py::cast<const Policy&>(b);
+      });
   m.def(
       "get_policy", [] { return policy(); }, "This thread's policy.");
   m.def(

@@ -72,6 +72,11 @@ SPECIAL = {
     "has_device": ("cpu",),
     "manual_seed": (1,),
     "load_dataset": ("synthetic-digits",),
+    "load_mnist": ("nowhere",),
+    "load_cifar10": ("nowhere",),
+    "read_idx": ("nowhere",),
+    "synthetic_digits": (1, 1),
+    "synthetic_cifar": (1, 1),
     "byte_images": ("a", td.zeros((1, 1, 2, 2), dtype=td.uint8), td.zeros((1,), dtype=td.uint8), 2),
     "grad": ("sum", "wants"),
     "backward": ("sum",),
@@ -154,7 +159,8 @@ def test_none_is_refused_everywhere():
 
 def test_the_same_calls_work_without_none():
     for name, f in public_functions():
-        if name in SPECIAL and name not in ("set_num_threads", "manual_seed", "load_dataset"):
+        if name in SPECIAL and SPECIAL[name] != ("nowhere",) and name not in (
+                "set_num_threads", "manual_seed", "load_dataset"):
             f(*[made(a) for a in SPECIAL[name]])
 
 

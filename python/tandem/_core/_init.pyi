@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import builtins
 import collections.abc
+import os
 import typing
 
 from . import Generator, Tensor
