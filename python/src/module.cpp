@@ -14,6 +14,7 @@ PYBIND11_MODULE(_core, m) {
   bind_autograd(m);
   bind_graph(m);
   bind_nn(m);
+  bind_models(m);
   bind_data(m);
   bind_profiler(m);
   bind_tradeoff(m);
