@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, m) {
   register_errors(m);
   make_tensor_type(m);
   bind_core(m);
+  bind_settings(m);
   bind_ops(m);
   bind_autograd(m);
   bind_graph(m);

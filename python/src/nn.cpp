@@ -272,11 +272,16 @@ void bind_optim(py::module_& m) {
       "fit, AutogradError for parameters that want no gradient.")
       .def(
           "step",
-          [](const Optimizer& o) {
+          [](const Optimizer& o, const std::optional<Tensor>& scaling) {
             const py::gil_scoped_release release;
-            o.step(here());
+            o.step(scaling.value_or(Tensor()), here());
           },
-          "Changes every parameter that has a gradient.")
+          "scaling"_a = py::none(),
+          "Changes every parameter that has a gradient. `scaling` (float32 [2], on the "
+          "parameters'\n"
+          "device): gradients are multiplied by its first element as they are read; if the second "
+          "is\n"
+          "not 0 the whole step is left out. GradScaler.step() gives one.")
       .def("zero_grad", &Optimizer::zero_grad, "Drops the gradients: .grad becomes None.")
       .def("gradients", &Optimizer::gradients, "The gradients there are.")
       .def_property(
@@ -385,11 +390,32 @@ void bind_optim(py::module_& m) {
            "params"_a, "lr"_a = 1e-3, betas, "eps"_a = 1e-8, "weight_decay"_a = 1e-2,
            "eps_hat"_a = false);
 
+  py::class_<ScheduleRule>(
+      m, "ScheduleRule",
+      "Learning rates by the number of steps taken: rate(t, base) is that after t steps of a "
+      "group\n"
+      "whose base rate is `base`. The base rates are one for all groups, or one per group; none:\n"
+      "those the optimiser has when the schedule is made.")
+      .def(py::init([](std::function<double(std::int64_t, double)> rate, std::vector<double> base) {
+             return ScheduleRule{std::move(rate), std::move(base)};
+           }),
+           "rate"_a.none(false), "base"_a = std::vector<double>())
+      .def(
+          "rate",
+          [](const ScheduleRule& r, std::int64_t t, double base) { return r.rate(t, base); }, "t"_a,
+          "base"_a, "The rate after t steps of a group with that base rate.")
+      .def_property_readonly(
+          "base", [](const ScheduleRule& r) { return r.base; }, "The base rates: a list.");
   py::class_<Schedule>(m, "Schedule",
                        "The learning rate is factor(t) times what the optimiser's was, t steps "
-                       "later.")
+                       "later; or what a ScheduleRule says. RangeError for a rule with neither one "
+                       "base rate nor one per group.")
       .def(py::init<Optimizer, std::function<double(std::int64_t)>>(), "optimizer"_a,
            "factor"_a.none(false))
+      .def(py::init<Optimizer, ScheduleRule>(), "optimizer"_a, "rule"_a)
+      .def_property_readonly(
+          "rule", [](const Schedule& s) { return s.rule(); },
+          "What the rates follow, with one base rate per group.")
       .def("step", &Schedule::step, "Call after each step of the optimiser, or each epoch.")
       .def_property("steps", &Schedule::steps, &Schedule::set_steps,
                     "How often step() was called; assigning continues from there.")

@@ -105,6 +105,7 @@ inline TensorOptions tensor_options(std::optional<DType> t, std::optional<Device
 
 /// One file of this folder each.
 void bind_core(py::module_& m);
+void bind_settings(py::module_& m);
 void bind_tensor_methods(py::module_& m);
 void bind_ops(py::module_& m);
 void bind_autograd(py::module_& m);
