@@ -162,6 +162,9 @@ class ResidualBlock final : public nn::Module {
 
 Sequential resnet(const ResNetOptions& o) {
   if (o.blocks.empty()) fail("resnet", "there must be a group of blocks", "none", "1 or more");
+  for (const int n : o.blocks) {
+    if (n < 1) fail("resnet", "a group has at least one block", std::to_string(n), "1 or more");
+  }
   Sequential net;
   net.add("conv1", o.small_input ? ResidualBlock::convolution(o.channels, o.width, 3, 1, o)
                                  : ResidualBlock::convolution(o.channels, o.width, 7, 2, o));
@@ -182,12 +185,29 @@ Sequential resnet(const ResNetOptions& o) {
   return net;
 }
 
+ResNetOptions resnet_options(int layers) {
+  switch (layers) {
+    case 18: return {.blocks = {2, 2, 2, 2}};
+    case 34: return {.blocks = {3, 4, 6, 3}};
+    case 50: return {.blocks = {3, 4, 6, 3}, .bottleneck = true};
+    case 152: return {.blocks = {3, 8, 36, 3}, .bottleneck = true};
+    default:
+      fail("resnet", "there is no net of as many layers", std::to_string(layers),
+           "18, 34, 50 or 152");
+  }
+}
+
 Sequential resnet18(std::int64_t classes, bool small_input) {
-  return resnet({.classes = classes, .small_input = small_input});
+  ResNetOptions o = resnet_options(18);
+  o.classes = classes;
+  o.small_input = small_input;
+  return resnet(o);
 }
 
 Sequential resnet50(std::int64_t classes) {
-  return resnet({.blocks = {3, 4, 6, 3}, .bottleneck = true, .classes = classes});
+  ResNetOptions o = resnet_options(50);
+  o.classes = classes;
+  return resnet(o);
 }
 
 // ------------------------------------------------------------------------------- VGG16
@@ -235,26 +255,26 @@ PlainNetOptions plain(const ModelOptions& o) {
   return {.layout = o.layout, .tensor = o.tensor, .generator = o.generator};
 }
 
-template <bool kBottleneck, bool kSmall, int... kBlocks>
+template <int kLayers, bool kSmall = false>
 Sequential make_resnet(std::int64_t classes, const ModelOptions& o) {
-  return resnet({.blocks = {kBlocks...},
-                 .bottleneck = kBottleneck,
-                 .classes = classes,
-                 .small_input = kSmall,
-                 .layout = o.layout,
-                 .tensor = o.tensor,
-                 .generator = o.generator});
+  ResNetOptions r = resnet_options(kLayers);
+  r.classes = classes;
+  r.small_input = kSmall;
+  r.layout = o.layout;
+  r.tensor = o.tensor;
+  r.generator = o.generator;
+  return resnet(r);
 }
 
 const std::vector<Entry>& registry() {
   static const std::vector<Entry> entries = {
       {"lenet", {1, 28, 28}, 10, false, [](auto, auto& o) { return lenet(plain(o)); }},
       {"vgg-cifar", {3, 32, 32}, 10, false, [](auto, auto& o) { return vgg_cifar(plain(o)); }},
-      {"resnet18-cifar", {3, 32, 32}, 10, true, make_resnet<false, true, 2, 2, 2, 2>},
-      {"resnet18", {3, 224, 224}, 1000, true, make_resnet<false, false, 2, 2, 2, 2>},
-      {"resnet34", {3, 224, 224}, 1000, true, make_resnet<false, false, 3, 4, 6, 3>},
-      {"resnet50", {3, 224, 224}, 1000, true, make_resnet<true, false, 3, 4, 6, 3>},
-      {"resnet152", {3, 224, 224}, 1000, true, make_resnet<true, false, 3, 8, 36, 3>},
+      {"resnet18-cifar", {3, 32, 32}, 10, true, make_resnet<18, true>},
+      {"resnet18", {3, 224, 224}, 1000, true, make_resnet<18>},
+      {"resnet34", {3, 224, 224}, 1000, true, make_resnet<34>},
+      {"resnet50", {3, 224, 224}, 1000, true, make_resnet<50>},
+      {"resnet152", {3, 224, 224}, 1000, true, make_resnet<152>},
       {"vgg16",
        {3, 224, 224},
        1000,

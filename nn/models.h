@@ -67,6 +67,9 @@ struct ResNetOptions {
 /// on its 3x3 convolution. Convolutions start Kaiming-normal (fan out). Names of parameters are
 /// those of torchvision's models.
 nn::Sequential resnet(const ResNetOptions& o = {});
+/// The blocks of the net of 18, 34, 50 or 152 layers (table 1 there). ValueError for another
+/// number.
+ResNetOptions resnet_options(int layers);
 /// 11,689,512 parameters with 1000 classes; 11,173,962 for 32x32 and 10 classes.
 nn::Sequential resnet18(std::int64_t classes = 1000, bool small_input = false);
 /// 25,557,032 parameters.

@@ -81,7 +81,9 @@ class Experiment {
     }
     if (o.verify_steps < 2 || o.instrumented_steps < 1 || o.least_rounds < 1 ||
         o.most_rounds < o.least_rounds) {
-      fail("tradeoff", "verify_steps must be at least 2, instrumented_steps and rounds positive");
+      fail("tradeoff", "verify_steps must be at least 2, instrumented_steps and rounds positive",
+           fmt::format("verify_steps {}, instrumented_steps {}, {} to {} rounds", o.verify_steps,
+                       o.instrumented_steps, o.least_rounds, o.most_rounds));
     }
     device_ = w.batches[0][0].device();
     result_.workload = w.name;

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import builtins
 import collections.abc
+import os
 import typing
 '''
 

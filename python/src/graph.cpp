@@ -261,8 +261,26 @@ graph::CompileOptions options_of(const std::vector<std::string>& without, bool f
           .max_signatures = max_signatures};
 }
 
+/// A graph, and the scopes of it that are open.
+struct Declaration {
+  graph::Graph graph;
+  std::vector<std::unique_ptr<graph::CaptureScope>> open;
+};
+
+py::list pass_reports(const std::vector<graph::PassReport>& passes) {
+  py::list l;
+  for (const graph::PassReport& r : passes) {
+    l.append(py::dict("name"_a = r.name, "exact"_a = r.exactness == Exactness::exact,
+                      "nodes_before"_a = r.stats.nodes_before,
+                      "nodes_after"_a = r.stats.nodes_after, "changed"_a = r.stats.changed,
+                      "detail"_a = r.stats.detail, "ms"_a = r.stats.ms));
+  }
+  return l;
+}
+
 py::dict ledger_entry(const graph::LedgerEntry& e) {
   py::dict d;
+  d["number"] = e.number;
   d["reason"] = e.reason;
   d["capture_ms"] = e.capture_ms;
   d["compile_ms"] = e.compile_ms;
@@ -313,8 +331,9 @@ void bind_graph(py::module_& m) {
             }
             return l;
           },
-          "Why each program was captured, and what that cost (times in milliseconds); how often it "
-          "was recorded again, to find the same.")
+          "Why each program was captured, and what that cost (times in milliseconds), the last 64 "
+          "captures; `number` counts all. `confirmed` is how often one was recorded again, to find "
+          "the same.")
       .def(
           "explain", [](const Compiled& c) { return c.ask([](Core& f) { return f.explain(); }); },
           "Passes, memory plan, launches, and why each program was captured.")
@@ -327,6 +346,21 @@ void bind_graph(py::module_& m) {
       .def(
           "clear", [](const Compiled& c) { c.ask([](Core& f) { f.clear(); }); },
           "Forgets all captured programs.")
+      .def(
+          "passes",
+          [](const Compiled& c) {
+            return pass_reports(c.ask([](Core& f) { return f.program().passes; }));
+          },
+          "What each pass did to the program of the last call: name, exact (whether results stay "
+          "equal bit for bit), nodes_before, nodes_after, changed and what that counts (detail), "
+          "ms. RangeError before the first call.")
+      .def(
+          "captured_hash",
+          [](const Compiled& c) {
+            return c.ask([](Core& f) { return f.program().captured_hash; });
+          },
+          "Of the program of the last call as it was captured: equal for equal programs, whether "
+          "captured or declared. RangeError before the first call.")
       .def("__len__", [](const Compiled& c) { return c.ask([](Core& f) { return f.size(); }); });
   py::class_<Places, std::shared_ptr<Places>>(m, "_Places")
       .def("add", &Places::add, "label"_a, "name"_a, "where"_a, "looked_at"_a = true)
@@ -345,18 +379,39 @@ void bind_graph(py::module_& m) {
   py::class_<graph::Function>(m, "Function", "A compiled program with named arguments.")
       .def("_run", [](const graph::Function& f, const graph::Feeds& feeds) { return f.run(feeds); })
       .def("dump", &graph::Function::dump, "The program as text.")
+      .def(
+          "passes", [](const graph::Function& f) { return pass_reports(f.program().passes); },
+          "What each pass did: dicts as Compiled.passes() gives them.")
       .def_property_readonly("hash", &graph::Function::hash,
                              "Equal for equal programs, declared or captured.");
-  py::class_<graph::Graph>(m, "_Graph")
+  py::class_<Declaration>(m, "_Graph")
       .def(py::init<>())
       .def("variable",
-           [](graph::Graph& g, const std::string& name, const Dims& shape, DType t, Device d) {
-             return g.variable(name, shape, {t, d});
+           [](Declaration& g, const std::string& name, const Dims& shape, DType t, Device d,
+              MemoryFormat layout) {
+             checked_numel(shape, "variable");
+             return g.graph.variable(name, {t, d, shape, strides_for(shape, layout)});
            })
-      .def("compile", [](graph::Graph& g, const std::vector<Tensor>& results,
+      .def("enter", [](Declaration& g) { g.open.push_back(g.graph.scope()); })
+      .def("exit", [](Declaration& g) { g.open.pop_back(); })
+      .def("dump",
+           [](Declaration& g, const std::vector<Tensor>& results) { return g.graph.dump(results); })
+      .def("compile", [](Declaration& g, const std::vector<Tensor>& results,
                          const std::vector<std::string>& w, bool fa, bool mp, bool dg) {
-        return g.compile(results, options_of(w, fa, mp, dg, true, false, 16, 128));
+        return g.graph.compile(results, options_of(w, fa, mp, dg, true, false, 16, 128));
       });
+  m.def(
+      "all_passes",
+      [] {
+        py::list l;
+        for (const graph::Pass& p : graph::all_passes()) {
+          l.append(py::dict("name"_a = p.name, "exact"_a = p.exactness == Exactness::exact,
+                            "summary"_a = p.summary));
+        }
+        return l;
+      },
+      "The passes in the order they run: dicts of name, exact (whether results stay equal bit for\n"
+      "bit; the others run with compile(fast=True)) and summary.");
   m.def(
       "pass_names",
       [] {

@@ -10,10 +10,12 @@ PYBIND11_MODULE(_core, m) {
   register_errors(m);
   make_tensor_type(m);
   bind_core(m);
+  bind_settings(m);
   bind_ops(m);
   bind_autograd(m);
   bind_graph(m);
   bind_nn(m);
+  bind_models(m);
   bind_data(m);
   bind_profiler(m);
   bind_tradeoff(m);

@@ -1,4 +1,4 @@
-// Layers, models, optimisers and schedules of C++, which the package's own classes stand on.
+// Layers, optimisers and schedules of C++, which the package's own classes stand on.
 #include "nn/nn.h"
 
 #include <pybind11/functional.h>
@@ -8,8 +8,8 @@
 
 #include "nn/grad_scaler.h"
 #include "nn/init.h"
-#include "nn/models.h"
-#include "python/src/tensor_object.h"
+#include "python/src/choice.h"
+#include "python/src/native.h"
 
 namespace pybind11::detail {
 
@@ -43,9 +43,6 @@ using namespace py::literals;
 
 namespace {
 
-TensorOptions options(std::optional<DType> t, std::optional<Device> d) {
-  return {.dtype = t.value_or(DType::f32), .device = d.value_or(default_device())};
-}
 using T = std::optional<DType>;
 using D = std::optional<Device>;
 
@@ -58,15 +55,6 @@ StateDict state_of(const py::dict& d) {
   StateDict s;
   for (const auto& [k, v] : d) s.emplace_back(py::cast<std::string>(k), to_tensor(v));
   return s;
-}
-
-/// A layer or a model of C++, whichever.
-struct Native {
-  std::shared_ptr<const nn::Module> module;
-};
-template <class M>
-Native native(M m) {
-  return {std::make_shared<M>(std::move(m))};
 }
 
 /// A host value that compiled programs notice a change of.
@@ -126,15 +114,15 @@ void bind_layers(py::module_& m) {
   m.def(
       "_linear",
       [](std::int64_t in, std::int64_t out, bool bias, T t, D d, Generator* g) {
-        return native(nn::Linear(in, out, {bias, options(t, d), g}));
+        return native(nn::Linear(in, out, {bias, tensor_options(t, d), g}));
       },
       "in_features"_a, "out_features"_a, "bias"_a = true, dtype, device, generator, site);
   m.def(
       "_conv2d",
       [](std::int64_t in, std::int64_t out, nn::Pair kernel, nn::Pair stride, nn::Pair padding,
          nn::Pair dilation, std::int64_t groups, bool bias, T t, D d, Generator* g) {
-        return native(nn::Conv2d(in, out, kernel,
-                                 {stride, padding, dilation, groups, bias, options(t, d), g}));
+        return native(nn::Conv2d(
+            in, out, kernel, {stride, padding, dilation, groups, bias, tensor_options(t, d), g}));
       },
       "in_channels"_a, "out_channels"_a, "kernel_size"_a, "stride"_a = 1, "padding"_a = 0,
       "dilation"_a = 1, "groups"_a = 1, "bias"_a = true, dtype, device, generator, site);
@@ -145,7 +133,7 @@ void bind_layers(py::module_& m) {
          Generator* g) {
         return native(nn::ConvTranspose2d(
             in, out, kernel,
-            {stride, padding, output_padding, dilation, groups, bias, options(t, d), g}));
+            {stride, padding, output_padding, dilation, groups, bias, tensor_options(t, d), g}));
       },
       "in_channels"_a, "out_channels"_a, "kernel_size"_a, "stride"_a = 1, "padding"_a = 0,
       "output_padding"_a = 0, "groups"_a = 1, "bias"_a = true, "dilation"_a = 1, dtype, device,
@@ -154,7 +142,7 @@ void bind_layers(py::module_& m) {
     m.def(
         name,
         [](std::int64_t n, double eps, double momentum, bool affine, T t, D d) {
-          return native(M(n, {eps, momentum, affine, options(t, d)}));
+          return native(M(n, {eps, momentum, affine, tensor_options(t, d)}));
         },
         "num_features"_a, "eps"_a = 1e-5, "momentum"_a = 0.1, "affine"_a = true, dtype, device,
         site);
@@ -164,7 +152,7 @@ void bind_layers(py::module_& m) {
   m.def(
       "_layer_norm",
       [](const Dims& shape, double eps, bool affine, T t, D d) {
-        return native(nn::LayerNorm(shape, {eps, affine, options(t, d)}));
+        return native(nn::LayerNorm(shape, {eps, affine, tensor_options(t, d)}));
       },
       "normalized_shape"_a, "eps"_a = 1e-5, "affine"_a = true, dtype, device, site);
   m.def(
@@ -173,23 +161,9 @@ void bind_layers(py::module_& m) {
   m.def(
       "_embedding",
       [](std::int64_t n, std::int64_t size, T t, D d, Generator* g) {
-        return native(nn::Embedding(n, size, {options(t, d), g}));
+        return native(nn::Embedding(n, size, {tensor_options(t, d), g}));
       },
       "num_embeddings"_a, "embedding_dim"_a, dtype, device, generator, site);
-  m.def(
-      "_model",
-      [](const std::string& name, std::optional<std::int64_t> classes, MemoryFormat layout, T t,
-         D d, Generator* g) {
-        auto model = models::make_model(
-            name, {.classes = classes, .layout = layout, .tensor = options(t, d), .generator = g});
-        py::dict r;
-        r["net"] = native(model.net);
-        r["input"] = model.input;
-        r["classes"] = model.classes;
-        return r;
-      },
-      "name"_a, "classes"_a = py::none(), "layout"_a = MemoryFormat::contiguous, dtype, device,
-      generator, site);
   // Whether a layer's options make sense: named as what errors are to name.
   const auto check_pool = [&]<class Layer>(const char* name) {
     m.def(
@@ -201,20 +175,16 @@ void bind_layers(py::module_& m) {
   };
   check_pool.operator()<nn::MaxPool2d>("_MaxPool2d");
   check_pool.operator()<nn::AvgPool2d>("_AvgPool2d");
-  m.def(
-      "model_names",
-      [] {
-        std::vector<std::string> names;
-        for (const auto n : models::model_names()) names.emplace_back(n);
-        return names;
-      },
-      "The names that nn.make_model() takes.");
 }
 
 void bind_init(py::module_& m) {
   py::module_ init = m.def_submodule("_init");
   const auto g = "generator"_a = py::none();
   static const std::map<std::string_view, const char*> docs = {
+      {"fans",
+       "(in, out): how many inputs and outputs a unit of a weight [out, in, ...] has. ShapeError "
+       "for "
+       "a rank below 2."},
       {"constant_", "Every element the value."},
       {"zeros_", "Every element 0."},
       {"ones_", "Every element 1."},
@@ -241,10 +211,15 @@ void bind_init(py::module_& m) {
   };
   using nn::init::Fan;
   const auto fan = [](const std::string& mode) {
-    if (mode == "fan_in") return Fan::in;
-    if (mode == "fan_out") return Fan::out;
-    fail<ValueError>("init", "no such mode", mode, "'fan_in' or 'fan_out'");
+    return choice<Fan>("init", "mode", mode, {{"fan_in", Fan::in}, {"fan_out", Fan::out}});
   };
+  def(
+      "fans",
+      [](const Tensor& t) {
+        const nn::init::Fans f = nn::init::fans(t);
+        return std::pair(f.in, f.out);
+      },
+      "weight"_a);
   // Each changes its tensor and returns it.
 #define TANDEM_INIT(call) \
   {                       \
@@ -297,11 +272,16 @@ void bind_optim(py::module_& m) {
       "fit, AutogradError for parameters that want no gradient.")
       .def(
           "step",
-          [](const Optimizer& o) {
+          [](const Optimizer& o, const std::optional<Tensor>& scaling) {
             const py::gil_scoped_release release;
-            o.step(here());
+            o.step(scaling.value_or(Tensor()), here());
           },
-          "Changes every parameter that has a gradient.")
+          "scaling"_a = py::none(),
+          "Changes every parameter that has a gradient. `scaling` (float32 [2], on the "
+          "parameters'\n"
+          "device): gradients are multiplied by its first element as they are read; if the second "
+          "is\n"
+          "not 0 the whole step is left out. GradScaler.step() gives one.")
       .def("zero_grad", &Optimizer::zero_grad, "Drops the gradients: .grad becomes None.")
       .def("gradients", &Optimizer::gradients, "The gradients there are.")
       .def_property(
@@ -410,11 +390,32 @@ void bind_optim(py::module_& m) {
            "params"_a, "lr"_a = 1e-3, betas, "eps"_a = 1e-8, "weight_decay"_a = 1e-2,
            "eps_hat"_a = false);
 
+  py::class_<ScheduleRule>(
+      m, "ScheduleRule",
+      "Learning rates by the number of steps taken: rate(t, base) is that after t steps of a "
+      "group\n"
+      "whose base rate is `base`. The base rates are one for all groups, or one per group; none:\n"
+      "those the optimiser has when the schedule is made.")
+      .def(py::init([](std::function<double(std::int64_t, double)> rate, std::vector<double> base) {
+             return ScheduleRule{std::move(rate), std::move(base)};
+           }),
+           "rate"_a.none(false), "base"_a = std::vector<double>())
+      .def(
+          "rate",
+          [](const ScheduleRule& r, std::int64_t t, double base) { return r.rate(t, base); }, "t"_a,
+          "base"_a, "The rate after t steps of a group with that base rate.")
+      .def_property_readonly(
+          "base", [](const ScheduleRule& r) { return r.base; }, "The base rates: a list.");
   py::class_<Schedule>(m, "Schedule",
                        "The learning rate is factor(t) times what the optimiser's was, t steps "
-                       "later.")
+                       "later; or what a ScheduleRule says. RangeError for a rule with neither one "
+                       "base rate nor one per group.")
       .def(py::init<Optimizer, std::function<double(std::int64_t)>>(), "optimizer"_a,
            "factor"_a.none(false))
+      .def(py::init<Optimizer, ScheduleRule>(), "optimizer"_a, "rule"_a)
+      .def_property_readonly(
+          "rule", [](const Schedule& s) { return s.rule(); },
+          "What the rates follow, with one base rate per group.")
       .def("step", &Schedule::step, "Call after each step of the optimiser, or each epoch.")
       .def_property("steps", &Schedule::steps, &Schedule::set_steps,
                     "How often step() was called; assigning continues from there.")

@@ -245,6 +245,7 @@ const std::map<std::string_view, Sections>& table() {
         "negative "
         "padding; DTypeError unless all are of one floating dtype."}},
       {"max_pool2d", kPool},
+      {"max_pool2d_with_indices", kPool},
       {"avg_pool2d", kPool},
       {"adaptive_avg_pool2d",
        {"x [N, C, H, W] gives [N, C, OH, OW].",
@@ -323,6 +324,7 @@ const std::map<std::string_view, const char*>& sources() {
         {"max_pool2d",
          "Scherer, Müller and Behnke, \"Evaluation of pooling operations\", 2010; sizes: Dumoulin "
          "and Visin 2016, arXiv:1603.07285."},
+        {"max_pool2d_with_indices", "As max_pool2d."},
         {"mse_loss", "Bishop, \"Pattern recognition and machine learning\", 2006, 3.1.1."},
         {"nll_loss", "Bishop, \"Pattern recognition and machine learning\", 2006, 4.3.4."},
         {"relu",

@@ -5,10 +5,6 @@ namespace tandem::python {
 
 namespace {
 
-TensorOptions options(std::optional<DType> t, std::optional<Device> d) {
-  return {.dtype = t.value_or(DType::f32), .device = d.value_or(default_device())};
-}
-
 // A function that makes a leaf, which may want a gradient.
 template <class F, class... Extra>
 void creation(const char* name, F f, const Extra&... extra) {
@@ -44,19 +40,19 @@ void bind_creation() {
         const DType natural = v.kind() == Scalar::Kind::boolean   ? DType::boolean
                               : v.kind() == Scalar::Kind::integer ? DType::i64
                                                                   : DType::f32;
-        return full(shape, v, options(t.value_or(natural), d), here());
+        return full(shape, v, tensor_options(t.value_or(natural), d), here());
       },
       "shape"_a, "fill_value"_a, dtype, device,
       "Every element `fill_value`; without a dtype int64, float32 or bool, as the value is.");
   creation(
-      "zeros", [](const Dims& s, T t, D d) { return zeros(s, options(t, d), here()); }, "shape"_a,
-      dtype, device, "Zeros of that shape, float32 by default.");
+      "zeros", [](const Dims& s, T t, D d) { return zeros(s, tensor_options(t, d), here()); },
+      "shape"_a, dtype, device, "Zeros of that shape, float32 by default.");
   creation(
-      "ones", [](const Dims& s, T t, D d) { return ones(s, options(t, d), here()); }, "shape"_a,
-      dtype, device, "Ones of that shape, float32 by default.");
+      "ones", [](const Dims& s, T t, D d) { return ones(s, tensor_options(t, d), here()); },
+      "shape"_a, dtype, device, "Ones of that shape, float32 by default.");
   creation(
-      "empty", [](const Dims& s, T t, D d) { return zeros(s, options(t, d), here()); }, "shape"_a,
-      dtype, device, "Some values of that shape (zeros, in fact).");
+      "empty", [](const Dims& s, T t, D d) { return zeros(s, tensor_options(t, d), here()); },
+      "shape"_a, dtype, device, "Some values of that shape (zeros, in fact).");
   const auto like = [&]<int value>(const char* name, const char* doc) {
     creation(
         name,
@@ -84,51 +80,55 @@ void bind_creation() {
         if (!t && !d) return arange(start, stop, step, here());
         const bool whole = start.kind() != Scalar::Kind::real &&
                            stop.kind() != Scalar::Kind::real && step.kind() != Scalar::Kind::real;
-        return arange(start, stop, step, options(t.value_or(whole ? DType::i64 : DType::f32), d),
-                      here());
+        return arange(start, stop, step,
+                      tensor_options(t.value_or(whole ? DType::i64 : DType::f32), d), here());
       },
       "start"_a, "stop"_a = py::none(), "step"_a = 1, dtype, device,
       "start, start + step, … before stop; arange(n) starts from 0. int64 when all are integers.");
   creation(
       "linspace",
       [](double a, double b, std::int64_t n, T t, D d) {
-        return linspace(a, b, n, options(t, d), here());
+        return linspace(a, b, n, tensor_options(t, d), here());
       },
       "start"_a, "stop"_a, "num"_a, dtype, device, "`num` even steps from start to stop, both in.");
   creation(
       "eye",
       [](std::int64_t n, std::optional<std::int64_t> m, T t, D d) {
-        return eye(n, m.value_or(-1), options(t, d), here());
+        return eye(n, m.value_or(-1), tensor_options(t, d), here());
       },
       "n_rows"_a, "n_cols"_a = py::none(), dtype, device, "Ones on the diagonal, zeros elsewhere.");
 
   const auto generator = "generator"_a = py::none();
   creation(
       "rand",
-      [](const Dims& s, T t, D d, Generator* g) { return rand(s, options(t, d), g, here()); },
+      [](const Dims& s, T t, D d, Generator* g) {
+        return rand(s, tensor_options(t, d), g, here());
+      },
       "shape"_a, dtype, device, generator, "Uniform in [0, 1).");
   creation(
       "uniform",
       [](const Dims& s, double lo, double hi, T t, D d, Generator* g) {
-        return uniform(s, lo, hi, options(t, d), g, here());
+        return uniform(s, lo, hi, tensor_options(t, d), g, here());
       },
       "shape"_a, "low"_a = 0.0, "high"_a = 1.0, dtype, device, generator,
       "Uniform in [low, high).");
   creation(
       "randn",
-      [](const Dims& s, T t, D d, Generator* g) { return randn(s, options(t, d), g, here()); },
+      [](const Dims& s, T t, D d, Generator* g) {
+        return randn(s, tensor_options(t, d), g, here());
+      },
       "shape"_a, dtype, device, generator, "Normal with mean 0 and standard deviation 1.");
   creation(
       "normal",
       [](const Dims& s, double mean, double std, T t, D d, Generator* g) {
-        return normal(s, mean, std, options(t, d), g, here());
+        return normal(s, mean, std, tensor_options(t, d), g, here());
       },
       "shape"_a, "mean"_a = 0.0, "std"_a = 1.0, dtype, device, generator,
       "Normal with that mean and standard deviation.");
   function(
       "randint",
       [](std::int64_t lo, std::int64_t hi, const Dims& s, T t, D d, Generator* g) {
-        return randint(lo, hi, s, options(t.value_or(DType::i64), d), g, here());
+        return randint(lo, hi, s, tensor_options(t.value_or(DType::i64), d), g, here());
       },
       "low"_a, "high"_a, "shape"_a, dtype, device, generator, "Integers in [low, high).");
   function(

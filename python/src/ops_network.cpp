@@ -77,6 +77,17 @@ void bind_networks() {
       "x"_a, "kernel_size"_a, "stride"_a = none, "padding"_a = 0, "ceil_mode"_a = false,
       "Largest element of each window of x [N, C, H, W]; stride is the kernel by default.");
   function(
+      "max_pool2d_with_indices",
+      [=](const Tensor& x, const Dims& kernel, std::optional<Dims> stride, const Dims& padding,
+          bool ceil_mode) {
+        const In in = at(x);
+        const auto o = pool(kernel, stride, padding, ceil_mode, true);
+        return without_gil(x.numel(), [&] { return max_pool2d_with_indices(in, o); });
+      },
+      "x"_a, "kernel_size"_a, "stride"_a = none, "padding"_a = 0, "ceil_mode"_a = false,
+      "(y, positions): what max_pool2d gives, and where in its plane of H W elements each maximum\n"
+      "was (int32).");
+  function(
       "avg_pool2d",
       [=](const Tensor& x, const Dims& kernel, std::optional<Dims> stride, const Dims& padding,
           bool ceil_mode, bool include) {

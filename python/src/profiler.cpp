@@ -1,6 +1,7 @@
 // The profiler, and what the calls of a program are and cost.
 #include "core/profiler.h"
 
+#include "core/backend.h"
 #include "core/dispatch.h"
 #include "python/src/tensor_object.h"
 
@@ -105,7 +106,12 @@ class CallRecorder final : public Interceptor {
 }  // namespace
 
 void bind_profiler(py::module_& m) {
-  m.def("_profiler_start", &profiler::start);
+  m.def("_profiler_start", [](std::optional<Device> device) {
+    if (!device) return profiler::start();
+    backend(*device).stream(device->index);  // DeviceError where there is none
+    profiler::start_on_device(*device);
+  });
+  m.def("_profiler_recording", &profiler::recording);
   m.def("_profiler_stop", [] {
     py::list r;
     for (const auto& e : profiler::stop()) {

@@ -98,13 +98,20 @@ Device to_device(py::handle o);
 using Conversion = std::variant<DType, Device, MemoryFormat>;
 Conversion to_conversion(py::handle o);
 
+/// Of a new tensor: float32 on the default device where nothing is said.
+inline TensorOptions tensor_options(std::optional<DType> t, std::optional<Device> d) {
+  return {.dtype = t.value_or(DType::f32), .device = d.value_or(default_device())};
+}
+
 /// One file of this folder each.
 void bind_core(py::module_& m);
+void bind_settings(py::module_& m);
 void bind_tensor_methods(py::module_& m);
 void bind_ops(py::module_& m);
 void bind_autograd(py::module_& m);
 void bind_graph(py::module_& m);
 void bind_nn(py::module_& m);
+void bind_models(py::module_& m);
 void bind_data(py::module_& m);
 void bind_profiler(py::module_& m);
 void bind_tradeoff(py::module_& m);

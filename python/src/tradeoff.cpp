@@ -89,24 +89,45 @@ void bind_tradeoff(py::module_& m) {
   });
   t.def("machine_text", &tradeoff::machine_text);
   t.def("machine_json", [] { return tradeoff::machine_json().dump(); });
-  t.def("median_interval",
-        [](const std::vector<double>& x) { return triple(tradeoff::median_interval(x)); });
-  t.def("paired_ratio", [](const std::vector<double>& a, const std::vector<double>& b) {
-    return triple(tradeoff::paired_ratio(a, b));
-  });
+  t.def(
+      "median_interval",
+      [](const std::vector<double>& x) { return triple(tradeoff::median_interval(x)); },
+      "samples"_a,
+      "(median, low, high): the median of samples with its interval of at least 95 % confidence, "
+      "from\n"
+      "order statistics, which assumes no distribution. Of fewer than six samples it is their "
+      "whole\n"
+      "range, and too narrow. RangeError without samples. Source: Conover, \"Practical "
+      "nonparametric\n"
+      "statistics\", 1999, 3.2.");
+  const auto paired = [&](const char* name, auto f, const char* doc) {
+    t.def(
+        name,
+        [f](const std::vector<double>& a, const std::vector<double>& b) { return triple(f(a, b)); },
+        "a"_a, "b"_a, doc);
+  };
+  paired(
+      "paired_ratio", tradeoff::paired_ratio,
+      "median_interval() of a[i] / b[i] over rounds i: what drifts from round to round meets both\n"
+      "sides of a round and drops out. RangeError unless both have one length.");
+  paired("paired_difference", tradeoff::paired_difference,
+         "median_interval() of a[i] - b[i] over rounds i. RangeError unless both have one length.");
   t.def(
       "run",
       [](const std::optional<std::string>& recipe, py::object make, const std::string& name,
-         std::vector<std::vector<Tensor>> batches, std::int64_t batch_size, MemoryFormat layout,
-         DType dtype, int steps, double seconds, std::uint64_t seed, bool leave_out, bool inexact,
-         int verify_steps, int instrumented_steps, const py::object& on_forecast,
-         const py::object& on_progress, const py::object& stop) {
+         std::vector<std::vector<Tensor>> batches, int random_batches, std::int64_t batch_size,
+         MemoryFormat layout, DType dtype, int steps, double seconds, std::uint64_t seed,
+         bool leave_out, bool inexact, int verify_steps, int instrumented_steps, int least_rounds,
+         int most_rounds, const py::object& on_forecast, const py::object& on_progress,
+         const py::object& stop) {
         tradeoff::LadderOptions o;
         o.seed = seed;
         o.verify_steps = verify_steps;
         o.instrumented_steps = instrumented_steps;
         o.seconds = seconds;
         o.steps = steps;
+        o.least_rounds = least_rounds;
+        o.most_rounds = most_rounds;
         o.inexact = inexact;
         o.leave_out = leave_out;
         const tradeoff::Workload w = recipe
@@ -114,13 +135,15 @@ void bind_tradeoff(py::module_& m) {
                                                                     .batch = batch_size,
                                                                     .layout = layout,
                                                                     .dtype = dtype,
-                                                                    .seed = seed})
+                                                                    .seed = seed,
+                                                                    .batches = random_batches})
                                          : workload_of(name, std::move(make), std::move(batches));
         return run(w, std::move(o), on_forecast, on_progress, stop);
       },
-      py::kw_only(), "recipe"_a, "make"_a, "name"_a, "batches"_a, "batch_size"_a, "layout"_a,
-      "dtype"_a, "steps"_a, "seconds"_a, "seed"_a, "leave_out"_a, "inexact"_a, "verify_steps"_a,
-      "instrumented_steps"_a, "on_forecast"_a, "on_progress"_a, "stop"_a);
+      py::kw_only(), "recipe"_a, "make"_a, "name"_a, "batches"_a, "random_batches"_a,
+      "batch_size"_a, "layout"_a, "dtype"_a, "steps"_a, "seconds"_a, "seed"_a, "leave_out"_a,
+      "inexact"_a, "verify_steps"_a, "instrumented_steps"_a, "least_rounds"_a, "most_rounds"_a,
+      "on_forecast"_a, "on_progress"_a, "stop"_a);
 }
 
 }  // namespace tandem::python

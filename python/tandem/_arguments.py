@@ -35,6 +35,7 @@ _EXPECTED = {
     "dtype": "tandem.float32, 'float32', …",
     "Device": "'cpu', 'cuda', 'cuda:1', or a Device",
     "int | Sequence[int]": "a number or a tuple of them",
+    "Sequence[int]": "a tuple of whole numbers",
     "int | tuple[int, int]": "a number or two of them",
 }
 
@@ -95,9 +96,10 @@ def _is(value: Any, kind: str) -> bool:
         return hasattr(value, "__float__") or hasattr(value, "__index__")
     if kind in ("str", "bool"):
         return isinstance(value, str if kind == "str" else bool)
+    if kind == "Sequence[int]":
+        return isinstance(value, (tuple, list)) and all(_is(v, "int") for v in value)
     if kind == "int | Sequence[int]":
-        return _is(value, "int") or (
-            isinstance(value, (tuple, list)) and all(_is(v, "int") for v in value))
+        return _is(value, "int") or _is(value, "Sequence[int]")
     if kind == "int | tuple[int, int]":
         return _is(value, "int | Sequence[int]") and (_is(value, "int") or len(value) in (1, 2))
     own = getattr(_core, kind, None)

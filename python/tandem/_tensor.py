@@ -178,6 +178,23 @@ def _numel(self: Tensor) -> int:
     return self.size
 
 
+def _add_(self: Tensor, other: Any) -> Tensor:
+    """Writes self + other into this tensor, as `+=`. ShapeError where its shape would change,
+    DTypeError for a floating result of an integral tensor, AutogradError where the tape cannot
+    follow."""
+    return operator.iadd(self, other)
+
+
+def _sub_(self: Tensor, other: Any) -> Tensor:
+    """Writes self - other into this tensor, as `-=`; errors as add_."""
+    return operator.isub(self, other)
+
+
+def _mul_(self: Tensor, other: Any) -> Tensor:
+    """Writes self * other into this tensor, as `*=`; errors as add_."""
+    return operator.imul(self, other)
+
+
 def _register_hook(self: Tensor, hook: Any) -> _core.HookHandle:
     """Calls hook(gradient) when this tensor's gradient is known; see autograd.register_hook."""
     return _core.register_hook(self, hook)
@@ -216,6 +233,9 @@ for _name, _function in {
     "cuda": _cuda,
     "dim": _dim,
     "numel": _numel,
+    "add_": _add_,
+    "sub_": _sub_,
+    "mul_": _mul_,
     "register_hook": _register_hook,
     "__array_namespace__": _array_namespace,
     "to_device": _to_device,

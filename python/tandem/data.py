@@ -10,11 +10,13 @@ from typing import Any, Callable, Generator, Iterator, Sequence
 
 from . import _core
 from ._arguments import whole
-from ._core import ImageDataset, Tensor, byte_images, dataset_names, load_dataset
+from ._core import (Augmenter, ImageDataset, Tensor, byte_images, dataset_names, load_cifar10,
+                    load_dataset, load_mnist, read_idx, synthetic_cifar, synthetic_digits)
 from ._structure import mapped
 
-__all__ = ["ArrayLoader", "DataLoader", "Dataset", "ImageDataset", "byte_images", "dataset_names",
-           "load_dataset"]
+__all__ = ["ArrayLoader", "Augmenter", "DataLoader", "Dataset", "ImageDataset", "byte_images",
+           "dataset_names", "load_cifar10", "load_dataset", "load_mnist", "read_idx",
+           "synthetic_cifar", "synthetic_digits"]
 
 
 class Dataset(ABC):
@@ -67,6 +69,11 @@ class _Epochs:
     def __len__(self) -> int:
         n = self._n // self._batch
         return n if self._drop_last or n * self._batch == self._n else n + 1
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch that the next `for` runs, from 0."""
+        return self._epoch
 
     def set_epoch(self, epoch: int) -> None:
         """The number of the next epoch, from 0."""
@@ -167,6 +174,11 @@ def _refuse_capture() -> None:
             "captured function; expected batches as arguments of it")
 
 
+# What images are like that nothing is done to.
+_UNCHANGED = {"layout": _core.MemoryFormat.contiguous, "dtype": _core.float32, "mean": (), "std": (),
+              "flip": "none", "translate": 0, "border": "zero"}
+
+
 class DataLoader:
     """Runs over a data set in batches. Every `for` is one epoch; which samples the batches hold
     depends on (seed, epoch) alone, not on the workers. They are handed out on `device` (None: the
@@ -183,7 +195,7 @@ class DataLoader:
     int64 [N]), made without Python, and copied to a GPU from page-locked memory while it works on
     the batch before. Only these can be laid out (`layout`), converted (`dtype`), normalised
     ((x - mean) / std, a number per channel), flipped (`flip`: "none", "random" or "alternating")
-    and moved by up to `translate` pixels.
+    and moved by up to `translate` pixels (`border`, what is moved in: "zero" or "reflect").
 
     DTypeError and RangeError for options that do not fit; an exception of `__getitem__` is raised to
     whoever asks for that batch; CaptureError inside a compiled function. Modes and scopes
@@ -195,7 +207,8 @@ class DataLoader:
                  layout: _core.MemoryFormat = _core.MemoryFormat.contiguous,
                  dtype: Any = _core.float32, mean: Sequence[float] = (),
                  std: Sequence[float] = (), flip: str = "none", translate: int = 0,
-                 device: Any = None, collate: "Callable[[list], Any] | None" = None):
+                 border: str = "zero", device: Any = None,
+                 collate: "Callable[[list], Any] | None" = None):
         who = "DataLoader"
         self._dataset, self._batch_size = dataset, whole(who, "batch_size", batch_size)
         workers, prefetch = (_within(who, n, v, least, most) for n, v, least, most in (
@@ -207,28 +220,31 @@ class DataLoader:
         if collate is not None and not callable(collate):
             raise _core.DTypeError(f"[DataLoader] collate does not fit; got {collate!r}; expected "
                                    "a function of a list of samples")
-        self._loader: Any
         images = isinstance(dataset, ImageDataset)
+        self._loader: Any = None
         if images and collate is None:
             self._loader = _core._ImageLoader(dataset, batch_size, shuffle, seed, drop_last,
                                               workers, prefetch, layout, dtype, mean, std, flip,
-                                              translate, device)
-            return
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+                                              translate, border, device)
+        elif not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise _core.DTypeError(f"[DataLoader] dataset does not fit; got {dataset!r}; expected "
                                    "a Dataset, or samples with len() and [index]")
-        given = {"layout": layout != _core.MemoryFormat.contiguous,
-                 "dtype": _core.zeros((0,), dtype=dtype).dtype is not _core.float32,
-                 "mean": tuple(mean) != (), "std": tuple(std) != (), "flip": flip != "none",
-                 "translate": translate != 0}
-        wrong = ", ".join(name for name, changed in given.items() if changed)
-        if wrong:
+        changes = {"layout": layout, "dtype": _core.zeros((0,), dtype=dtype).dtype,
+                   "mean": tuple(mean), "std": tuple(std), "flip": flip, "translate": translate,
+                   "border": border}
+        wrong = ", ".join(name for name, value in changes.items() if value != _UNCHANGED[name])
+        if self._loader is None and wrong:
             raise _core.RangeError(
                 f"[DataLoader] only images that load_dataset() gives can be changed; got {wrong}"
                 + (" with collate; expected a `collate` that does it" if images else
                    "; expected a __getitem__ that does it"))
-        self._loader = _SampleLoader(dataset, self._batch_size, shuffle, seed, drop_last, workers,
-                                     prefetch, device, collate or _stacked)
+        if self._loader is None:
+            self._loader = _SampleLoader(dataset, self._batch_size, shuffle, seed, drop_last,
+                                         workers, prefetch, device, collate or _stacked)
+        self._options = {"batch_size": self._batch_size, "shuffle": bool(shuffle),
+                         "seed": whole(who, "seed", seed), "drop_last": bool(drop_last),
+                         "num_workers": workers, "prefetch": prefetch, **changes,
+                         "device": self._loader.device, "collate": collate}
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._loader)
@@ -243,6 +259,11 @@ class DataLoader:
         return self._dataset
 
     @property
+    def options(self) -> dict:
+        """What it was made with, by name."""
+        return dict(self._options)
+
+    @property
     def batch_size(self) -> int:
         """Samples of a batch; of the last one of an epoch there may be fewer."""
         return self._batch_size
@@ -251,6 +272,11 @@ class DataLoader:
     def device(self) -> _core.Device:
         """Where the batches are."""
         return self._loader.device
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch that the next `for` runs, from 0."""
+        return self._loader.epoch
 
     def set_epoch(self, epoch: int) -> None:
         """The number of the next epoch, from 0."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import types
 import weakref
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 from . import _core
 from ._capture import CaptureWarning
-from ._core import Tensor, pass_names
+from ._core import Function, Tensor, all_passes, pass_names
 
-__all__ = ["CaptureWarning", "Compiled", "Expression", "Graph", "compile", "pass_names", "variable"]
+__all__ = ["CaptureWarning", "Compiled", "Expression", "Function", "Graph", "all_passes", "compile",
+           "pass_names", "variable"]
 
 
 class _Strong:
@@ -273,22 +275,46 @@ def variable(name: str) -> Expression:
 
 
 class Graph:
-    """A program declared over variables of known shape and dtype."""
+    """A program declared over variables of known shape and dtype.
+
+    >>> import tandem as td
+    >>> g = td.graph.Graph()
+    >>> x = g.variable("x", (2,))
+    >>> with g.scope():
+    ...     y = td.ones(2) + x
+    >>> g.compile(y * 2)(x=[1.0, 2.0]).tolist()
+    [4.0, 6.0]
+    """
 
     def __init__(self) -> None:
         self._core = _core._Graph()
 
-    def variable(self, name: str, shape: Any, dtype: Any = _core.float32,
-                 device: Any = "cpu") -> Tensor:
-        """A named argument: a symbolic tensor that all functions take."""
-        return self._core.variable(name, shape, dtype, device)
+    def variable(self, name: str, shape: Any, dtype: Any = _core.float32, device: Any = "cpu",
+                 layout: _core.MemoryFormat = _core.MemoryFormat.contiguous) -> Tensor:
+        """A named argument: a symbolic tensor that all functions take. RangeError for a name that
+        is empty or taken, ShapeError for a layout the shape cannot have."""
+        return self._core.variable(name, shape, dtype, device, layout)
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator["Graph"]:
+        """Inside of `with`, every operation of this thread is part of the program: also those that
+        make tensors, write into tensors from outside, and backward(). Expressions over variables
+        need no scope."""
+        self._core.enter()
+        try:
+            yield self
+        finally:
+            self._core.exit()
 
     def compile(self, results: Any, without: Any = (), fast: bool = False,
                 memory_plan: bool = True, device_graph: bool = True) -> Callable:
-        """A function of the variables by name that computes one result or a list of them."""
+        """A function of the variables by name that computes one result or a list of them; its
+        `program` is a Function. Options as those of graph.compile(): the others are about what a
+        function of Python might do. CaptureError for a result that depends on nothing declared
+        here."""
         single = isinstance(results, Tensor)
-        program = self._core.compile([results] if single else list(results), list(without), fast,
-                                     memory_plan, device_graph)
+        program = self._core.compile(self._listed(results), list(without), fast, memory_plan,
+                                     device_graph)
 
         def function(**feeds: Any) -> Any:
             out = program._run({k: _core._tensor(v) for k, v in feeds.items()})
@@ -296,3 +322,12 @@ class Graph:
 
         function.program = program  # type: ignore[attr-defined]
         return function
+
+    def dump(self, results: Any) -> str:
+        """The program of one result or a list of them as text, before any pass. CaptureError as
+        compile()."""
+        return self._core.dump(self._listed(results))
+
+    @staticmethod
+    def _listed(results: Any) -> list:
+        return [results] if isinstance(results, Tensor) else list(results)

@@ -15,11 +15,12 @@ from ._core import (
     OneCycleLR,
     Optimizer,
     Schedule,
+    ScheduleRule,
     StepLR,
 )
 
 __all__ = ["SGD", "Adam", "AdamW", "CosineAnnealingLR", "GradScaler", "LinearLR", "LinearWarmup",
-           "MultiStepLR", "OneCycleLR", "Optimizer", "Schedule", "StepLR"]
+           "MultiStepLR", "OneCycleLR", "Optimizer", "Schedule", "ScheduleRule", "StepLR"]
 
 
 def _refuse_copies(self: Any) -> Any:

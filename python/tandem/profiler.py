@@ -9,7 +9,12 @@ from typing import Any
 
 from . import _core
 
-__all__ = ["Call", "Event", "costs", "profile"]
+__all__ = ["Call", "Event", "costs", "profile", "recording"]
+
+
+def recording() -> bool:
+    """Whether this thread's launches are being timed."""
+    return _core._profiler_recording()
 
 
 @dataclass
@@ -25,7 +30,12 @@ class Event:
 @dataclass
 class profile:
     """Times every launch of this thread inside of a `with` block (which slows it down), in either
-    mode.
+    mode: by the host, which waits for each.
+
+    device: have this device time the launches on it instead, with events before and after each, for
+    which only the end of the block waits. Times then begin with the first launch, and are good as
+    long as the device lags behind the host: else the wait for the host is in them. DeviceError for
+    one that is not there.
 
     with td.profiler.profile() as p:
         step(x, y)
@@ -33,9 +43,10 @@ class profile:
     """
 
     events: list = field(default_factory=list)
+    device: Any = None
 
     def __enter__(self) -> "profile":
-        _core._profiler_start()
+        _core._profiler_start(self.device)
         return self
 
     def __exit__(self, *error: Any) -> None:

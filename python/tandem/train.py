@@ -247,7 +247,7 @@ class _Training:
         print(f"\nTime of a training step (median, 95 % interval; the first {warm} left out)")
         self.found["step_ms"] = {}
         for r in self.runners:
-            t, low, high = _core._tradeoff.median_interval(r.step_ms[warm:])
+            t, low, high = tradeoff.median_interval(r.step_ms[warm:])
             first = r.step_ms[0]
             print(f"  {r.name:<9} {t:.3f} ms [{low:.3f}, {high:.3f}]   first step {first:.1f} ms")
             self.found["step_ms"][r.name] = {"median": t, "low": low, "high": high,
@@ -255,7 +255,7 @@ class _Training:
         if len(self.runners) == 1:
             return True
         eager, compiled = self.runners
-        t, low, high = _core._tradeoff.paired_ratio(compiled.step_ms[warm:n],
+        t, low, high = tradeoff.paired_ratio(compiled.step_ms[warm:n],
                                                     eager.step_ms[warm:n])
         print(f"  compiled takes {t:.3f} [{low:.3f}, {high:.3f}] times as long as eager")
         self.found["ratio"] = {"median": t, "low": low, "high": high}

@@ -21,6 +21,9 @@ TEST(Models, ParameterCounts) {
   EXPECT_EQ(models::resnet18(10, true).parameter_count(), 11173962);
   EXPECT_EQ(models::resnet18().parameter_count(), 11689512);
   EXPECT_EQ(models::resnet50().parameter_count(), 25557032);
+  EXPECT_EQ(models::resnet(models::resnet_options(34)).parameter_count(), 21797672);
+  EXPECT_THROW(models::resnet_options(19), ValueError);
+  EXPECT_THROW(models::resnet({.blocks = {1, 0}}), ValueError);
 }
 
 TEST(Models, ByName) {

@@ -331,6 +331,18 @@ add("max_pool2d", lambda x: td.max_pool2d(x, 2), lambda x: windows(x, 2, 2).max(
 add("max_pool2d", lambda x: td.max_pool2d(x, 3, 2, 1), lambda x: windows(np.pad(
     x, [(0, 0), (0, 0), (1, 1), (1, 1)], constant_values=-np.inf), 3, 2).max((-1, -2)),
     arrays((2, 2, 6, 5)), **_POOL)
+
+
+def _maxima(x):
+    """Of windows of two by two, and their places in row-major planes."""
+    each = windows(x, 2, 2)
+    at = each.reshape(*each.shape[:-2], 4).argmax(-1)
+    rows, columns = np.indices(at.shape)[-2:]
+    return each.max((-1, -2)), (2 * rows + at // 2) * x.shape[-1] + 2 * columns + at % 2
+
+
+add("max_pool2d_with_indices", lambda x: td.max_pool2d_with_indices(x, 2), _maxima,
+    arrays((2, 3, 6, 5)), **_POOL)
 add("avg_pool2d", lambda x: td.avg_pool2d(x, 3, 2), lambda x: windows(x, 3, 2).mean((-1, -2)),
     arrays((2, 3, 7, 6)), **_POOL)
 add("adaptive_avg_pool2d", lambda x: td.adaptive_avg_pool2d(x, (2, 3)),

@@ -106,3 +106,8 @@ def test_autocast_is_part_of_a_compiled_function():
     with td.autocast():
         assert h(x).tolist() == f(x).tolist()
     assert h(x).dtype is td.float32 and len(h) == 2
+
+
+def test_policies_equal_policies_only():
+    assert td.Policy() == td.Policy() and td.Policy() != td.Policy(vendor=False)
+    assert td.Policy() != "vendor"

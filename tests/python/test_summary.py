@@ -126,3 +126,20 @@ def test_timeline(tmp_path):
     assert [e["name"] for e in events] == [e.op for e in p.events]
     assert events[0]["ts"] == 0 and all(e["dur"] >= 0 for e in events)
     profiler.profile().save_chrome_trace(tmp_path / "empty.json")
+
+
+def test_launches_timed_by_the_device():
+    assert not profiler.recording()
+    with profiler.profile(device="cpu") as p:
+        assert profiler.recording()
+        td.relu(td.ones(10)).sum()
+    assert not profiler.recording()
+    assert {"relu", "sum"} <= {e.op for e in p.events} and "relu" in p.table()
+    # From the first launch on.
+    assert p.events[0].start_ns == 0 and all(e.end_ns >= e.start_ns for e in p.events)
+    starts = [e.start_ns for e in p.events]
+    assert starts == sorted(starts) and starts[-1] < 60e9
+    with pytest.raises(td.DeviceError):
+        with profiler.profile(device="cuda" if not td.cuda_is_available() else "cuda:99"):
+            pass
+    assert not profiler.recording()

@@ -74,6 +74,37 @@ def test_steps_and_states_may_be_given_by_themselves():
     tradeoff.run(lambda: with_state()[0], [[np.ones(3, np.float32)]], leave_out=False, **FEW)
 
 
+def test_how_many_rounds_there_are():
+    def rounds(seconds):
+        r = tradeoff.run(make, BATCHES, leave_out=False, seconds=seconds, least_rounds=2,
+                         most_rounds=3, verify_steps=2, instrumented_steps=1)
+        return r.json["rounds"]
+
+    assert rounds(1e-6) == 2 and rounds(1e6) == 3
+
+
+def test_a_recipe_has_as_many_batches_as_asked_for():
+    r = tradeoff.run("lenet", 1, batch_size=1, leave_out=False, steps=1, verify_steps=2,
+                     instrumented_steps=1)
+    assert r.json["rounds"] == 1
+
+
+def test_statistics_of_times():
+    samples = [5.0, 1.0, 2.0, 9.0, 4.0, 3.0, 8.0, 7.0, 6.0]
+    median, low, high = tradeoff.median_interval(samples)
+    # P(2 <= Binomial(9, 1/2) <= 7) is 0.96: the second and the last but one.
+    assert (median, low, high) == (5, 2, 8)
+    twice = [2 * x for x in samples]
+    assert tradeoff.paired_ratio(twice, samples) == (2, 2, 2)
+    assert tradeoff.paired_difference(twice, samples) == (5, 2, 8)
+    assert tradeoff.paired_difference(a=samples, b=twice) == (-5, -8, -2)
+    for f in (tradeoff.paired_ratio, tradeoff.paired_difference):
+        with pytest.raises(td.RangeError):
+            f([1.0], [1.0, 2.0])
+    with pytest.raises(td.RangeError):
+        tradeoff.median_interval([])
+
+
 def test_arms_that_differ_are_found():
     made = []
 
@@ -91,8 +122,14 @@ def test_wrong_arguments_and_errors_of_the_step():
         tradeoff.run("alexnet")
     with pytest.raises(td.RangeError, match="batches"):
         tradeoff.run(make)
-    with pytest.raises(td.RangeError, match="batches"):
+    with pytest.raises(td.RangeError, match="batches for a recipe; expected how many"):
         tradeoff.run("lenet", BATCHES)
+    with pytest.raises(td.RangeError, match="sizes must be positive; got batch 0, -3 batches"):
+        tradeoff.run("lenet", -3)
+    with pytest.raises(td.DTypeError, match="batches does not fit; got 2.5; expected a whole"):
+        tradeoff.run("lenet", 2.5)
+    with pytest.raises(td.DTypeError, match="batches do not fit; got 2; expected tuples"):
+        tradeoff.run(make, 2)
     with pytest.raises(td.DTypeError):
         tradeoff.run(3)
     with pytest.raises(td.DTypeError, match="make"):
@@ -101,6 +138,9 @@ def test_wrong_arguments_and_errors_of_the_step():
         tradeoff.run(make, [])
     with pytest.raises(td.RangeError, match="verify_steps"):
         tradeoff.run(make, BATCHES, verify_steps=1)
+    with pytest.raises(td.RangeError, match="got verify_steps 2, instrumented_steps 1, 5 to 4 rounds"):
+        tradeoff.run(make, BATCHES, least_rounds=5, most_rounds=4, verify_steps=2,
+                     instrumented_steps=1)
 
     def fails():
         def step(x, y):

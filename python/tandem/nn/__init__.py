@@ -1,6 +1,6 @@
 """Networks: modules with named parameters."""
 
-from . import functional, init
+from . import functional, init, models
 from .layers import (
     GELU,
     AdaptiveAvgPool2d,
@@ -34,7 +34,7 @@ __all__ = [
     "GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv2d",
     "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "Identity",
     "LayerNorm", "LeakyReLU", "Linear", "MSELoss", "MaxPool2d", "Model", "Module", "ModuleDict",
-    "ModuleList",
-    "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
-    "cross_entropy", "functional", "init", "make_model", "model_names", "mse_loss", "nll_loss",
+    "ModuleList", "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus",
+    "Tanh", "cross_entropy", "functional", "init", "make_model", "model_names", "models",
+    "mse_loss", "nll_loss",
 ]

@@ -15,6 +15,7 @@ from .._core import (  # noqa: F401
     linear,
     log_softmax,
     max_pool2d,
+    max_pool2d_with_indices,
     mse_loss,
     nll_loss,
     one_hot,

@@ -3,6 +3,7 @@
 from .._core._init import (  # noqa: F401
     constant_,
     dirac_,
+    fans,
     kaiming_normal_,
     kaiming_uniform_,
     normal_,

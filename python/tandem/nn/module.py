@@ -359,6 +359,10 @@ class Module:
         """Every buffer once; without `recurse` this module's own."""
         return [b for _, b in self.named_buffers(recurse=recurse)]
 
+    def parameter_count(self) -> int:
+        """Number of parameter values."""
+        return sum(p.size for p in self.parameters())
+
     def get_submodule(self, path: str) -> "Module":
         """The module of a path ("features.0"; "" is this one). AttributeError if there is none."""
         module: Module = self
@@ -372,12 +376,14 @@ class Module:
 
     def get_parameter(self, path: str) -> Tensor:
         """The parameter of a path ("features.0.weight"). AttributeError if there is none."""
-        owner, _, name = path.rpartition(".")
-        found = self.get_submodule(owner)._parameters.get(name)
-        if found is None:
-            raise AttributeError(f"[{type(self).__name__}] no such parameter; got {path!r}; "
-                                 "expected one of named_parameters()")
-        return found
+        module, rest = self, path
+        while rest not in module._parameters:  # a net of C++ has paths for names
+            name, _, rest = rest.partition(".")
+            if name not in module._modules or not rest:
+                raise AttributeError(f"[{type(self).__name__}] no such parameter; got {path!r}; "
+                                     "expected one of named_parameters()")
+            module = module._modules[name]
+        return module._parameters[rest]
 
     def apply(self, function: Callable[["Module"], Any]) -> "Module":
         """Calls function(module) for all modules below and this one."""

@@ -16,10 +16,12 @@ import json as _json
 from typing import Any, Callable, Sequence
 
 from .. import _core
+from .._arguments import whole
 from .._core import Tensor
+from .._core._tradeoff import median_interval, paired_difference, paired_ratio
 from .._optional import optional
 
-__all__ = ["Result", "recipes", "run"]
+__all__ = ["Result", "median_interval", "paired_difference", "paired_ratio", "recipes", "run"]
 
 
 def recipes() -> list[dict]:
@@ -130,10 +132,12 @@ def _subject(made: Any) -> tuple[Callable, dict]:
     )
 
 
-def run(what: Any, batches: "Sequence[Sequence[Any]] | None" = None, *, name: str | None = None,
+def run(what: Any, batches: "Sequence[Sequence[Any]] | int | None" = None, *,
+        name: str | None = None,
         batch_size: int = 0, layout: Any = None, dtype: Any = None, seconds: float = 40,
         steps: int = 0, seed: int = 0, leave_out: bool = True, inexact: bool = False,
-        verify_steps: int = 5, instrumented_steps: int = 5,
+        verify_steps: int = 5, instrumented_steps: int = 5, least_rounds: int = 7,
+        most_rounds: int = 200,
         on_forecast: "Callable[[str], Any] | None" = None,
         on_progress: "Callable[[str, float], Any] | None" = None,
         stop: "Callable[[], bool] | None" = None) -> Result:
@@ -144,8 +148,12 @@ def run(what: Any, batches: "Sequence[Sequence[Any]] | None" = None, *, name: st
         It is called once for each arm, with the default generator freshly seeded, and must make
         everything anew. step(*batch) is an ordinary eager function of tensors that gives a tensor
         or several; `state`, tensors by name, is what is compared between arms besides.
-    batches: of make()'s step, one after the other: tuples of arrays or tensors.
-    steps: timed steps per arm; 0: as many as fit into `seconds`.
+    batches: of make()'s step, one after the other: tuples of arrays or tensors. Of a recipe: how
+        many different ones there are, 4 if not given.
+    steps: timed steps per arm; 0: as many as fit into `seconds`, in `least_rounds` to `most_rounds`
+        rounds, each of which times every arm.
+    verify_steps: over which arms must agree before they are timed, 2 or more; instrumented_steps:
+        besides, with the profiler on.
     leave_out: also time all on without each factor. inexact: also passes that may change bits.
     on_forecast(text): once, when eager has been profiled. on_progress(what, part in [0, 1]).
     stop(): asked between rounds; True ends it with what was timed by then.
@@ -158,24 +166,33 @@ def run(what: Any, batches: "Sequence[Sequence[Any]] | None" = None, *, name: st
         raise _core.DTypeError(
             f"[tradeoff] takes the name of a recipe or a function; got {type(what).__name__}"
         )
-    if named != (batches is None):
-        raise _core.RangeError(
-            "[tradeoff] batches are for steps of one's own, which need them; got "
-            + ("batches for a recipe" if named else "none")
-        )
+    random_batches = 4
+    if named:
+        if hasattr(batches, "__len__"):
+            raise _core.RangeError("[tradeoff] batches are for steps of one's own, which need them; "
+                                   "got batches for a recipe; expected how many")
+        if batches is not None:
+            random_batches = whole("tradeoff", "batches", batches)
+        batches = ()
+    elif batches is None:
+        raise _core.RangeError("[tradeoff] batches are for steps of one's own, which need them; got "
+                               "none; expected tuples of arrays")
+    elif not hasattr(batches, "__iter__"):
+        raise _core.DTypeError(f"[tradeoff] batches do not fit; got {batches!r}; expected tuples of "
+                               "arrays")
     given = [
         [b if isinstance(b, Tensor) else _core._tensor(b, device=_core.get_default_device())
          for b in batch]
-        for batch in batches or ()
+        for batch in batches
     ]
     json, table, _ = _core._tradeoff.run(
         recipe=what if named else None,
         make=None if named else lambda: _subject(what()),
         name=name or getattr(what, "__name__", "a step"),
-        batches=given, batch_size=batch_size,
+        batches=given, random_batches=random_batches, batch_size=batch_size,
         layout=_core.MemoryFormat.contiguous if layout is None else layout,
         dtype=_core.float32 if dtype is None else dtype, steps=steps, seconds=seconds, seed=seed,
         leave_out=leave_out, inexact=inexact, verify_steps=verify_steps,
-        instrumented_steps=instrumented_steps, on_forecast=on_forecast, on_progress=on_progress,
-        stop=stop)
+        instrumented_steps=instrumented_steps, least_rounds=least_rounds, most_rounds=most_rounds,
+        on_forecast=on_forecast, on_progress=on_progress, stop=stop)
     return Result(_json.loads(json), table)
