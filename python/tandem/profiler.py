@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +23,33 @@ class Event:
     end_ns: int
 
 
+class _Open(threading.local):
+    """The blocks that a thread is in."""
+
+    def __init__(self) -> None:
+        self.all: list[profile] = []
+
+    def hand_out(self) -> None:
+        """Ends the record of launches and gives it to all of them."""
+        if self.all:
+            events = [Event(*e) for e in _core._profiler_stop()]
+            for p in self.all:
+                p.events.extend(events)
+
+    def go_on(self) -> None:
+        """Begins a new record where one is wanted."""
+        if self.all:
+            _core._profiler_start()
+
+
+_open = _Open()
+
+
 @dataclass
 class profile:
     """Times every launch of this thread inside of a `with` block (which slows it down), in either
-    mode.
+    mode. Blocks may be within others, which have the launches of the inner ones, too; a block that
+    is entered again starts over.
 
     with td.profiler.profile() as p:
         step(x, y)
@@ -35,11 +59,19 @@ class profile:
     events: list = field(default_factory=list)
 
     def __enter__(self) -> "profile":
-        _core._profiler_start()
+        if any(p is self for p in _open.all):
+            raise _core.RangeError("[profile] a block cannot be within itself; got one that is open; "
+                                   "expected a profile() of its own")
+        _open.hand_out()
+        self.events = []
+        _open.all.append(self)
+        _open.go_on()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.events = [Event(*e) for e in _core._profiler_stop()]
+        _open.hand_out()
+        _open.all = [p for p in _open.all if p is not self]
+        _open.go_on()
 
     def table(self) -> str:
         """Time by operation and kernel, longest first."""

@@ -11,6 +11,13 @@ from tandem import data, nn, optim
 
 X, W = td.ones((2, 3)), td.ones(2, requires_grad=True)
 
+
+
+def declared():
+    g = td.graph.Graph()
+    return g.compile(g.variable("x", (2,)) * 2)
+
+
 # A call, and what stands behind "[name] ": the rule; what was given; what would have fit.
 REFUSED = [
     ("zeros", lambda: td.zeros(2, 3), "shape is one argument; got 2, 3; expected (2, 3)"),
@@ -49,6 +56,29 @@ REFUSED = [
     ("AdaptiveAvgPool2d", lambda: nn.AdaptiveAvgPool2d("x"), "output_size does not fit; got 'x'"),
     ("CrossEntropyLoss", lambda: nn.CrossEntropyLoss("x"), "label_smoothing does not fit; got 'x'"),
     ("ModuleList", lambda: nn.ModuleList(3), "modules come as a list; got 3; expected [nn.Linear("),
+    ("ModuleDict", lambda: nn.ModuleDict(3), "modules come with their names; got 3; expected {'relu"),
+    ("Sequential", lambda: nn.Sequential(nn.ReLU())[0:1.5], "a slice's stop does not fit; got 1.5;"),
+    ("Sequential", lambda: nn.Sequential().__delitem__(slice(None, "a")), "a slice's stop does not f"),
+    ("ModuleList", lambda: nn.ModuleList().insert("a", nn.ReLU()), "index does not fit; got 'a'; exp"),
+    ("ModuleList", lambda: nn.ModuleList().__setitem__(slice(1), 3), "modules come as a list; got 3"),
+    ("BatchNorm1d", lambda: nn.BatchNorm1d(2, momentum="a"), "momentum does not fit; got 'a'; expect"),
+    ("LayerNorm", lambda: nn.LayerNorm(2, eps=None), "eps does not fit; got None; expected a number"),
+    ("metrics", lambda: td.Model(nn.ReLU(), None, metrics=3), "takes names, functions and Metrics; go"),
+    ("graph", lambda: td.compile(td.graph.variable("A") * td.graph.variable("B"))(X, X),
+     "variables are given by name; got 2 without; expected A=…, B=…"),
+    ("graph", lambda: declared()(X), "variables are given by name; got 1 without; expected x=…"),
+    ("compile", lambda: td.compile(td.relu, mode="max"),
+     "there is no argument 'mode'; got mode='max'; expected without, fast, memory_plan, "),
+    ("compile", lambda: td.compile(nn.ReLU(), max_signatures="a"), "max_signatures does not fit; got"),
+    ("manual_seed", lambda: td.manual_seed(td.graph.variable("A")), "this happens when it is called,"),
+    ("copy", lambda: td.ones(2).copy_(td.graph.variable("A")), "this happens when it is called, and"),
+    ("graph", lambda: setattr(optim.SGD([W]), "lr", td.graph.variable("A")), "this happens when it"),
+    ("fit", lambda: td.Model(nn.Linear(3, 2)).fit(X), "takes arrays x and y, a data set, or batches; "),
+    ("fit", lambda: td.Model(nn.Linear(3, 2)).fit({"x": X}), "takes arrays x and y, a data set, or ba"),
+    ("fit", lambda: td.Model(nn.Linear(3, 2)).fit(X, X, verbose="auto"), "verbose does not fit; got '"),
+    ("fit", lambda: td.Model(nn.Linear(3, 2)).fit(X, X, callbacks="EarlyStopping"),
+     "callbacks are Callbacks; got 'EarlyStopping'; expected an object"),
+    ("predict", lambda: td.Model(nn.Linear(3, 2)).predict(3), "takes an array x, a data set, or batch"),
     ("SGD", lambda: setattr(optim.SGD([W]), "lr", "x"), "the attribute cannot be this; got 'x'; ex"),
     ("Tensor", lambda: setattr(X, "requires_grad", "x"), "the attribute cannot be this; got 'x'; e"),
     ("Tensor", lambda: setattr(X, "grad", 3), "the attribute cannot be this; got 3; expected a te"),

@@ -139,6 +139,10 @@ def test_save_and_load(result, tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(td.DataError):
         tradeoff.Result.load(tmp_path / "other.json")
+    for text in (b"no JSON", b"\xff\xfe"):
+        (tmp_path / "other.json").write_bytes(text)
+        with pytest.raises(td.DataError, match="not a saved result; got .*other.json; expected"):
+            tradeoff.Result.load(tmp_path / "other.json")
 
 
 class Page(HTMLParser):
