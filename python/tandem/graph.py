@@ -122,9 +122,8 @@ if TYPE_CHECKING:
         """What is compiled, for type checkers: with the arguments and results of the function."""
 
         def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
-        @overload
-        def __get__(self, instance: None,  # type: ignore[overload-overlap]
-                    owner: Any = None) -> "_CompiledFunction[_P, _R]": ...
+        @overload  # type: ignore[overload-overlap]
+        def __get__(self, instance: None, owner: Any = None) -> "_CompiledFunction[_P, _R]": ...
         @overload
         def __get__(self: "_CompiledFunction[Concatenate[Any, _Q], _R]", instance: object,
                     owner: Any = None) -> "_CompiledFunction[_Q, _R]": ...
@@ -132,7 +131,7 @@ if TYPE_CHECKING:
 
     class _Decorator(Protocol):
         @overload
-        def __call__(self, function: _M, /) -> _M: ...
+        def __call__(self, function: _M, /) -> _M: ...  # type: ignore[overload-overlap]
         @overload
         def __call__(self, function: Callable[_P, _R], /) -> _CompiledFunction[_P, _R]: ...
 

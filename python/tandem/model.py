@@ -270,7 +270,7 @@ class Model:
 
         x, y: arrays or tensors [N, …] (or tuples and dicts of them) that are cut into batches of
             `batch_size` (32), in a new order each epoch that depends on (seed, epoch) alone. Or `x`
-            alone: a Dataset of samples (x, y), batched in the same way; or a DataLoader or any other
+            alone: a Dataset of samples (x, y), batched in the same way; or a DataLoader or another
             iterable of batches (x, y), which takes no batch_size. A list has samples where a
             batch_size is given, else batches. Of an iterator without an end, `steps_per_epoch`
             batches are an epoch.
@@ -290,8 +290,8 @@ class Model:
                   steps_per_epoch=(steps_per_epoch, 1), validation_steps=(validation_steps, 1),
                   verbose=(verbose, 0))
         if verbose > 2:
-            raise _core.RangeError(f"[fit] there is no such verbosity; got {verbose}; expected 0, 1 "
-                                   "or 2")
+            raise _core.RangeError(f"[fit] there is no such verbosity; got {verbose}; expected 0, "
+                                   "1 or 2")
         if isinstance(callbacks, str) or not hasattr(callbacks, "__iter__"):
             callbacks = [callbacks]  # type: ignore[list-item]
         callbacks = list(callbacks)

@@ -60,8 +60,8 @@ class profile:
 
     def __enter__(self) -> "profile":
         if any(p is self for p in _open.all):
-            raise _core.RangeError("[profile] a block cannot be within itself; got one that is open; "
-                                   "expected a profile() of its own")
+            raise _core.RangeError("[profile] a block cannot be within itself; got one that is "
+                                   "open; expected a profile() of its own")
         _open.hand_out()
         self.events = []
         _open.all.append(self)

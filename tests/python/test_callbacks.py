@@ -290,7 +290,7 @@ def test_the_graph_of_a_net_of_ones_own(tmp_path):
 
 def test_moments_there_are_not():
     for name in ("on_train_batch_end", "on_test_begin", "on_step_end"):
-        with pytest.raises(td.RangeError, match=f"no such moment; got '{name}'; expected on_train_"):
+        with pytest.raises(td.RangeError, match=f"such moment; got '{name}'; expected on_train_"):
             type("Mine", (callbacks.Callback,), {name: lambda self, *args: None})
         with pytest.raises(td.RangeError, match=f"no such moment; got '{name}'"):
             callbacks.LambdaCallback(**{name: print})

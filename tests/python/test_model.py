@@ -176,14 +176,15 @@ def test_samples_and_pairs():
             assert got == pytest.approx(wanted, rel=1e-5)
     m = model()
     whole = m.evaluate(x, y)
-    for given in ((x, y), [x, y], Points(x, y), [(x[:30], y[:30]), (x[30:], y[30:])]):
+    for given in ((x, y), [x, y], Points(x, y), [(x[:30], y[:30]), (x[30:], y[30:])],
+                  [x.tolist(), y.tolist()]):
         assert m.evaluate(given) == pytest.approx(whole, rel=1e-5)
     guess = m.predict(x).numpy()
     for given in (Points(x, y), x.tolist(), [(x, y)], [x[:30], x[30:]]):
         assert np.allclose(m.predict(given).numpy(), guess, rtol=1e-5, atol=1e-6)
     # What gives batches has a batch size of its own.
     for wrong in (data.DataLoader(samples, batch_size=4), iter(samples)):
-        with pytest.raises(td.RangeError, match=r"batch_size is for arrays .* got 8 with .*; expect"):
+        with pytest.raises(td.RangeError, match=r"batch_size is for arrays .* got 8 with .*; expe"):
             m.fit(wrong, batch_size=8, verbose=0)
     for options in ({"validation_steps": 0}, {"verbose": 3}):
         with pytest.raises(td.RangeError, match=r"\[fit\]"):

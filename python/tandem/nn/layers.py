@@ -207,8 +207,9 @@ class BatchNorm2d(_NativeModule):
     in evaluation. `weight`, `bias` (if `affine`), `running_mean` and `running_var` are [C]; the new
     value of a running one counts `momentum` times.
 
-    RangeError unless eps >= 0 and 0 <= momentum <= 1; when it is called, ShapeError for other inputs
-    and for training with one value per channel. Source: Ioffe and Szegedy 2015, arXiv:1502.03167."""
+    RangeError unless eps >= 0 and 0 <= momentum <= 1; when it is called, ShapeError for other
+    inputs and for training with one value per channel. Source: Ioffe and Szegedy 2015,
+    arXiv:1502.03167."""
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
                  affine: bool = True, dtype: Any = None, device: Any = None):
