@@ -19,16 +19,17 @@ SrcLoc python_line() {
   static auto& mutex = *new std::mutex();
   const py::gil_scoped_acquire gil;
   PyFrameObject* frame = PyThreadState_GetFrame(PyThreadState_Get());
-  // The package's own lines are not the user's.
+  // The package's own lines are not the user's, nor what runs it: python -m tandem.train.
   SrcLoc found = SrcLoc::foreign();
   while (frame) {
     PyCodeObject* code = PyFrame_GetCode(frame);
     const char* file = PyUnicode_AsUTF8(code->co_filename);
     const std::string_view name = file ? file : "";
-    const bool inside = name.find("/tandem/") != name.npos && name.find("/tests/") == name.npos &&
-                        py::module_::import("sys").attr("modules").contains("tandem") &&
-                        name.starts_with(py::cast<std::string>(
-                            py::module_::import("tandem").attr("__path__")[py::int_(0)]));
+    const bool inside = name.starts_with("<frozen ") ||
+                        (name.find("/tandem/") != name.npos && name.find("/tests/") == name.npos &&
+                         py::module_::import("sys").attr("modules").contains("tandem") &&
+                         name.starts_with(py::cast<std::string>(
+                             py::module_::import("tandem").attr("__path__")[py::int_(0)])));
     if (!inside && file) {
       const std::lock_guard lock(mutex);
       found = {names.insert(std::string(name)).first->c_str(),

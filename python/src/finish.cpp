@@ -1,5 +1,8 @@
 // What all bound functions and classes have in common: errors name the caller's line and say which
-// argument does not fit, and objects that were never made cannot be used.
+// argument does not fit, declared values may stand for tensors, and objects that were never made
+// cannot be used.
+#include <unordered_map>
+
 #include "python/src/tensor_object.h"
 
 namespace tandem::python {
@@ -21,55 +24,80 @@ PyCFunction as_method(F* f) {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
 }
 
-// Puts what the package says of a call that does not fit in the place of pybind11's list.
+// Functions by what the dispatcher is given of them. Never torn down: they outlive the module.
+auto& functions = *new std::unordered_map<PyObject*, py::object>();
+
+// A value that stands for a tensor which is not there yet (graph.Expression): its class knows what
+// a call with it means. In lists, too: concat([a, b]).
+py::object declared_in(py::handle o) {
+  if (PyTuple_Check(o.ptr()) || PyList_Check(o.ptr())) {
+    for (const py::handle each : py::reinterpret_borrow<py::sequence>(o)) {
+      if (py::object found = declared_in(each)) return found;
+    }
+    return {};
+  }
+  return py::getattr(py::type::handle_of(o), "__tandem_function__", py::object());
+}
+
+// What a call gives that did not fit: what is declared by it, or null and an error with what the
+// package says of it instead of pybind11's list. Only here are arguments looked at for
+// declared values, so that calls of tensors pay nothing for them.
 template <class F>
-void explain(F&& arguments) noexcept {
-  if (PyErr_Occurred() != PyExc_TypeError) return;
+PyObject* refused(PyObject* self, F&& arguments) noexcept {
+  if (!PyErr_ExceptionMatches(PyExc_TypeError)) return nullptr;
   PyObject *type, *value, *trace;
   PyErr_Fetch(&type, &value, &trace);
   if (!trace) {  // else a function of Python's raised it, which was called in between
     try {
       const auto [args, kwargs] = arguments();
-      py::object text = py::module_::import("tandem._arguments")
-                            .attr("explain")(py::str(py::handle(value)), args, kwargs);
-      if (!text.is_none()) {
+      py::object declared = declared_in(args);
+      if (!declared) declared = declared_in(py::list(kwargs.attr("values")()));
+      if (declared) {
+        PyObject* made = PyObject_CallFunctionObjArgs(declared.ptr(), functions.at(self).ptr(),
+                                                      args.ptr(), kwargs.ptr(), nullptr);
+        Py_XDECREF(type);
         Py_XDECREF(value);
-        value = text.release().ptr();
+        return made;
+      }
+      if (type == PyExc_TypeError) {
+        py::object text = py::module_::import("tandem._arguments")
+                              .attr("explain")(py::str(py::handle(value)), args, kwargs);
+        if (!text.is_none()) {
+          Py_XDECREF(value);
+          value = text.release().ptr();
+        }
       }
     } catch (...) {
       PyErr_Clear();
     }
   }
   PyErr_Restore(type, value, trace);
+  return nullptr;
 }
 
 PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* names) {
   const ErrorSite site(kCaller);
   PyObject* r = as<Call>(dispatcher)(self, args, n, names);
-  if (!r) {
-    explain([&] {
-      py::list given;
-      py::dict named;
-      for (Py_ssize_t i = 0; i < n; ++i) given.append(py::handle(args[i]));
-      for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); ++i) {
-        named[PyTuple_GET_ITEM(names, i)] = py::handle(args[n + i]);
-      }
-      return std::pair(py::object(given), py::object(named));
-    });
-  }
-  return r;
+  if (r) return r;
+  return refused(self, [&] {
+    py::list given;
+    py::dict named;
+    for (Py_ssize_t i = 0; i < n; ++i) given.append(py::handle(args[i]));
+    for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); ++i) {
+      named[PyTuple_GET_ITEM(names, i)] = py::handle(args[n + i]);
+    }
+    return std::pair(py::object(given), py::object(named));
+  });
 }
 
 PyObject* call_with_tuple(PyObject* self, PyObject* args, PyObject* names) {
   const ErrorSite site(kCaller);
   PyObject* r = as<CallWithTuple>(dispatcher)(self, args, names);
-  if (!r) {
-    explain([&] {
-      return std::pair(py::reinterpret_borrow<py::object>(args),
-                       names ? py::reinterpret_borrow<py::object>(names) : py::dict());
-    });
-  }
-  return r;
+  if (r) return r;
+  return refused(self, [&] {
+    return std::pair(py::reinterpret_borrow<py::object>(args),
+                     names ? py::reinterpret_borrow<py::object>(names) : py::dict());
+  });
 }
 
 PyMethodDef* definition(py::handle f) {
@@ -81,6 +109,8 @@ PyMethodDef* definition(py::handle f) {
 void finish_function(py::handle f) {
   PyMethodDef* def = definition(f);
   if (!def || def->ml_meth != dispatcher) return;  // Python's own: __new__, for one
+  if (PyInstanceMethod_Check(f.ptr())) f = PyInstanceMethod_GET_FUNCTION(f.ptr());
+  functions[PyCFunction_GET_SELF(f.ptr())] = py::reinterpret_borrow<py::object>(f);
   def->ml_meth = def->ml_flags & METH_FASTCALL ? as_method(call) : as_method(call_with_tuple);
 }
 

@@ -165,13 +165,28 @@ In at(const Tensor& t) {
   return {t, here()};
 }
 
+// Lists are no operands, on neither side: left to Python, list * tensor would repeat the list.
+PyObject* refusing_lists(const char* op, PyObject* a, PyObject* b, PyObject* result) {
+  if (result == Py_NotImplemented) {
+    for (PyObject* o : {a, b}) {
+      if (!PyList_Check(o) && !PyTuple_Check(o)) continue;
+      Py_DECREF(result);
+      return PyErr_Format(PyExc_TypeError,
+                          "[%s] lists are no operands; got a %s; expected tandem.tensor() of it",
+                          op, Py_TYPE(o)->tp_name);
+    }
+  }
+  return result;
+}
+
 // `mirrored` is what `number op tensor` means.
 #define TANDEM_SLOT(slot, name, mirrored)                                      \
   PyObject* slot(PyObject* a, PyObject* b) {                                   \
-    return binary(                                                             \
+    PyObject* result = binary(                                                 \
         a, b, [](const Tensor& x, const Tensor& y) { return name(at(x), y); }, \
         [](const Tensor& x, Scalar y) { return name(at(x), y); },              \
         [](Scalar x, const Tensor& y) { return mirrored; });                   \
+    return refusing_lists(#name, a, b, result);                                \
   }
 TANDEM_SLOT(nb_add, add, add(at(y), x))
 TANDEM_SLOT(nb_subtract, sub, sub(x, at(y)))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from dataclasses import dataclass
@@ -25,6 +26,16 @@ def number(who: str, name: str, value: Any) -> float:
     if isinstance(value, str) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
         raise _core.DTypeError(f"[{who}] {name} does not fit; got {value!r}; expected a number")
     return float(value)
+
+
+def between(who: str, name: str, value: Any, least: float, most: float) -> float:
+    """`value` as a float from `least` to `most`. DTypeError for what is no number, RangeError for
+    another one, NaN among these."""
+    found = number(who, name, value)
+    if not least <= found <= most:
+        wanted = f"{least} or more" if most == math.inf else f"{least} to {most}"
+        raise _core.RangeError(f"[{who}] {name} is out of range; got {value!r}; expected {wanted}")
+    return found
 
 
 _REFUSED = re.compile(r"(\w*)\(\): incompatible (function|constructor) arguments\.")
@@ -139,6 +150,10 @@ def _problem(parameters: list, args: tuple, kwargs: dict) -> "tuple[str, str, st
     return None
 
 
+# How the public function is called that is made of a constructor, and what that adds by itself.
+_MADE_BY = {"Compiled": ("compile", ("function", "owner"))}
+
+
 def explain(message: str, args: Any, kwargs: dict) -> "str | None":
     """An error's text in place of pybind11's `message`; None where it is about something else."""
     head = _REFUSED.match(message)
@@ -153,6 +168,10 @@ def explain(message: str, args: Any, kwargs: dict) -> "str | None":
     if not name.startswith("__"):
         name = name.lstrip("_")
     choices = [_parameters(text) for _, text in signatures]
+    if name in _MADE_BY:
+        name, hidden = _MADE_BY[name]
+        args = args[len(hidden):]
+        choices = [c and [p for p in c if p.name not in hidden] for c in choices]
     if not name and len(args) == 2 and choices and choices[0]:  # what sets an attribute
         kind = choices[0][-1].type
         return (f"[{type(args[0]).__name__}] the attribute cannot be this; got {_shown(args[1])}; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 
 def mapped(function: Callable[[Any], Any], value: Any, leaves: tuple = ()) -> Any:
@@ -16,3 +16,15 @@ def mapped(function: Callable[[Any], Any], value: Any, leaves: tuple = ()) -> An
         if isinstance(value, (tuple, list)):
             return type(value)(mapped(function, v, leaves) for v in value)
     return function(value)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """The leaves that mapped() would find, in order."""
+    found: list = []
+    mapped(found.append, value)
+    return iter(found)
+
+
+def called(net: Callable, x: Any) -> Any:
+    """net(x); net(*x) where x is a tuple or list."""
+    return net(*x) if isinstance(x, (tuple, list)) else net(x)

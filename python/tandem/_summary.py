@@ -9,8 +9,8 @@ from typing import Any, Iterator, Sequence
 from . import _core
 from ._core import Tensor
 from ._scopes import no_grad
+from ._structure import called, mapped
 from .nn.layers import _NativeModule
-from .nn.module import Module
 from .nn.module import Module
 
 __all__ = ["LayerInfo", "Summary", "summary"]
@@ -33,7 +33,8 @@ class Summary:
     """What summary() found; prints as a table."""
 
     layers: list[LayerInfo]
-    input_shape: tuple
+    # That of the batch, or a tuple or dict of such; None: the network was not run.
+    input_shape: Any
     parameter_bytes: int = 0
     buffers: int = 0
 
@@ -67,15 +68,25 @@ class Summary:
         ]
         rule = "-" * max(len(line) for line in lines)
         fixed = self.parameters - self.trainable
+        ran = "no input_shape was given: what needs one is not known"
+        if self.input_shape is not None:
+            ran = (f"input {_shown(self.input_shape)}, {self.flops / 1e6:,.3f} MFLOP forward "
+                   "(a multiply-add is two)")
         return "\n".join([
-            lines[0], rule, *lines[1:], rule,
-            f"input {list(self.input_shape)}, {self.flops / 1e6:,.3f} MFLOP forward "
-            "(a multiply-add is two)",
+            lines[0], rule, *lines[1:], rule, ran,
             f"{self.parameters:,} parameters" + (f", {fixed:,} of them fixed" if fixed else "")
             + f", {self.parameter_bytes / 1e6:,.2f} MB; {self.buffers:,} values in buffers",
         ])
 
     __repr__ = __str__
+
+
+def _shown(shapes: Any) -> str:
+    if isinstance(shapes, dict):
+        return ", ".join(f"{k}: {_shown(v)}" for k, v in shapes.items())
+    if any(not isinstance(s, int) for s in shapes):
+        return ", ".join(map(_shown, shapes))
+    return str(list(shapes))
 
 
 @contextmanager
@@ -115,16 +126,13 @@ def recorded(net: Module, keep: bool = False) -> Iterator[tuple[Any, dict]]:
             hook.remove()
 
 
-def example_input(net: Module, input_shape: Sequence[int] | None, dtype: Any, batch_size: int,
-                  op: str) -> Tensor:
-    """Zeros that the network can be called with."""
+def example_input(net: Module, input_shape: Sequence[int] | None, dtype: Any,
+                  batch_size: int) -> "Tensor | None":
+    """Zeros that the network can be called with; None where no shape is given or known."""
     if input_shape is None:
         input_shape = getattr(net, "input_shape", None)
     if input_shape is None:
-        raise _core.ShapeError(
-            f"[{op}] the shape of an input must be given; got none, and the network has no "
-            "input_shape; expected (C, H, W), say"
-        )
+        return None
     first = next(iter(net.parameters()), None)
     device = None if first is None else first.device
     if dtype is None:
@@ -137,24 +145,36 @@ def summary(net: Module, input_shape: Sequence[int] | None = None, batch_size: i
     """The modules of a network with the shapes of their results, their parameters and what they
     compute. Runs it once, on zeros, in evaluation mode.
 
-    input_shape: of one sample, without the batch: (C, H, W). A td.nn.Model knows its own.
+    input_shape: of one sample, without the batch: (C, H, W). A td.nn.Model knows its own. Without
+        one the network is not run, and only modules and parameters are listed; Model.summary()
+        knows the shape of what fit() was given.
     dtype: of the input; that of the first parameter if not given (int64 for ids).
-    ShapeError without a shape, and what the network raises for one that does not fit.
+    What the network raises for a shape that does not fit.
 
     >>> import tandem as td
     >>> s = td.summary(td.nn.Sequential(td.nn.Linear(3, 2), td.nn.ReLU()), (3,))
     >>> s.parameters, s.layers[1].output_shape
     (8, (1, 2))
     """
-    x = example_input(net, input_shape, dtype, batch_size, "summary")
+    return summary_of(net, example_input(net, input_shape, dtype, batch_size))
+
+
+def evaluated(net: Module, x: Any, keep: bool = False) -> tuple[Any, dict, Any]:
+    """The operations of called(net, x) in evaluation mode, the shapes of its modules' results by
+    path, and its result."""
     was_training = net.training
     net.eval()
     try:
-        with no_grad(), recorded(net) as (recorder, shapes):
-            net(x)
+        with no_grad(), recorded(net, keep) as (recorder, shapes):
+            result = called(net, x)
     finally:
         net.train(was_training)
-    calls = recorder.calls()
+    return recorder.calls(), shapes, result
+
+
+def summary_of(net: Module, x: Any) -> Summary:
+    """What summary() gives, for an input; None: for none."""
+    calls, shapes, _ = ([], {}, None) if x is None else evaluated(net, x)
     own: dict[str, float] = {}
     for c in calls:
         own[c["path"]] = own.get(c["path"], 0.0) + c["flops"]
@@ -172,7 +192,7 @@ def summary(net: Module, input_shape: Sequence[int] | None = None, batch_size: i
                                 sum(p.size for p in fresh if p.requires_grad), own.pop(path, 0.0)))
     # Operations between modules belong to the network itself.
     layers[0].flops += sum(own.values())
-    return Summary(layers, x.shape,
+    return Summary(layers, None if x is None else mapped(lambda t: t.shape, x),
                    sum(p.size * p.dtype.itemsize for p in net.parameters()),
                    sum(b.size for b in net.buffers()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, Callable
 
 from . import _core
 from ._core import Tensor
@@ -63,7 +63,7 @@ def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
 
 
 # NumPy's functions of each element that are operations here, under other names or the same.
-_UFUNCS = {
+_UFUNCS: "dict[str, Callable]" = {
     name: getattr(_core, {"power": "pow", "absolute": "abs", "rint": "round"}.get(name, name))
     for name in (
         "add subtract multiply divide floor_divide remainder power maximum minimum matmul equal "
@@ -72,6 +72,21 @@ _UFUNCS = {
         "isnan"
     ).split()
 }
+_UFUNCS.update(bitwise_and=operator.and_, bitwise_or=operator.or_, bitwise_xor=operator.xor,
+               invert=operator.invert, positive=operator.pos, divmod=divmod)
+
+
+def operation_of(ufunc: Any, method: str, options: dict) -> "Callable | None":
+    """What a call of a NumPy function of each element is here, of the same inputs; None where it is
+    no operation: of those that are not, and with options, as `array += t` has."""
+    ours = _UFUNCS.get(ufunc.__name__)
+    if ours is None or method != "__call__" or options:
+        return None
+    import numpy as np
+
+    function = ours
+    return lambda *inputs: function(
+        *(_core._tensor(a) if isinstance(a, np.ndarray) else a for a in inputs))
 
 
 def _values(a: Any) -> Any:
@@ -82,12 +97,10 @@ def _values(a: Any) -> Any:
 
 def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
     # np.exp(t) is td.exp(t), on the tape and in captures; what is no operation here is NumPy's, of
-    # the values, and so is what has options, as `array += t` has.
-    import numpy as np
-
-    ours = _UFUNCS.get(ufunc.__name__)
-    if ours is not None and method == "__call__" and not options:
-        return ours(*(_core._tensor(a) if isinstance(a, np.ndarray) else a for a in inputs))
+    # the values.
+    ours = operation_of(ufunc, method, options)
+    if ours is not None:
+        return ours(*inputs)
     return getattr(ufunc, method)(*_values(inputs), **_values(options))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import math
 import os
+import re
 import sys
 import time
 from typing import Any, Callable, Iterable, Mapping
@@ -18,8 +19,13 @@ __all__ = ["CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback"
            "LearningRateScheduler", "ModelCheckpoint", "ProgressBar", "TensorBoard"]
 
 
+# What looks like a moment, which nobody would call if it is none.
+_MOMENT = re.compile(r"on_(\w+_)?(begin|end)")
+
+
 class Callback:
-    """Base of callbacks: override what you need.
+    """Base of callbacks: override what you need. RangeError for a class with a method that is named
+    like a moment and is none of these: nobody would call Keras's on_train_batch_end.
 
     `self.model` is the Model; `self.model.stop_training = True` ends the training after the batch.
     `self.params` has "epochs" and "steps" (batches of an epoch; None if not known).
@@ -30,6 +36,11 @@ class Callback:
 
     model: Any = None
     params: Mapping[str, Any] = {}
+
+    def __init_subclass__(cls) -> None:
+        for name in vars(cls):
+            if _MOMENT.fullmatch(name) and not hasattr(Callback, name):
+                raise _no_moment(cls.__name__, name)
 
     def set_model(self, model: Any, params: Mapping[str, Any]) -> None:
         """Called before on_train_begin()."""
@@ -52,6 +63,11 @@ class Callback:
 
     def on_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """After the training step of a batch."""
+
+
+def _no_moment(who: str, name: str) -> Exception:
+    moments = ", ".join(n for n in vars(Callback) if _MOMENT.fullmatch(n))
+    return _core.RangeError(f"[{who}] there is no such moment; got {name!r}; expected {moments}")
 
 
 class _CallbackList:
@@ -114,7 +130,7 @@ class LambdaCallback(Callback):
     def __init__(self, **moments: Callable):
         for name, function in moments.items():
             if not name.startswith("on_") or not hasattr(Callback, name):
-                raise _core.RangeError(f"[LambdaCallback] there is no such moment; got {name!r}")
+                raise _no_moment("LambdaCallback", name)
             setattr(self, name, function)
 
 
@@ -356,9 +372,9 @@ class TensorBoard(Callback):
     """Writes what training gives to a folder that TensorBoard shows (tensorboard --logdir log_dir).
 
     Every epoch: the logged numbers and the learning rate; every `histograms` epochs (0: never) how
-    the parameters and their gradients of the last batch are distributed. Before the first epoch,
-    where `graph` is an example input x (a batch [N, …]) or True with a network that knows its
-    input_shape, the network's graph. every: with "batch", also the loss after each batch.
+    the parameters and their gradients of the last batch are distributed. Once, where `graph` is an
+    example input x (a batch [N, …]) or True (for one like the first batch), the network's graph.
+    every: with "batch", also the loss after each batch.
 
     `writer` is the SummaryWriter (see tandem.tensorboard), for images and whatever else.
     ImportError without the package tensorboard.
@@ -373,13 +389,19 @@ class TensorBoard(Callback):
         self._step = 0
 
     def on_train_begin(self) -> None:
-        if self._graph is not False:
-            net = self.model.net
-            x = None if self._graph is True else self.model._place(self._graph)
-            self.writer.add_graph(net, x)
+        self._add_graph()
+
+    def _add_graph(self) -> None:
+        if self._graph is False:
+            return
+        model = self.model
+        x = model._example(1) if self._graph is True else model._place(self._graph)
+        if x is not None:  # else the first batch will tell
+            self.writer.add_graph(model.net, x)
             self._graph = False
 
     def on_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
+        self._add_graph()
         if self._every == "batch":
             self.writer.add_scalar("batch/loss", logs["loss"], self._step)
         self._step += 1

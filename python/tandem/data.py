@@ -12,7 +12,7 @@ from . import _core
 from ._arguments import whole
 from ._core import (Augmenter, ImageDataset, Tensor, byte_images, dataset_names, load_cifar10,
                     load_dataset, load_mnist, read_idx, synthetic_cifar, synthetic_digits)
-from ._structure import mapped
+from ._structure import leaves, mapped
 
 __all__ = ["ArrayLoader", "Augmenter", "DataLoader", "Dataset", "ImageDataset", "byte_images",
            "dataset_names", "load_cifar10", "load_dataset", "load_mnist", "read_idx",
@@ -97,7 +97,7 @@ class _Epochs:
 
 class ArrayLoader(_Epochs):
     """Runs over arrays or tensors [N, …] in batches, as DataLoader does over data sets: gives
-    tuples with a batch of each. Where a tuple of arrays is given, a tuple is in the batch.
+    tuples with a batch of each. Where a tuple or dict of arrays is given, one is in the batch.
 
     Every `for` is one epoch. The order depends on (seed, epoch) alone. ShapeError where lengths
     differ, RangeError for a batch size below 1.
@@ -105,8 +105,9 @@ class ArrayLoader(_Epochs):
 
     def __init__(self, *arrays: Any, batch_size: int = 32, shuffle: bool = True, seed: int = 0,
                  drop_last: bool = False):
-        self._arrays = [_kept(a) for a in arrays]
-        lengths = [n for a in self._arrays for n in _lengths(a)]
+        # A list is an array of what is in it.
+        self._arrays = [mapped(_kept, a, (list,)) for a in arrays]
+        lengths = [a.shape[0] for a in leaves(self._arrays)]
         if not lengths or len(set(lengths)) != 1:
             raise _core.ShapeError(
                 f"[ArrayLoader] all arrays must have the same length; got {lengths}"
@@ -118,7 +119,7 @@ class ArrayLoader(_Epochs):
             index = order
             if not self._shuffle:
                 index = slice(int(order[0]), int(order[-1]) + 1)
-            yield tuple(_taken(a, index) for a in self._arrays)
+            yield tuple(mapped(lambda a: _taken(a, index), self._arrays))
 
 
 class _SampleLoader(_Epochs):
@@ -363,21 +364,13 @@ def _tensors(batch: Any, device: Any) -> Any:
 def _kept(a: Any) -> Any:
     import numpy as np
 
-    if isinstance(a, tuple):
-        return tuple(_kept(e) for e in a)
     a = a if isinstance(a, Tensor) else np.asarray(a)
     if a.ndim == 0:
         raise _core.ShapeError("[ArrayLoader] an array of samples has at least one axis; got none")
     return a
 
 
-def _lengths(a: Any) -> list[int]:
-    return [n for e in a for n in _lengths(e)] if isinstance(a, tuple) else [a.shape[0]]
-
-
 def _taken(a: Any, index: Any) -> Any:
-    if isinstance(a, tuple):
-        return tuple(_taken(e, index) for e in a)
     if isinstance(a, Tensor) and not isinstance(index, slice):
         return _core.take(a, _core._tensor(index).to(a.device), 0)
     return a[index]

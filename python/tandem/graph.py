@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import re
 import types
 import weakref
-from typing import Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterator, overload
 
 from . import _core
 from ._capture import CaptureWarning
 from ._core import Function, Tensor, all_passes, pass_names
+from ._tensor import operation_of
 
 __all__ = ["CaptureWarning", "Compiled", "Expression", "Function", "Graph", "all_passes", "compile",
            "pass_names", "variable"]
@@ -84,6 +86,52 @@ class Compiled(_core._Compiled):
         return f"<compiled {getattr(self._function, '__qualname__', self._function)!s}>"
 
 
+if TYPE_CHECKING:
+    from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+    from .nn.module import Module
+
+    _P = ParamSpec("_P")
+    _Q = ParamSpec("_Q")
+    _R = TypeVar("_R")
+    _R_co = TypeVar("_R_co", covariant=True)
+    _M = TypeVar("_M", bound=Module)
+
+    class _CompiledFunction(Compiled, Generic[_P, _R]):
+        """What is compiled, for type checkers: with the arguments and results of the function."""
+
+        def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+        @overload  # type: ignore[overload-overlap]
+        def __get__(self, instance: None, owner: Any = None) -> "_CompiledFunction[_P, _R]": ...
+        @overload
+        def __get__(self: "_CompiledFunction[Concatenate[Any, _Q], _R]", instance: object,
+                    owner: Any = None) -> "_CompiledFunction[_Q, _R]": ...
+        def __get__(self, instance: Any, owner: Any = None) -> Any: ...
+
+    class _Decorator(Protocol):
+        @overload
+        def __call__(self, function: _M, /) -> _M: ...  # type: ignore[overload-overlap]
+        @overload
+        def __call__(self, function: Callable[_P, _R], /) -> _CompiledFunction[_P, _R]: ...
+
+    class _OfFeeds(Protocol[_R_co]):
+        """A declared program: a function of its variables by name."""
+
+        def __call__(self, **feeds: Any) -> _R_co: ...
+
+
+@overload
+def compile(function: "_M", /, **options: Any) -> "_M": ...
+@overload
+def compile(function: "Expression", /, **options: Any) -> "_OfFeeds[Tensor]": ...
+@overload
+def compile(function: "list[Expression] | tuple[Expression, ...]", /,
+            **options: Any) -> "_OfFeeds[list[Tensor]]": ...
+@overload
+def compile(function: "Callable[_P, _R]", /,
+            **options: Any) -> "_CompiledFunction[_P, _R]": ...
+@overload
+def compile(function: None = None, /, **options: Any) -> "_Decorator": ...
 def compile(function: Any = None, /, **options: Any) -> Any:
     """The same function, compiled; as a decorator or a call, of a function or a Module. Compiled, a
     Module is still one: with the parameters, modes and names of the one that was given.
@@ -133,7 +181,9 @@ def compile(function: Any = None, /, **options: Any) -> Any:
 
 
 class Expression:
-    """A value that is declared but not computed: variables, and operations on them."""
+    """A value that is declared but not computed: variables, and operations on them. Tandem's
+    functions, modules and NumPy's functions of each element declare values when they are given
+    some: relu(a), concat([a, b]), nn.Linear(2, 3)(a), numpy.exp(a)."""
 
     def __init__(self, evaluate: Callable[[dict], Any], names: tuple, text: str):
         self._evaluate, self._names, self._text = evaluate, names, text
@@ -178,6 +228,30 @@ class Expression:
         return Expression(evaluate, tuple(names), text)
 
     @staticmethod
+    def __tandem_function__(function: Callable, args: tuple, kwargs: dict) -> Any:
+        # Where C++ was given expressions in the place of tensors (see finish.cpp). What gives no
+        # tensors, or writes into one, cannot be put off.
+        name = function.__name__
+        if (name.startswith("_") or name.endswith("_")
+                or not _GIVES_TENSORS.search(function.__doc__ or "")):
+            raise _core.DTypeError(
+                f"[{name.strip('_') or 'graph'}] this happens when it is called, and a declared "
+                "value is not there yet; got an expression; expected a tensor, or operations that "
+                "give new ones")
+        return Expression._call(function, f"{name}(…)", *args, **kwargs)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        ours = operation_of(ufunc, method, options)
+        if ours is None:
+            raise _core.CaptureError(f"[graph] NumPy computes at once; got {ufunc.__name__} of "
+                                     f"{self!r}; expected a function of tandem's")
+        return ours(*inputs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        raise _core.CaptureError(f"[graph] NumPy computes at once; got {function.__name__} of "
+                                 f"{self!r}; expected a function of tandem's")
+
+    @staticmethod
     def _compile_all(expressions: list, **options: Any) -> Callable:
         names: dict = {}
         for x in expressions:
@@ -189,7 +263,8 @@ class Expression:
 
         core = Compiled(program, **options)
 
-        def function(**feeds: Any) -> Any:
+        def function(*unnamed: Any, **feeds: Any) -> Any:
+            _refuse_unnamed(unnamed, names)
             if set(feeds) != set(names):
                 raise _core.RangeError(
                     f"[graph] every variable must be given; got {sorted(feeds)}; "
@@ -203,15 +278,16 @@ class Expression:
     def __tandem_compile__(self, **options: Any) -> Callable:
         several = Expression._compile_all([self], **options)
 
-        def function(**feeds: Any) -> Tensor:
-            return several(**feeds)[0]
+        def function(*unnamed: Any, **feeds: Any) -> Tensor:
+            return several(*unnamed, **feeds)[0]
 
         function.core = several.core  # type: ignore[attr-defined]
         return function
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or not hasattr(Tensor, name):
-            raise AttributeError(name)
+            raise AttributeError(f"[graph] a declared value has no such attribute; got {name!r} of "
+                                 f"{self!r}; expected a method of Tensor's")
         attribute = getattr(Tensor, name)
         if not callable(attribute):
             return Expression._call(lambda t: getattr(t, name), f"{self._text}.{name}", self)
@@ -220,11 +296,30 @@ class Expression:
         )
 
     __hash__ = object.__hash__
-    # NumPy's arrays leave operators with an expression to the expression.
-    __array_ufunc__ = None
+
+    if TYPE_CHECKING:  # They are set below.
+
+        def _typed(self, other: Any) -> "Expression": ...
+        def _typed_unary(self) -> "Expression": ...
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _typed
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _typed
+        __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __getitem__ = _typed
+        __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _typed
+        __lt__ = __le__ = __gt__ = __ge__ = _typed
+        __neg__ = __pos__ = __abs__ = __invert__ = _typed_unary
 
     def __repr__(self) -> str:
         return f"<expression {self._text}>"
+
+
+_GIVES_TENSORS = re.compile(r"-> (?:tuple\[|list\[)?Tensor\b")
+
+
+def _refuse_unnamed(unnamed: tuple, names: Any) -> None:
+    if unnamed:
+        raise _core.DTypeError(f"[graph] variables are given by name; got {len(unnamed)} without; "
+                               f"expected {', '.join(f'{n}=…' for n in names)}")
 
 
 def _refusal(name: str) -> Callable:
@@ -288,12 +383,15 @@ class Graph:
 
     def __init__(self) -> None:
         self._core = _core._Graph()
+        self._names: list[str] = []
 
     def variable(self, name: str, shape: Any, dtype: Any = _core.float32, device: Any = "cpu",
                  layout: _core.MemoryFormat = _core.MemoryFormat.contiguous) -> Tensor:
         """A named argument: a symbolic tensor that all functions take. RangeError for a name that
         is empty or taken, ShapeError for a layout the shape cannot have."""
-        return self._core.variable(name, shape, dtype, device, layout)
+        made = self._core.variable(name, shape, dtype, device, layout)
+        self._names.append(name)
+        return made
 
     @contextlib.contextmanager
     def scope(self) -> Iterator["Graph"]:
@@ -316,7 +414,10 @@ class Graph:
         program = self._core.compile(self._listed(results), list(without), fast, memory_plan,
                                      device_graph)
 
-        def function(**feeds: Any) -> Any:
+        names = list(self._names)
+
+        def function(*unnamed: Any, **feeds: Any) -> Any:
+            _refuse_unnamed(unnamed, names)
             out = program._run({k: _core._tensor(v) for k, v in feeds.items()})
             return out[0] if single else out
 

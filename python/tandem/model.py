@@ -7,15 +7,16 @@ import functools
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 
 from . import _core, metrics as _metrics
 from ._arguments import whole
+from ._batches import Source, batches_of, inputs_of, split
 from ._core import Tensor
 from ._scopes import autocast as _autocast, no_grad
-from ._structure import mapped
+from ._summary import Summary, example_input, summary as _summary, summary_of
+from ._structure import called, leaves, mapped
 from .callbacks import Callback, History, _CallbackList
-from .data import ArrayLoader
 from .graph import compile as _compile
 from .metrics import Mean, Metric
 from .nn.module import Module
@@ -43,6 +44,21 @@ def _named(kind: str, table: dict, name: str) -> Any:
     return table[name]
 
 
+def _at_least(who: str, **limits: "tuple[Any, int]") -> None:
+    """Checks whole numbers, None allowed, by name: (value, least)."""
+    for name, (value, least) in limits.items():
+        if value is not None and whole(who, name, value) < least:
+            raise _core.RangeError(f"[{who}] {name} is out of range; got {value}; expected {least} "
+                                   "or more")
+
+
+class _Like(NamedTuple):
+    """What is remembered of an input."""
+
+    shape: tuple
+    dtype: Any
+
+
 class _Logs(Mapping):
     """Losses and metrics by name. What a metric is worth is worked out when it is asked for, so
     that a loop over batches waits for the device only where somebody looks."""
@@ -60,37 +76,13 @@ class _Logs(Mapping):
         return len(self._sources)
 
 
-class _Source:
-    """Batches for one epoch after the other, from whatever fit() was given."""
-
-    def __init__(self, data: Any, steps: int | None):
-        self._data = data
-        self._limit = steps
-        # An iterator cannot start over: epochs take turns at it.
-        self._once = data if hasattr(data, "__next__") else None
-        self.steps: int | None = steps
-        if hasattr(data, "__len__"):
-            self.steps = len(data) if steps is None else min(steps, len(data))
-
-    def epoch(self) -> Iterator[Any]:
-        it = self._once if self._once is not None else iter(self._data)
-        if self._limit is None:
-            yield from it
-            return
-        for _ in range(self._limit):
-            try:
-                yield next(it)
-            except StopIteration:
-                return
-
-
 def _steps(net: Module, optimizer: Any, loss: Any, cast: Callable,
            scaler: Any) -> tuple[Callable, Callable, Callable]:
     # Functions that know nothing of the Model: a compiled one keeps what it refers to alive from
     # C++, where Python's collector finds no cycles.
     def forward(x: Any) -> Any:
         with cast():
-            return net(*x) if isinstance(x, (tuple, list)) else net(x)
+            return called(net, x)
 
     def train(x: Any, y: Any) -> tuple[Tensor, Any]:
         optimizer.zero_grad()
@@ -123,7 +115,8 @@ class Model:
     model.evaluate(x_test, y_test)  # {"loss": 0.04, "accuracy": 0.987}
     model.predict(x_test)
 
-    net: a Module; called as net(x), or net(*x) where x is a tuple or list.
+    net: a Module; called as net(x), or net(*x) where x is a tuple or list. Where x is a dict of
+        arrays, the net gets a dict of batches.
     optimizer: an Optimizer, "sgd", "adam" or "adamw" with its own defaults, or a function of the
         list of parameters that want a gradient; None for a model that is only evaluated.
     loss: function(pred, target) -> scalar, or "cross_entropy" (target: labels int64 [N]), "mse",
@@ -157,13 +150,15 @@ class Model:
         if not callable(self._loss):
             raise _core.DTypeError(f"[Model] loss does not fit; got {loss!r}; expected a function of "
                                    f"(pred, target), or one of {sorted(_LOSSES)}")
-        several = not (isinstance(metrics, (str, Metric)) or callable(metrics))
+        several = hasattr(metrics, "__iter__") and not (
+            isinstance(metrics, (str, Metric)) or callable(metrics))
         self.metrics: list[Metric] = [_metrics.get(m) for m in (metrics if several else [metrics])]
         names = ["loss", *(m.name for m in self.metrics)]
         if len(set(names)) != len(names):
             raise _core.RangeError(f"[Model] metrics must have different names; got {names[1:]}")
         self.history = History()
         self.stop_training = False
+        self._input_like: Any = None  # what the network was given last
         self._mean_loss = Mean("loss")
         self._sources: dict[str, Metric] = {"loss": self._mean_loss}
         self._sources.update((m.name, m) for m in self.metrics)
@@ -215,7 +210,7 @@ class Model:
     def _trained(self, x: Any, y: Any) -> tuple[Tensor, Any]:
         if self.optimizer is None:
             raise _core.AutogradError("[Model] training needs an optimizer; got none")
-        loss, pred = self._train(self._place(x), self._place(y))
+        loss, pred = self._train(self._input(x), self._place(y))
         return loss.detach(), pred
 
     def _place(self, a: Any) -> Any:
@@ -231,12 +226,30 @@ class Model:
 
         return mapped(placed, a)
 
+    def _input(self, x: Any) -> Any:
+        placed = self._place(x)
+        self._input_like = mapped(lambda t: _Like(t.shape, t.dtype), placed)
+        return placed
+
+    def _example(self, batch_size: int) -> Any:
+        # Zeros of the network's own input_shape, or like what it was given last; None if neither is
+        # known.
+        own = example_input(self.net, None, None, batch_size)
+        if own is not None or self._input_like is None:
+            return own
+
+        def zeros(like: _Like) -> Tensor:
+            return _core.zeros((batch_size, *like.shape[1:]), dtype=like.dtype)
+
+        return self._place(mapped(zeros, self._input_like, (_Like,)))
+
     def _begin(self) -> None:
         for source in self._sources.values():
             source.reset()
 
     def _note(self, loss: Tensor, pred: Any, y: Any) -> None:
-        n = y.shape[0] if isinstance(y, Tensor) and y.ndim else 1
+        sizes = [t.shape[0] for t in leaves(y) if isinstance(t, Tensor) and t.ndim]
+        n = sizes[0] if sizes else 1
         self._mean_loss.update(loss, n)
         if self.metrics:
             with no_grad():
@@ -249,18 +262,20 @@ class Model:
 
     # ---------------------------------------------------------------------------------- fit
 
-    def fit(self, x: Any, y: Any = None, epochs: int = 1, batch_size: int = 32,
+    def fit(self, x: Any, y: Any = None, epochs: int = 1, batch_size: int | None = None,
             validation_data: Any = None, callbacks: Iterable[Callback] = (), verbose: int = 1,
             shuffle: bool = True, seed: int = 0, steps_per_epoch: int | None = None,
             validation_steps: int | None = None, initial_epoch: int = 0) -> History:
         """Trains, and returns what was seen of each epoch (also kept as `model.history`).
 
-        x, y: arrays or tensors [N, …] (or tuples of them) that are cut into batches of
-            `batch_size`, in a new order each epoch that depends on (seed, epoch) alone; or `x`
-            alone: a DataLoader or any other iterable of (x, y). Of an iterator without an end,
-            `steps_per_epoch` batches are an epoch.
-        validation_data: (x, y), or an iterable of batches, evaluated after each epoch (logged with
-            "val_" before the names).
+        x, y: arrays or tensors [N, …] (or tuples and dicts of them) that are cut into batches of
+            `batch_size` (32), in a new order each epoch that depends on (seed, epoch) alone. Or `x`
+            alone: a Dataset of samples (x, y), batched in the same way; or a DataLoader or another
+            iterable of batches (x, y), which takes no batch_size. A list has samples where a
+            batch_size is given, else batches. Of an iterator without an end, `steps_per_epoch`
+            batches are an epoch.
+        validation_data: (x, y), a Dataset, or an iterable of batches, evaluated after each epoch
+            (logged with "val_" before the names).
         verbose: 1 shows a progress bar (with tqdm; without it, and with 2, a line per epoch), 0
             nothing.
         initial_epoch: epochs before it count as done, to go on with what a checkpoint saved.
@@ -268,21 +283,25 @@ class Model:
         Ctrl-C stops after the step that runs: callbacks end as after any training, `history` has
         every whole epoch, the model can be used and trained on, and KeyboardInterrupt goes on to
         the caller. ShapeError where x and y differ in length, RangeError where there is no batch and
-        for numbers that make no sense, DTypeError for callbacks that are none.
+        for numbers that make no sense, DTypeError for callbacks that are none and for data that
+        gives no batches.
         """
-        for name, value, least in (("epochs", epochs, 0), ("initial_epoch", initial_epoch, 0),
-                                   ("steps_per_epoch", steps_per_epoch, 1)):
-            if value is not None and whole("fit", name, value) < least:
-                raise _core.RangeError(f"[fit] {name} is out of range; got {value}; expected "
-                                       f"{least} or more")
-        if not hasattr(callbacks, "__iter__"):
+        _at_least("fit", epochs=(epochs, 0), initial_epoch=(initial_epoch, 0),
+                  steps_per_epoch=(steps_per_epoch, 1), validation_steps=(validation_steps, 1),
+                  verbose=(verbose, 0))
+        if verbose > 2:
+            raise _core.RangeError(f"[fit] there is no such verbosity; got {verbose}; expected 0, "
+                                   "1 or 2")
+        if isinstance(callbacks, str) or not hasattr(callbacks, "__iter__"):
             callbacks = [callbacks]  # type: ignore[list-item]
         callbacks = list(callbacks)
         for c in callbacks:
             if not isinstance(c, Callback):
                 raise _core.DTypeError(f"[fit] callbacks are Callbacks; got {c!r}; expected an "
                                        "object of a class derived from td.callbacks.Callback")
-        source = _Source(self._loader(x, y, batch_size, shuffle, seed), steps_per_epoch)
+        source = Source(batches_of("fit", x, y, batch_size, 32, shuffle, seed), steps_per_epoch)
+        validation = None if validation_data is None else Source(
+            batches_of("fit", validation_data, None, None, batch_size or 32), validation_steps)
         self.history = History()
         self.stop_training = False
         every = _CallbackList([self.history, *callbacks], self, verbose,
@@ -291,8 +310,7 @@ class Model:
         try:
             every.on_train_begin()
             for epoch in range(initial_epoch, epochs):
-                self._fit_epoch(epoch, source, every, validation_data, batch_size,
-                                validation_steps)
+                self._fit_epoch(epoch, source, every, validation)
                 if self.stop_training:
                     break
         except BaseException:
@@ -303,18 +321,17 @@ class Model:
         every.end(failed=False)
         return self.history
 
-    def _fit_epoch(self, epoch: int, source: _Source, every: _CallbackList, validation: Any,
-                   batch_size: int, validation_steps: int | None) -> None:
-        loader = source._data
-        if hasattr(loader, "set_epoch"):
-            loader.set_epoch(epoch)
+    def _fit_epoch(self, epoch: int, source: Source, every: _CallbackList,
+                   validation: "Source | None") -> None:
+        if hasattr(source.data, "set_epoch"):
+            source.data.set_epoch(epoch)
         self._begin()
         self.net.train()
         every.on_epoch_begin(epoch)
         live = _Logs(self._sources)
         start, n = time.perf_counter(), 0
         for batch in source.epoch():
-            bx, by = self._split(batch)
+            bx, by = split("fit", batch)
             every.on_batch_begin(n)
             by = self._place(by)
             loss, pred = self._trained(bx, by)
@@ -328,42 +345,20 @@ class Model:
         logs = self._logs()
         logs["seconds"] = time.perf_counter() - start
         if validation is not None:
-            logs.update(("val_" + k, v) for k, v in
-                        self._evaluate(validation, batch_size, validation_steps).items())
+            logs.update(("val_" + k, v) for k, v in self._evaluate(validation).items())
         every.on_epoch_end(epoch, logs)
-
-    @staticmethod
-    def _loader(x: Any, y: Any, batch_size: int, shuffle: bool, seed: int) -> Any:
-        if y is not None:
-            return ArrayLoader(x, y, batch_size=batch_size, shuffle=shuffle, seed=seed)
-        if not hasattr(x, "__iter__") or isinstance(x, Tensor) or hasattr(x, "__array__"):
-            raise _core.DTypeError(
-                f"[Model] takes arrays x and y, or an iterable of (x, y); got {type(x).__name__}"
-            )
-        return x
-
-    @staticmethod
-    def _split(batch: Any) -> tuple[Any, Any]:
-        if isinstance(batch, (tuple, list)) and len(batch) == 2:
-            return batch[0], batch[1]
-        raise _core.ShapeError(
-            f"[Model] a batch must be (x, y); got {type(batch).__name__}"
-            + (f" of {len(batch)}" if hasattr(batch, "__len__") else "")
-        )
 
     # ----------------------------------------------------------------------------- evaluate
 
-    def evaluate(self, x: Any, y: Any = None, batch_size: int = 256,
+    def evaluate(self, x: Any, y: Any = None, batch_size: int | None = None,
                  steps: int | None = None) -> dict:
-        """The loss and the metrics, by name, over arrays x and y or an iterable of (x, y) (at most
-        `steps` batches of it), in evaluation mode and without a tape."""
-        data = (x, y) if y is not None else x
-        return self._evaluate(data, batch_size, steps)
+        """The loss and the metrics, by name, over arrays x and y, a Dataset (in batches of
+        `batch_size`, 256) or an iterable of batches (x, y) (at most `steps` of them), in evaluation
+        mode and without a tape. Data and errors as of fit()."""
+        _at_least("evaluate", steps=(steps, 1))
+        return self._evaluate(Source(batches_of("evaluate", x, y, batch_size, 256), steps))
 
-    def _evaluate(self, data: Any, batch_size: int, steps: int | None) -> dict:
-        if isinstance(data, tuple) and len(data) == 2:
-            data = self._loader(data[0], data[1], batch_size, False, 0)
-        source = _Source(data, steps)
+    def _evaluate(self, source: Source) -> dict:
         was_training = self.net.training
         self.net.eval()
         self._begin()
@@ -371,9 +366,9 @@ class Model:
         try:
             with no_grad():
                 for batch in source.epoch():
-                    bx, by = self._split(batch)
+                    bx, by = split("evaluate", batch)
                     by = self._place(by)
-                    loss, pred = self._test(self._place(bx), by)
+                    loss, pred = self._test(self._input(bx), by)
                     self._note(loss, pred, by)
                     seen += 1
         finally:
@@ -382,30 +377,23 @@ class Model:
             raise _core.RangeError("[evaluate] the data has no batch")
         return self._logs()
 
-    def predict(self, x: Any, batch_size: int = 256) -> Tensor:
-        """The network's results for x [N, …], batch by batch, in evaluation mode: [N, …].
+    def predict(self, x: Any, batch_size: int | None = None) -> Tensor:
+        """The network's results for x [N, …] (or a tuple or dict of such), in batches of
+        `batch_size` (256), in evaluation mode: [N, …].
 
-        x may also be an iterable of batches, of which (x, y) pairs lend their x."""
+        x may also be a Dataset or an iterable of batches, of which (x, y) pairs lend their x."""
         was_training = self.net.training
         self.net.eval()
         out = []
         try:
             with no_grad():
-                for bx in self._inputs(x, batch_size):
-                    out.append(self._forward(self._place(bx)).detach())
+                for bx in inputs_of(x, batch_size, 256):
+                    out.append(self._forward(self._input(bx)).detach())
         finally:
             self.net.train(was_training)
         if not out:
             raise _core.RangeError("[predict] the data has no batch")
         return out[0] if len(out) == 1 else _core.concat(out, 0)
-
-    @staticmethod
-    def _inputs(x: Any, batch_size: int) -> Iterator[Any]:
-        if hasattr(x, "shape") or isinstance(x, tuple):
-            yield from (b for (b,) in ArrayLoader(x, batch_size=batch_size, shuffle=False))
-            return
-        for batch in x:
-            yield batch[0] if isinstance(batch, (tuple, list)) else batch
 
     # -------------------------------------------------------------------------------- state
 
@@ -445,11 +433,13 @@ class Model:
                                "pickled; got copy or pickle; expected save() and load(), or a "
                                "copy of its net")
 
-    def summary(self, input_shape: Sequence[int] | None = None, **options: Any) -> Any:
-        """See tandem.summary()."""
-        from ._summary import summary
-
-        return summary(self.net, input_shape, **options)
+    def summary(self, input_shape: Sequence[int] | None = None, batch_size: int = 1,
+                dtype: Any = None) -> Summary:
+        """See tandem.summary(); without a shape that of what the network was given last, if it was
+        given anything."""
+        if input_shape is None and dtype is None:
+            return summary_of(self.net, self._example(batch_size))
+        return _summary(self.net, input_shape, batch_size, dtype)
 
     def __repr__(self) -> str:
         loss = getattr(self.loss, "__name__", type(self.loss).__name__)

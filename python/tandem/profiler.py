@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,28 @@ class Event:
     end_ns: int
 
 
+class _Open(threading.local):
+    """The blocks that a thread is in."""
+
+    def __init__(self) -> None:
+        self.all: list[profile] = []
+
+    def hand_out(self) -> None:
+        """Ends the record of launches and gives it to all of them."""
+        if self.all:
+            events = [Event(*e) for e in _core._profiler_stop()]
+            for p in self.all:
+                p.events.extend(events)
+
+    def go_on(self) -> None:
+        """Begins a new record where one is wanted."""
+        if self.all:
+            _core._profiler_start(self.all[-1].device)
+
+
+_open = _Open()
+
+
 @dataclass
 class profile:
     """Times every launch of this thread inside of a `with` block (which slows it down), in either
@@ -37,6 +60,9 @@ class profile:
     long as the device lags behind the host: else the wait for the host is in them. DeviceError for
     one that is not there.
 
+    Blocks may be within others of the same device, which have the launches of the inner ones, too; a
+    block that is entered again starts over.
+
     with td.profiler.profile() as p:
         step(x, y)
     print(p.table())
@@ -46,11 +72,27 @@ class profile:
     device: Any = None
 
     def __enter__(self) -> "profile":
-        _core._profiler_start(self.device)
+        if any(p is self for p in _open.all):
+            raise _core.RangeError("[profile] a block cannot be within itself; got one that is "
+                                   "open; expected a profile() of its own")
+        if any(p.device != self.device for p in _open.all):
+            raise _core.RangeError(
+                f"[profile] blocks within each other have one clock; got {self.device} within "
+                f"{_open.all[-1].device}; expected the same device")
+        _open.hand_out()
+        self.events = []
+        _open.all.append(self)
+        try:
+            _open.go_on()
+        except _core.DeviceError:
+            _open.all.remove(self)
+            raise
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.events = [Event(*e) for e in _core._profiler_stop()]
+        _open.hand_out()
+        _open.all = [p for p in _open.all if p is not self]
+        _open.go_on()
 
     def table(self) -> str:
         """Time by operation and kernel, longest first."""

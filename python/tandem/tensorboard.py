@@ -17,8 +17,8 @@ from typing import Any, Mapping
 from . import _core
 from ._core import Tensor
 from ._optional import optional
-from ._scopes import no_grad
-from ._summary import example_input, recorded
+from ._structure import leaves
+from ._summary import evaluated, example_input
 
 __all__ = ["SummaryWriter"]
 
@@ -133,18 +133,17 @@ class SummaryWriter:
 
     def add_graph(self, net: Any, x: Any = None) -> None:
         """The operations of net(x), grouped by module. Runs it once, in evaluation mode; x: a
-        batch [N, …], by default zeros for a network that knows its input_shape (else
-        ShapeError)."""
+        batch [N, …], or a tuple or dict of such, by default zeros for a network that knows its
+        input_shape (else ShapeError; the callback TensorBoard(graph=True) takes what fit() was
+        given)."""
         if x is None:
-            x = example_input(net, None, None, 1, "add_graph")
-        inputs = x if isinstance(x, (tuple, list)) else (x,)
-        was_training = net.training
-        net.eval()
-        try:
-            with no_grad(), recorded(net, keep=True) as (recorder, _):
-                result = net(*inputs)
-        finally:
-            net.train(was_training)
+            x = example_input(net, None, None, 1)
+        if x is None:
+            raise _core.ShapeError(
+                "[add_graph] an input is needed; got none, and the network has no input_shape; "
+                "expected a batch: add_graph(net, zeros((1, C, H, W))), say")
+        calls, _, result = evaluated(net, x, keep=True)
+        inputs = list(leaves(x))
         graph = self._proto["graph"].GraphDef()
         graph.versions.producer = 22
         made: dict[int, str] = {}
@@ -169,14 +168,14 @@ class SummaryWriter:
         for name, t in net.state_dict().items():
             made[hash(t)] = name.replace(".", "/")
             add(made[hash(t)], "Parameter", [], t.shape, t.dtype)
-        for i, c in enumerate(recorder.calls()):
+        for i, c in enumerate(calls):
             scope = c["path"].replace(".", "/") + "/" if c["path"] else ""
             name = f"{scope}{c['op']}_{i}"
             shape, dtype = c["outputs"][0] if c["outputs"] else ((), _core.float32)
             add(name, c["op"], [made[r] for r in c["reads"] if r in made], shape, dtype)
             for k, out in enumerate(c["makes"]):
                 made[out] = name if k == 0 else f"{name}:{k}"
-        for i, t in enumerate(result if isinstance(result, (tuple, list)) else (result,)):
+        for i, t in enumerate(leaves(result)):
             if isinstance(t, Tensor) and hash(t) in made:
                 add(f"output_{i}", "Output", [made[hash(t)]], t.shape, t.dtype)
         event = self._proto["event"].Event(wall_time=time.time(),

@@ -11,13 +11,20 @@ from tandem import data, nn, optim
 
 X, W = td.ones((2, 3)), td.ones(2, requires_grad=True)
 
+
+
+def declared():
+    g = td.graph.Graph()
+    return g.compile(g.variable("x", (2,)) * 2)
+
+
 # A call, and what stands behind "[name] ": the rule; what was given; what would have fit.
 REFUSED = [
     ("zeros", lambda: td.zeros(2, 3), "shape is one argument; got 2, 3; expected (2, 3)"),
     ("randn", lambda: td.randn(2, 3, 4), "shape is one argument; got 2, 3, 4; expected (2, 3, 4)"),
-    ("reshape", lambda: td.reshape(X, 2, -1), "takes fewer arguments; got 3; expected at most 2: x"),
+    ("reshape", lambda: td.reshape(X, 2, -1), "takes fewer arguments; got 3; expected at most 2: "),
     ("reshape", lambda: X.reshape(2, 1.5), "takes fewer arguments; got 2; expected at most 1: sh"),
-    ("permute", lambda: X.permute("ab"), "axes does not fit; got 'ab'; expected a number or a tupl"),
+    ("permute", lambda: X.permute("ab"), "axes does not fit; got 'ab'; expected a number or a tup"),
     ("sum", lambda: X.sum(dim=1), "there is no argument 'dim'; got dim=1; expected axis, keepdims"),
     ("sum", lambda: td.sum(), "an argument is missing; got none; expected x"),
     ("relu", lambda: td.relu(np.ones(2)),
@@ -37,11 +44,11 @@ REFUSED = [
     ("conv2d", lambda: nn.Conv2d(1, 1, 1.5), "kernel_size does not fit; got 1.5; expected a"),
     ("Adam", lambda: optim.Adam(), "an argument is missing; got none; expected params"),
     ("DataLoader", lambda: data.DataLoader(3), "dataset does not fit; got 3; expected "),
-    ("DataLoader", lambda: data.DataLoader([1], mean=None), "mean does not fit; got None; expected"),
-    ("DataLoader", lambda: data.DataLoader([1], std="a"), "std does not fit; got 'a'; expected a n"),
+    ("DataLoader", lambda: data.DataLoader([1], mean=None), "mean does not fit; got None; expecte"),
+    ("DataLoader", lambda: data.DataLoader([1], std="a"), "std does not fit; got 'a'; expected a "),
     ("DataLoader", lambda: data.DataLoader([1], collate=3), "collate does not fit; got 3; expecte"),
-    ("DataLoader", lambda: data.DataLoader([1], num_workers=1.5), "num_workers does not fit; got 1"),
-    ("MaxPool2d", lambda: nn.MaxPool2d(1.5), "kernel_size does not fit; got 1.5; expected a number"),
+    ("DataLoader", lambda: data.DataLoader([1], num_workers=1.5), "num_workers does not fit; got "),
+    ("MaxPool2d", lambda: nn.MaxPool2d(1.5), "kernel_size does not fit; got 1.5; expected a numbe"),
     ("AvgPool2d", lambda: nn.AvgPool2d(2, "a"), "stride does not fit; got 'a'; expected a number"),
     ("Flatten", lambda: nn.Flatten("x"), "start_axis does not fit; got 'x'; expected a whole"),
     ("Softmax", lambda: nn.Softmax(1.5), "axis does not fit; got 1.5; expected a whole number"),
@@ -49,8 +56,31 @@ REFUSED = [
     ("AdaptiveAvgPool2d", lambda: nn.AdaptiveAvgPool2d("x"), "output_size does not fit; got 'x'"),
     ("CrossEntropyLoss", lambda: nn.CrossEntropyLoss("x"), "label_smoothing does not fit; got 'x'"),
     ("ModuleList", lambda: nn.ModuleList(3), "modules come as a list; got 3; expected [nn.Linear("),
-    ("SGD", lambda: setattr(optim.SGD([W]), "lr", "x"), "the attribute cannot be this; got 'x'; ex"),
-    ("Tensor", lambda: setattr(X, "requires_grad", "x"), "the attribute cannot be this; got 'x'; e"),
+    ("ModuleDict", lambda: nn.ModuleDict(3), "modules come with their names; got 3; expected {'re"),
+    ("Sequential", lambda: nn.Sequential(nn.ReLU())[0:1.5], "a slice's stop does not fit; got 1.5"),
+    ("Sequential", lambda: nn.Sequential().__delitem__(slice(None, "a")), "a slice's stop does no"),
+    ("ModuleList", lambda: nn.ModuleList().insert("a", nn.ReLU()), "index does not fit; got 'a'; "),
+    ("ModuleList", lambda: nn.ModuleList().__setitem__(slice(1), 3), "modules come as a list; got"),
+    ("BatchNorm1d", lambda: nn.BatchNorm1d(2, momentum="a"), "momentum does not fit; got 'a'; exp"),
+    ("LayerNorm", lambda: nn.LayerNorm(2, eps=None), "eps does not fit; got None; expected a numb"),
+    ("metrics", lambda: td.Model(nn.ReLU(), None, metrics=3), "takes names, functions and Metrics"),
+    ("graph", lambda: td.compile(td.graph.variable("A") * td.graph.variable("B"))(X, X),
+     "variables are given by name; got 2 without; expected A=…, B=…"),
+    ("graph", lambda: declared()(X), "variables are given by name; got 1 without; expected x=…"),
+    ("compile", lambda: td.compile(td.relu, mode="max"),
+     "there is no argument 'mode'; got mode='max'; expected without, fast, memory_plan, "),
+    ("compile", lambda: td.compile(nn.ReLU(), max_signatures="a"), "max_signatures does not fit; "),
+    ("manual_seed", lambda: td.manual_seed(td.graph.variable("A")), "this happens when it is call"),
+    ("copy", lambda: td.ones(2).copy_(td.graph.variable("A")), "this happens when it is called, a"),
+    ("graph", lambda: setattr(optim.SGD([W]), "lr", td.graph.variable("A")), "this happens when i"),
+    ("fit", lambda: td.Model(nn.Linear(3, 2)).fit(X), "takes arrays x and y, a data set, or batch"),
+    ("fit", lambda: td.Model(nn.Linear(3, 2)).fit({"x": X}), "takes arrays x and y, a data set, o"),
+    ("fit", lambda: td.Model(nn.Linear(3, 2)).fit(X, X, verbose="auto"), "verbose does not fit; g"),
+    ("fit", lambda: td.Model(nn.Linear(3, 2)).fit(X, X, callbacks="EarlyStopping"),
+     "callbacks are Callbacks; got 'EarlyStopping'; expected an object"),
+    ("predict", lambda: td.Model(nn.Linear(3, 2)).predict(3), "takes an array x, a data set, or b"),
+    ("SGD", lambda: setattr(optim.SGD([W]), "lr", "x"), "the attribute cannot be this; got 'x'; e"),
+    ("Tensor", lambda: setattr(X, "requires_grad", "x"), "the attribute cannot be this; got 'x'; "),
     ("Tensor", lambda: setattr(X, "grad", 3), "the attribute cannot be this; got 3; expected a te"),
     ("clamp", lambda: td.clamp(X, min="a"), "min does not fit; got 'a'; expected "),
 ]

@@ -278,6 +278,25 @@ def graph_of(found):
     return graph if isinstance(graph, GraphDef) else GraphDef.FromString(graph)
 
 
+def test_the_graph_of_a_net_of_ones_own(tmp_path):
+    pytest.importorskip("tensorboard")
+    x, y = problem(20)
+    board = callbacks.TensorBoard(tmp_path, graph=True)
+    model().fit(x, y, epochs=2, batch_size=10, verbose=0, callbacks=[board])
+    board.writer.close()
+    nodes = {n.name: n for n in graph_of(events(tmp_path)).node}
+    assert [d.size for d in nodes["input"].attr["_output_shapes"].list.shape[0].dim] == [1, 4]
+
+
+def test_moments_there_are_not():
+    for name in ("on_train_batch_end", "on_test_begin", "on_step_end"):
+        with pytest.raises(td.RangeError, match=f"such moment; got '{name}'; expected on_train_"):
+            type("Mine", (callbacks.Callback,), {name: lambda self, *args: None})
+        with pytest.raises(td.RangeError, match=f"no such moment; got '{name}'"):
+            callbacks.LambdaCallback(**{name: print})
+    type("Mine", (callbacks.Callback,), {"on_signal": print, "on_epoch_end": print})
+
+
 def test_summary_writer(tmp_path):
     pytest.importorskip("tensorboard")
     image_module = pytest.importorskip("PIL.Image")

@@ -252,6 +252,38 @@ def test_declared_operators():
         [False, False], [True, True], [True, True], [False, True], [False, True]]
 
 
+LINEAR = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.BatchNorm1d(3)).eval()
+
+
+@pytest.mark.parametrize("f", [
+    lambda a, b: td.tanh(a), lambda a, b: td.concat([a, b], axis=1), lambda a, b: td.add(a, b),
+    lambda a, b: td.concat(tensors=(b, a)), lambda a, b: td.where(a > 0, a, b),
+    lambda a, b: td.maximum(np.ones((2, 2), np.float32), b), lambda a, b: td.sort(a, axis=0)[1],
+    lambda a, b: td.split(b, 1)[1], lambda a, b: td.ones((2, 2)).matmul(a) @ b,
+    lambda a, b: np.exp(a), lambda a, b: np.maximum(a, b), lambda a, b: np.ones((2, 2), "f") - b,
+    lambda a, b: np.float32(2) * b, lambda a, b: nn.functional.relu(a), lambda a, b: LINEAR(a),
+    lambda a, b: nn.cross_entropy(a, td.tensor([0, 1])), lambda a, b: td.array_api.tan(a)])
+def test_functions_and_modules_declare(f):
+    a, b = td.tensor([[1.0, -2.0], [0.5, 3.0]]), td.tensor([[2.0, 0.0], [1.0, -1.0]])
+    declared = f(td.graph.variable("A"), td.graph.variable("B"))
+    assert isinstance(declared, td.graph.Expression)
+    feeds = {n: v for n, v in (("A", a), ("B", b)) if n in declared._names}
+    assert same(td.compile(declared)(**feeds), f(a, b))
+
+
+def test_what_cannot_be_declared_says_so():
+    a = td.graph.variable("A")
+    for wrong in (lambda: np.sinh(a), lambda: np.concatenate([a, a]),
+                  lambda: np.add(a, a, out=np.ones(2))):
+        with pytest.raises(td.CaptureError, match=r"\[graph\] NumPy computes at once; got"):
+            wrong()
+    for wrong in (lambda: td.asarray(a), lambda: td.ones(1).backward(a), lambda: td.tensor([a])):
+        with pytest.raises(td.DTypeError, match="this happens when it is called"):
+            wrong()
+    with pytest.raises(AttributeError, match=r"\[graph\] .* no such attribute; got 'sinh' of <ex"):
+        a.sinh()
+
+
 def test_declared_values_inside_of_containers():
     a, i = td.graph.variable("A"), td.graph.variable("I")
     f = td.graph.compile(a.reshape((a.shape[0] * a.shape[1], 1)))

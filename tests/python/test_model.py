@@ -141,8 +141,73 @@ def test_kinds_of_data():
         m.fit([x[:10]], verbose=0)
     with pytest.raises(td.ShapeError, match="length"):
         m.fit(x, y[:5], verbose=0)
-    with pytest.raises(td.DTypeError, match="iterable"):
+    with pytest.raises(td.DTypeError, match="expected y as well, a Dataset, or a DataLoader"):
         m.fit(x, verbose=0)
+
+
+class Points(data.Dataset):
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i], self.y[i]
+
+
+def trained(*args, **options):
+    m = model()
+    td.manual_seed(3)
+    h = m.fit(*args, verbose=0, **options)
+    return h.history["loss"], h.history.get("val_loss")
+
+
+def test_samples_and_pairs():
+    x, y = problem(60)
+    want = trained(x, y, epochs=2, batch_size=16, validation_data=(x, y))
+    samples = list(zip(x, y))
+    for case in (lambda: trained(Points(x, y), epochs=2, batch_size=16, validation_data=[x, y]),
+                 lambda: trained(samples, epochs=2, batch_size=16, validation_data=(x, y)),
+                 lambda: trained([x, y], epochs=2, batch_size=16, validation_data=Points(x, y)),
+                 lambda: trained((x, y), epochs=2, batch_size=16,
+                                 validation_data=[x.tolist(), y.tolist()])):
+        for got, wanted in zip(case(), want):
+            assert got == pytest.approx(wanted, rel=1e-5)
+    m = model()
+    whole = m.evaluate(x, y)
+    for given in ((x, y), [x, y], Points(x, y), [(x[:30], y[:30]), (x[30:], y[30:])],
+                  [x.tolist(), y.tolist()]):
+        assert m.evaluate(given) == pytest.approx(whole, rel=1e-5)
+    guess = m.predict(x).numpy()
+    for given in (Points(x, y), x.tolist(), [(x, y)], [x[:30], x[30:]]):
+        assert np.allclose(m.predict(given).numpy(), guess, rtol=1e-5, atol=1e-6)
+    # What gives batches has a batch size of its own.
+    for wrong in (data.DataLoader(samples, batch_size=4), iter(samples)):
+        with pytest.raises(td.RangeError, match=r"batch_size is for arrays .* got 8 with .*; expe"):
+            m.fit(wrong, batch_size=8, verbose=0)
+    for options in ({"validation_steps": 0}, {"verbose": 3}):
+        with pytest.raises(td.RangeError, match=r"\[fit\]"):
+            m.fit(x, y, **options)
+    with pytest.raises(td.RangeError, match=r"\[evaluate\] steps is out of range"):
+        m.evaluate(x, y, steps=0)
+
+
+def test_dicts_of_arrays():
+    class Named(Two):
+        def forward(self, given):
+            return super().forward(given["x"], given["z"])
+
+    x, y = problem(40)
+    given = {"x": x, "z": np.ones((40, 3))}
+    m = td.Model(Named(), "sgd", metrics=["accuracy"])
+    h = m.fit(given, y, epochs=3, batch_size=16, validation_data=(given, y), verbose=0)
+    assert h["loss"][-1] < h["loss"][0] and len(h["val_loss"]) == 3
+    assert m.predict(given).shape == (40, 2)
+    s = m.summary()
+    assert s.input_shape == {"x": (1, 4), "z": (1, 3)} and "x: [1, 4], z: [1, 3]" in str(s)
+    with pytest.raises(td.ShapeError, match="same length"):
+        m.fit({"x": x, "z": x[:3]}, y, verbose=0)
 
 
 class Two(nn.Module):

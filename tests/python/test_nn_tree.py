@@ -1,7 +1,9 @@
 """What can be asked of layers, and the containers of modules."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -78,6 +80,9 @@ def test_a_tensor_a_layer_goes_without_is_none():
     (lambda: nn.MaxPool2d(2, stride=-1), "sizes must be positive; got -1"),
     (lambda: nn.AvgPool2d(2, padding=2),
      r"\[AvgPool2d\] padding is at most half the kernel; got 2; expected 0 to 1"),
+    (lambda: nn.BatchNorm2d(2, eps=-1), r"\[BatchNorm2d\] eps is out of range; got -1; expected 0"),
+    (lambda: nn.BatchNorm1d(2, momentum=1.5), r"\[BatchNorm1d\] momentum .* got 1.5; expected 0 t"),
+    (lambda: nn.LayerNorm(2, eps=float("nan")), r"\[LayerNorm\] eps is out of range; got nan"),
 ])
 def test_options_are_checked_when_a_layer_is_made(make, text):
     with pytest.raises(td.Error, match=text):
@@ -274,11 +279,40 @@ def test_parts_of_a_container_are_replaced():
     assert list(net) == [a, b]
     with pytest.raises(TypeError, match="is a Module"):
         net[0:1] = [td.relu]
-    assert list(net) == [a, b]
+    for wrong in (lambda: net[::0], lambda: net.__setitem__(slice(0, 2, 2), [c, d])):
+        with pytest.raises(td.RangeError, match=r"\[Sequential\] a slice "):
+            wrong()
+    net[::2] = [c]
+    assert list(net) == [c, b]
+    net[0] = a
     for wrong in (lambda: net.insert(0, net), lambda: net.append(nn.Sequential(net)),
-                  lambda: a.add_module("x", net)):
+                  lambda: a.add_module("x", net), lambda: setattr(a, "x", net),
+                  lambda: setattr(a, "x", td.compile(net))):
         with pytest.raises(td.RangeError, match="a module cannot hold itself"):
             wrong()
+
+
+def test_a_module_that_holds_itself_compiled():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(2, 2)
+            self.fast = td.compile(self)
+
+        def forward(self, x):
+            return self.fc(x)
+
+    net, x = Net(), td.ones((1, 2))
+    assert repr(net) == "Net(\n  (fc): Linear(2, 2)\n)"
+    assert [n for n, _ in net.named_children()] == ["fc"] and len(net.parameters()) == 2
+    assert net.eval().fast(x).tolist() == net(x).tolist()
+    assert len(net.fast.ledger()) == 1 and not net.fast.training
+    copied = copy.deepcopy(net)
+    assert copied.fast._function is copied and copied.fast(x).tolist() == net(x).tolist()
+    ref = weakref.ref(net)
+    del net
+    gc.collect()
+    assert ref() is None
 
 
 # -------------------------------------------------------------------------------- backward hooks

@@ -32,6 +32,24 @@ def test_functions_of_one_are_operations(name):
     assert isinstance(got, td.Tensor) and np.allclose(got.numpy(), f(x), rtol=1e-6)
 
 
+@pytest.mark.parametrize("f", [
+    lambda a, b: a & b, lambda a, b: a | b, lambda a, b: a ^ b, lambda a, b: np.bitwise_and(a, b),
+    lambda a, b: np.bitwise_xor(a, b), lambda a, b: np.invert(a) | b, lambda a, b: a == b])
+def test_masks_are_tensors_from_either_side(f):
+    a, b = np.array([True, True, False, False]), np.array([True, False, True, False])
+    for x, y in ((td.tensor(a), b), (a, td.tensor(b)), (td.tensor(a), td.tensor(b))):
+        got = f(x, y)
+        assert isinstance(got, td.Tensor) and got.tolist() == f(a, b).tolist()
+
+
+def test_lists_are_no_operands():
+    for x in (td.tensor([1, 2]), td.tensor(2)):
+        for wrong in (lambda: x + [1, 2], lambda: [1, 2] + x, lambda: x * [2.0], lambda: [1] * x,
+                      lambda: (1, 2) - x, lambda: x / (3, 4)):
+            with pytest.raises(TypeError, match=r"lists are no operands; got a (list|tuple); expec"):
+                wrong()
+
+
 def test_they_are_on_the_tape_and_in_captures():
     x = td.tensor(A, requires_grad=True)
     np.exp(x).sum().backward()

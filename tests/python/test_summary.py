@@ -66,13 +66,54 @@ def test_shared_modules_and_ids():
 
 def test_errors_leave_the_network_as_it_was():
     net = nn.Sequential(nn.Linear(3, 2))
-    with pytest.raises(td.ShapeError, match="must be given"):
-        td.summary(net)
     with pytest.raises(td.ShapeError):
         td.summary(net, (4,))
     assert net.training and not net[0]._forward_hooks
     assert td.summary(net, (3,)).parameters == 8
     assert td.Model(net).summary((3,)).parameters == 8
+
+
+def test_without_a_shape():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Embedding(5, 2), nn.Linear(3, 2)
+
+        def forward(self, ids, x):
+            return self.a(ids) + self.b(x)
+
+    s = td.summary(Two())
+    assert [(x.path, x.parameters, x.output_shape) for x in s.layers] == [
+        ("", 0, None), ("a", 10, None), ("b", 8, None)]
+    assert s.parameters == 18 and s.flops == 0 and s.input_shape is None
+    assert "no input_shape was given" in str(s) and "Embedding(5, 2)" in str(s)
+    # What a Model was given is known.
+    model = td.Model(Two(), "sgd")
+    assert model.summary().input_shape is None
+    model.fit(([1, 2, 3], [[1.0] * 3] * 3), [0, 1, 1], batch_size=2, verbose=0)
+    s = model.summary(batch_size=4)
+    assert s.input_shape == ((4,), (4, 3)) and s.layers[2].output_shape == (4, 2)
+    assert s.flops > 0 and "input [4], [4, 3]," in str(s)
+
+
+def test_records_within_records():
+    x = td.ones(10)
+    with profiler.profile() as outer:
+        td.relu(x)
+        with profiler.profile() as inner:
+            td.tanh(x)
+            with profiler.profile():
+                pass
+        with pytest.raises(ZeroDivisionError), inner:  # which starts over
+            x * 2
+            1 / 0
+        td.exp(x)
+        with pytest.raises(td.RangeError, match=r"\[profile\] a block cannot be within itself"):
+            outer.__enter__()
+    td.sqrt(x)
+    assert [e.op for e in outer.events] == ["relu", "tanh", "mul", "exp"]
+    assert [e.op for e in inner.events] == ["mul"]
+    assert outer.events[0].end_ns <= outer.events[1].start_ns
 
 
 def test_costs_of_forward_and_backward():

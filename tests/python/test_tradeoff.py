@@ -179,6 +179,10 @@ def test_save_and_load(result, tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(td.DataError):
         tradeoff.Result.load(tmp_path / "other.json")
+    for text in (b"no JSON", b"\xff\xfe"):
+        (tmp_path / "other.json").write_bytes(text)
+        with pytest.raises(td.DataError, match="not a saved result; got .*other.json; expected"):
+            tradeoff.Result.load(tmp_path / "other.json")
 
 
 class Page(HTMLParser):
@@ -339,6 +343,7 @@ def test_programs_take_precision(tmp_path):
 def test_usage_errors(args, word):
     out = program("train", *args)
     assert out.returncode == 2 and word in out.stderr and "Traceback" not in out.stderr
+    assert "frozen" not in out.stderr  # no line of what runs the program
 
 
 def test_tradeoff_program(tmp_path):

@@ -85,6 +85,28 @@ assert_type(bare(1), int)
 assert_type(called(1), int)
 loader = td.data.DataLoader([1, 2])
 assert_type(len(loader), int)
+@td.compile
+def step(x: td.Tensor, n: int = 1) -> tuple[td.Tensor, int]:
+    return x, n
+assert_type(step(x, n=2), tuple[td.Tensor, int])
+assert_type(step.explain(), str)
+@td.compile(fast=True)
+def other(x: td.Tensor) -> td.Tensor:
+    return x
+assert_type(other(x), td.Tensor)
+class Net(nn.Module):
+    @td.compile
+    def loss(self, x: td.Tensor) -> td.Tensor:
+        return x.sum()
+net = td.compile(Net())
+assert_type(net, Net)
+assert_type(net.loss(x), td.Tensor)
+assert_type(td.compile(nn.ReLU(), verify=True), nn.ReLU)
+assert_type(nn.Sequential(nn.Linear(1, 1), nn.GELU()).parameters(), list[td.Tensor])
+compiled: td.graph.Compiled = step
+A = td.graph.variable("A")
+assert_type(td.compile(A * 2)(A=x), td.Tensor)
+assert_type(td.compile([A, 2 - A.exp()])(A=x), list[td.Tensor])
 """
 
 # Each line is wrong, and is found.
@@ -98,6 +120,12 @@ td.relu(x, x)
 optim.Adam(5)
 x.shape = (1, 2)
 td.cross_entropy(x, x, reduction=3)
+step("a")
+other()
+net.loss(3)
+td.compile(3)
+nn.ReLU(True)
+td.compile(A)(x)
 """
 
 

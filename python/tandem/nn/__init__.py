@@ -1,6 +1,7 @@
 """Networks: modules with named parameters."""
 
 from . import functional, init, models
+from .containers import ModuleDict, ModuleList, Sequential
 from .layers import (
     GELU,
     AdaptiveAvgPool2d,
@@ -27,7 +28,7 @@ from .layers import (
     Tanh,
 )
 from .models import Model, make_model, model_names
-from .module import Module, ModuleDict, ModuleList, Parameter, Sequential
+from .module import Module, Parameter
 from .._core import cross_entropy, mse_loss, nll_loss
 
 __all__ = [

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copyreg
 import inspect
+import math
 import operator
 from typing import Any
 
 from .. import _core
-from .._arguments import number, whole
+from .._arguments import between, number, whole
 from .._core import Tensor
 from .._scopes import no_grad
 from .module import Module
@@ -193,16 +194,27 @@ class ConvTranspose2d(_NativeModule):
                          padding, output_padding, groups, bias, dilation, dtype, device, generator)
 
 
+def _eps(who: str, value: Any) -> float:
+    return between(who, "eps", value, 0, math.inf)
+
+
+def _share(who: str, value: Any) -> float:
+    return between(who, "momentum", value, 0, 1)
+
+
 class BatchNorm2d(_NativeModule):
     """Normalises every channel of [N, C, H, W]: over the batch in training, by running statistics
-    in evaluation. `weight`, `bias` (if `affine`), `running_mean` and `running_var` are [C].
+    in evaluation. `weight`, `bias` (if `affine`), `running_mean` and `running_var` are [C]; the new
+    value of a running one counts `momentum` times.
 
-    When it is called: RangeError for an eps or a momentum that makes no sense, ShapeError for other
-    inputs and for training with one value per channel. Source: Ioffe and Szegedy 2015, arXiv:1502.03167."""
+    RangeError unless eps >= 0 and 0 <= momentum <= 1; when it is called, ShapeError for other
+    inputs and for training with one value per channel. Source: Ioffe and Szegedy 2015,
+    arXiv:1502.03167."""
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
                  affine: bool = True, dtype: Any = None, device: Any = None):
-        super().__init__(_core._batch_norm2d, num_features, eps, momentum, affine, dtype, device)
+        super().__init__(_core._batch_norm2d, num_features, _eps("BatchNorm2d", eps),
+                         _share("BatchNorm2d", momentum), affine, dtype, device)
 
 
 class BatchNorm1d(_NativeModule):
@@ -211,19 +223,21 @@ class BatchNorm1d(_NativeModule):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1,
                  affine: bool = True, dtype: Any = None, device: Any = None):
-        super().__init__(_core._batch_norm1d, num_features, eps, momentum, affine, dtype, device)
+        super().__init__(_core._batch_norm1d, num_features, _eps("BatchNorm1d", eps),
+                         _share("BatchNorm1d", momentum), affine, dtype, device)
 
 
 class LayerNorm(_NativeModule):
     """Normalises over the last axes, whose sizes are `normalized_shape`; so are those of `weight`
     and `bias` (if `affine`). The result has the input's shape.
 
-    When it is called: ShapeError for other last axes, RangeError for an eps below 0. Source: Ba, Kiros and Hinton 2016,
-    arXiv:1607.06450."""
+    RangeError unless eps >= 0; when it is called, ShapeError for other last axes. Source: Ba, Kiros
+    and Hinton 2016, arXiv:1607.06450."""
 
     def __init__(self, normalized_shape: Any, eps: float = 1e-5, affine: bool = True,
                  dtype: Any = None, device: Any = None):
-        super().__init__(_core._layer_norm, normalized_shape, eps, affine, dtype, device)
+        super().__init__(_core._layer_norm, normalized_shape, _eps("LayerNorm", eps), affine, dtype,
+                         device)
 
 
 class Dropout(_NativeModule):
@@ -248,21 +262,42 @@ class Embedding(_NativeModule):
         super().__init__(_core._embedding, num_embeddings, embedding_dim, dtype, device, generator)
 
 
-def _activation(name: str, function: Any) -> type:
-    def forward(self: Module, x: Tensor) -> Tensor:
-        return function(x)
+class _Activation(Module):
+    """A layer that is a function of each element; documented as that is."""
 
-    # The text without the signature that stands before it.
-    text = function.__doc__.partition("\n\n")[2]
-    return type(name, (Module,), {"forward": forward, "__doc__": text, "__module__": __name__})
+    _function: Any = None
+
+    def __init_subclass__(cls) -> None:
+        if "_function" in vars(cls):
+            # The text without the signature that stands before it.
+            cls.__doc__ = cls._function.__doc__.partition("\n\n")[2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._function(x)
 
 
-ReLU: Any = _activation("ReLU", _core.relu)
-GELU: Any = _activation("GELU", _core.gelu)
-SiLU: Any = _activation("SiLU", _core.silu)
-Sigmoid: Any = _activation("Sigmoid", _core.sigmoid)
-Tanh: Any = _activation("Tanh", _core.tanh)
-Softplus: Any = _activation("Softplus", _core.softplus)
+class ReLU(_Activation):
+    _function = staticmethod(_core.relu)
+
+
+class GELU(_Activation):
+    _function = staticmethod(_core.gelu)
+
+
+class SiLU(_Activation):
+    _function = staticmethod(_core.silu)
+
+
+class Sigmoid(_Activation):
+    _function = staticmethod(_core.sigmoid)
+
+
+class Tanh(_Activation):
+    _function = staticmethod(_core.tanh)
+
+
+class Softplus(_Activation):
+    _function = staticmethod(_core.softplus)
 
 
 class Identity(Module):

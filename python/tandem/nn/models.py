@@ -20,7 +20,11 @@ class Net(_NativeModule):
 
 
 class Model(Net):
-    """A net by name, with what must be known to feed it: `input_shape` (C, H, W), `classes`."""
+    """A net by name, with what must be known to feed it: `input_shape` (C, H, W), `classes`.
+
+    It is one module: its layers are C++'s. Their parameters have paths ("0.weight"), and summary()
+    lists them, but modules(), hooks and get_submodule() stop at the net. RangeError for an unknown
+    name."""
 
     def __init__(self, name: str, classes: int | None = None, layout: Any = None,
                  dtype: Any = None, device: Any = None, generator: Any = None):

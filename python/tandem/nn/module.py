@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections import OrderedDict
-from typing import Any, Callable, Iterable, Iterator, TypeVar
+from typing import Any, Callable, Iterator
 
 from .. import _core
 from .._capture import note_change
@@ -173,10 +173,15 @@ class Module:
         if held is value:  # self.weight *= 2
             return
         self._check_name(name)
+        child = isinstance(value, Module) and not (
+            # self.fast = td.compile(self): itself in another form, not one of its parts.
+            isinstance(value, CompiledModule) and value._function is self)
+        if child:
+            self._check_child(name, value)
         old = tables.get(name, _MISSING) if held is _MISSING else held
         if not _same(old, value):
             _changed(self, name, value, old)
-        if isinstance(value, Module):
+        if child:
             new = "_modules"
         elif isinstance(value, Tensor) and name in self._buffers:
             new = "_buffers"
@@ -285,7 +290,11 @@ class Module:
     def register_full_backward_hook(self, hook: Callable) -> Hook:
         """Calls hook(module, grad_input, grad_output) when the gradients of the arguments are known:
         tuples with an entry for each tensor among the arguments and the results, None where there
-        is no gradient. What it returns replaces grad_input."""
+        is no gradient. What it returns replaces grad_input.
+
+        The tape of a call refers to the module. A module that keeps a result of that call is thus
+        in a circle of which Python does not see the part in C++: it is never collected, unless a
+        backward pass used the tape up, or the result was detached."""
         return self._add_hook(self._backward_hooks, hook)
 
     @staticmethod
@@ -575,158 +584,3 @@ for _name, _member in list(vars(Module).items()):
     if callable(_member) or isinstance(_member, property):
         if not _name.startswith("__"):
             setattr(CompiledModule, _name, _of_the_module(_name, _member))
-
-
-_S = TypeVar("_S", bound="_Modules")
-
-
-class _Modules(Module):
-    """Modules named by their places."""
-
-    def append(self: _S, module: Module) -> _S:
-        """Adds a module at the end."""
-        n = len(self)
-        while str(n) in self._modules:  # of names somebody chose
-            n += 1
-        self.add_module(str(n), module)
-        return self
-
-    def extend(self: _S, modules: Iterable[Module]) -> _S:
-        """Adds modules at the end."""
-        if not hasattr(modules, "__iter__"):
-            raise _core.DTypeError(f"[{type(self).__name__}] modules come as a list; got "
-                                   f"{modules!r}; expected [nn.Linear(2, 2), nn.ReLU()], say")
-        for module in list(modules):
-            self.append(module)
-        return self
-
-    def insert(self, index: int, module: Module) -> None:
-        """Adds a module in front of another one, as list.insert() does; names are places again."""
-        self._arrange(lambda modules: modules.insert(index, module))
-
-    def _arrange(self, change: Callable[[list], Any]) -> None:
-        modules = list(self._modules.values())
-        change(modules)
-        new = {str(i): module for i, module in enumerate(modules)}
-        for name, module in new.items():
-            self._check_child(name, module)
-        self._modules.clear()
-        self._modules.update(new)
-        note_change(f"{type(self).__name__}: its modules")
-
-    def _key(self, i: int) -> str:
-        keys = list(self._modules)
-        if not hasattr(i, "__index__"):
-            raise _core.DTypeError(f"[{type(self).__name__}] modules are found by their places; "
-                                   f"got {i!r}; expected a whole number")
-        if not -len(keys) <= i < len(keys):
-            raise _core.OutOfBoundsError(f"[{type(self).__name__}] there is no such module; got "
-                                         f"{i}; expected below {len(keys)}")
-        return keys[i]
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return self._part(dict(list(self._modules.items())[i]))
-        return self._modules[self._key(i)]
-
-    def __setitem__(self, i: Any, module: Any) -> None:
-        if isinstance(i, slice):
-            return self._arrange(lambda modules: modules.__setitem__(i, list(module)))
-        self.add_module(self._key(i), module)
-
-    def __delitem__(self, i: Any) -> None:
-        if not isinstance(i, slice):
-            self._key(i)
-        self._arrange(lambda modules: modules.__delitem__(i))
-
-    def _part(self, modules: dict) -> Any:
-        raise NotImplementedError
-
-
-class Sequential(_Modules):
-    """One module after the other: Sequential(a, b) or Sequential(OrderedDict(...))."""
-
-    def __init__(self, *modules: Any):
-        super().__init__()
-        if len(modules) == 1 and isinstance(modules[0], dict):
-            for name, module in modules[0].items():
-                self.add_module(name, module)
-        else:
-            for i, module in enumerate(modules):
-                self.add_module(str(i), module)
-
-    def forward(self, x: Any) -> Any:
-        for module in self._modules.values():
-            x = module(x)
-        return x
-
-    def _part(self, modules: dict) -> "Sequential":
-        return Sequential(modules)
-
-
-class ModuleList(_Modules):
-    """Modules in a list."""
-
-    def __init__(self, modules: Any = ()):
-        super().__init__()
-        self.extend(modules)
-
-    def _part(self, modules: dict) -> "ModuleList":
-        return ModuleList(modules.values())
-
-
-class ModuleDict(Module):
-    """Modules by names of one's own: ModuleDict({"conv": nn.Conv2d(3, 8, 3)})."""
-
-    def __init__(self, modules: Any = ()):
-        super().__init__()
-        self.update(modules)
-
-    def update(self, modules: Any) -> None:
-        """Adds or replaces modules: a dict, or pairs of names and modules."""
-        pairs = modules.items() if hasattr(modules, "items") else modules
-        for name, module in pairs:
-            self.add_module(name, module)
-
-    def keys(self) -> Any:
-        """The names of the modules, in the order they were added."""
-        return self._modules.keys()
-
-    def values(self) -> Any:
-        """The modules."""
-        return self._modules.values()
-
-    def items(self) -> Any:
-        """Names and modules."""
-        return self._modules.items()
-
-    def pop(self, name: str) -> Module:
-        """Takes a module out. KeyError if there is none of the name."""
-        module = self._modules[name]
-        del self[name]
-        return module
-
-    def __getitem__(self, name: str) -> Module:
-        return self._modules[name]
-
-    def __setitem__(self, name: str, module: Module) -> None:
-        self.add_module(name, module)
-
-    def __delitem__(self, name: str) -> None:
-        _changed(self, name, self._modules[name])
-        del self._modules[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._modules
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)

@@ -97,10 +97,14 @@ class Result:
     @staticmethod
     def load(path: Any) -> "Result":
         """Reads what save() wrote. DataError for another file."""
-        with open(path, encoding="utf-8") as f:
-            json = _json.load(f)
+        try:
+            with open(path, encoding="utf-8") as f:
+                json = _json.load(f)
+        except ValueError:  # of no JSON, of no UTF-8
+            json = None
         if not isinstance(json, dict) or not {"arms", "factors", "table"} <= set(json):
-            raise _core.DataError(f"[tradeoff] not a saved result; got {path}")
+            raise _core.DataError(f"[tradeoff] not a saved result; got {path}; expected a file "
+                                  "that Result.save() wrote")
         return Result(json, json.pop("table"))
 
     def _repr_html_(self) -> str:
