@@ -81,11 +81,11 @@ class InterceptorScope {
   Interceptor* saved_;
 };
 
-/// What this thread's plan cache holds and did.
+/// What the plan cache that all threads share holds, and how often it did not have what was asked
+/// for.
 struct PlanCacheStats {
   std::uint64_t entries = 0, misses = 0;
 };
-/// Since the thread began.
 PlanCacheStats plan_cache_stats();
 /// Drops every plan no program holds.
 void clear_plan_cache();
