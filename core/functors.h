@@ -388,6 +388,24 @@ struct cos {
     return ::cos(x);
   }
 };
+struct acos {
+  template <class T>
+  TANDEM_HD static T apply(T x, const T*) {
+    return ::acos(x);
+  }
+};
+struct asin {
+  template <class T>
+  TANDEM_HD static T apply(T x, const T*) {
+    return ::asin(x);
+  }
+};
+struct atan {
+  template <class T>
+  TANDEM_HD static T apply(T x, const T*) {
+    return ::atan(x);
+  }
+};
 struct erf {
   template <class T>
   TANDEM_HD static T apply(T x, const T*) {

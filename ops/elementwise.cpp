@@ -102,7 +102,7 @@ struct Saves {
 constexpr OpTraits traits(OpId id, Saves s) {
   const bool wide = id == OpId::exp_ || id == OpId::log_ || id == OpId::log1p_ ||
                     id == OpId::reciprocal_ || id == OpId::rsqrt_ || id == OpId::pow_ ||
-                    id == OpId::softplus_;
+                    id == OpId::softplus_ || id == OpId::acos_ || id == OpId::asin_;
   return {.kind = OpKind::elementwise,
           .saves_inputs = s.inputs,
           .saves_outputs = s.outputs,
@@ -163,6 +163,9 @@ TANDEM_OP(sqrt, kResult, "Square root.")
 TANDEM_OP(rsqrt, kResult, "1 / sqrt(x)")
 TANDEM_OP(sin, kInput, "Sine.")
 TANDEM_OP(cos, kInput, "Cosine.")
+TANDEM_OP(acos, kInput, "Inverse cosine; NaN outside [-1, 1].")
+TANDEM_OP(asin, kInput, "Inverse sine; NaN outside [-1, 1].")
+TANDEM_OP(atan, kInput, "Inverse tangent.")
 TANDEM_OP(erf, kInput, "Error function.")
 TANDEM_OP(tanh, kResult, "Hyperbolic tangent.")
 TANDEM_OP(sigmoid, kResult, "1 / (1 + e^-x)")
@@ -284,7 +287,8 @@ Tensor copy(In x, MemoryFormat f) {
 TANDEM_UNARY(neg) TANDEM_UNARY(abs) TANDEM_UNARY(sign) TANDEM_UNARY(floor) TANDEM_UNARY(ceil)
 TANDEM_UNARY(round) TANDEM_UNARY(square) TANDEM_UNARY(reciprocal) TANDEM_UNARY(exp)
 TANDEM_UNARY(log) TANDEM_UNARY(log1p) TANDEM_UNARY(sqrt) TANDEM_UNARY(rsqrt) TANDEM_UNARY(sin)
-TANDEM_UNARY(cos) TANDEM_UNARY(erf) TANDEM_UNARY(tanh) TANDEM_UNARY(sigmoid) TANDEM_UNARY(relu)
+TANDEM_UNARY(cos) TANDEM_UNARY(acos) TANDEM_UNARY(asin) TANDEM_UNARY(atan) TANDEM_UNARY(erf)
+TANDEM_UNARY(tanh) TANDEM_UNARY(sigmoid) TANDEM_UNARY(relu)
 TANDEM_UNARY(gelu) TANDEM_UNARY(silu) TANDEM_UNARY(softplus) TANDEM_UNARY(logical_not)
 TANDEM_UNARY(isnan)
 TANDEM_BINARY_SCALAR(add) TANDEM_BINARY_BOTH(sub) TANDEM_BINARY_SCALAR(mul) TANDEM_BINARY_BOTH(div)

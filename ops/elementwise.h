@@ -246,6 +246,11 @@ Tensor rsqrt(In x);
 /// Of radians; NaN of infinities.
 Tensor sin(In x);
 Tensor cos(In x);
+/// Their inverses, in radians: in [0, π], [-π/2, π/2] and [-π/2, π/2]. NaN outside [-1, 1], but
+/// atan, which all numbers have.
+Tensor acos(In x);
+Tensor asin(In x);
+Tensor atan(In x);
 /// The error function, 2/√π ∫ e^(-t²) dt from 0 to x.
 Tensor erf(In x);
 /// Hyperbolic tangent, in [-1, 1]; and 1 / (1 + e^-x), in [0, 1].

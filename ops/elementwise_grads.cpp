@@ -116,6 +116,19 @@ void vjp_sin(VjpContext& c) {
 void vjp_cos(VjpContext& c) {
   give(c, 0, neg(mul(c.grad(), sin(c.input(0)))));
 }
+// 1 - x^2 as a product keeps its digits near the ends, where it is small.
+Tensor over_root_to_one(const Tensor& g, const Tensor& x) {
+  return mul(g, rsqrt(mul(sub(1, x), add(x, 1))));
+}
+void vjp_acos(VjpContext& c) {
+  give(c, 0, neg(over_root_to_one(c.grad(), c.input(0))));
+}
+void vjp_asin(VjpContext& c) {
+  give(c, 0, over_root_to_one(c.grad(), c.input(0)));
+}
+void vjp_atan(VjpContext& c) {
+  give(c, 0, div(c.grad(), add(square(c.input(0)), 1)));
+}
 void vjp_erf(VjpContext& c) {
   give(c, 0, mul(mul(c.grad(), exp(neg(square(c.input(0))))), kTwoOverSqrtPi));
 }

@@ -16,8 +16,8 @@
 #define TANDEM_ELEMENTWISE_OPS(X) \
   X(copy) X(cast) \
   X(neg) X(abs) X(sign) X(floor) X(ceil) X(round) X(square) X(reciprocal) \
-  X(exp) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(erf) \
-  X(tanh) X(sigmoid) X(relu) X(leaky_relu) X(gelu) X(silu) X(softplus) X(clamp) \
+  X(exp) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(acos) X(asin) \
+  X(atan) X(erf) X(tanh) X(sigmoid) X(relu) X(leaky_relu) X(gelu) X(silu) X(softplus) X(clamp) \
   X(logical_not) X(isnan) \
   X(add) X(sub) X(mul) X(div) X(pow) X(floor_divide) X(remainder) X(maximum) X(minimum) \
   X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(logical_and) X(logical_or) \

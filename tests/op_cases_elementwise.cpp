@@ -110,6 +110,12 @@ void elementwise_cases(CaseTable& out) {
   add_case(unary(
       "cos", tandem::cos, [](double x) { return std::cos(x); }, -4, 4, kAll, F));
   add_case(unary(
+      "acos", tandem::acos, [](double x) { return std::acos(x); }, -0.8, 0.8, kAll, F));
+  add_case(unary(
+      "asin", tandem::asin, [](double x) { return std::asin(x); }, -0.8, 0.8, kAll, F));
+  add_case(unary(
+      "atan", tandem::atan, [](double x) { return std::atan(x); }, -4, 4, kAll, F));
+  add_case(unary(
       "erf", tandem::erf, [](double x) { return std::erf(x); }, -3, 3, kAll, F));
   add_case(unary(
       "tanh", tandem::tanh, [](double x) { return std::tanh(x); }, -3, 3, kAll, F));

@@ -81,6 +81,9 @@ void bind_elementwise() {
   unary("rsqrt", rsqrt, "1 / sqrt(x), elementwise.");
   unary("sin", sin, "The sine, elementwise; radians.");
   unary("cos", cos, "The cosine, elementwise; radians.");
+  unary("acos", acos, "The inverse cosine, elementwise: radians, 0 to pi; NaN outside [-1, 1].");
+  unary("asin", asin, "The inverse sine, elementwise: radians; NaN outside [-1, 1].");
+  unary("atan", atan, "The inverse tangent, elementwise: radians, -pi/2 to pi/2.");
   unary("erf", erf, "The error function, elementwise.");
   unary("tanh", tanh, "The hyperbolic tangent, elementwise.");
   unary("sigmoid", sigmoid, "1 / (1 + exp(-x)), elementwise.");

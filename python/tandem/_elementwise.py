@@ -9,9 +9,9 @@ from typing import Any, Callable
 
 from . import _core
 from ._core import (
-    Tensor, abs, ceil, cos, divide, equal, exp, floor, full, greater, less, log, log1p, logical_not,
-    logical_or, maximum, minimum, multiply, negative, not_equal, ones_like, sin, sqrt, square,
-    subtract, tanh, where, zeros_like,
+    Tensor, abs, atan, ceil, cos, divide, equal, exp, floor, full, greater, less, log, log1p,
+    logical_not, logical_or, maximum, minimum, multiply, negative, not_equal, ones_like, sign, sin,
+    sqrt, square, subtract, tanh, where, zeros_like,
 )
 
 
@@ -49,6 +49,21 @@ def _not_too_large(function: Callable, x: Tensor) -> Tensor:
     large = greater(x, 200.0 if x.dtype is _core.float16 else 1e9)
     far = log(where(large, x, ones_like(x))) + _math.log(2)
     return where(large, far, function(where(large, ones_like(x), x)))
+
+
+def atan2(x1: Any, x2: Any, /) -> Tensor:
+    """The angle of the point (x2, x1) in radians, -pi to pi, elementwise, with broadcasting; to a
+    few units in the last place. Signs of zeros and infinities count, as in C."""
+    y, x = _array(x1), _array(x2)
+    steep = greater(abs(y), abs(x))
+    small, large = where(steep, x, y), where(steep, y, x)
+    # Where the quotient would be NaN: of two zeros it is a zero, of two infinities 1 or -1.
+    none, both = equal(large, 0), isinf(small)
+    plain = logical_or(none, both)
+    quotient = divide(small, where(plain, ones_like(large), large))
+    angle = atan(where(both, multiply(sign(small), sign(large)), quotient))
+    half = multiply(where(signbit(y), negative(ones_like(angle)), ones_like(angle)), _math.pi / 2)
+    return where(steep, subtract(half, angle), where(signbit(x), angle + half * 2, angle))
 
 
 def atanh(x: Tensor, /) -> Tensor:

@@ -64,12 +64,13 @@ def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
 
 # NumPy's functions of each element that are operations here, under other names or the same.
 _UFUNCS: "dict[str, Callable]" = {
-    name: getattr(_core, {"power": "pow", "absolute": "abs", "rint": "round"}.get(name, name))
+    name: getattr(_core, {"power": "pow", "absolute": "abs", "rint": "round", "arccos": "acos",
+                          "arcsin": "asin", "arctan": "atan"}.get(name, name))
     for name in (
         "add subtract multiply divide floor_divide remainder power maximum minimum matmul equal "
         "not_equal less less_equal greater greater_equal logical_and logical_or logical_not "
-        "negative absolute sign floor ceil rint square reciprocal exp log log1p sqrt sin cos tanh "
-        "isnan"
+        "negative absolute sign floor ceil rint square reciprocal exp log log1p sqrt sin cos "
+        "arccos arcsin arctan tanh isnan"
     ).split()
 }
 _UFUNCS.update(bitwise_and=operator.and_, bitwise_or=operator.or_, bitwise_xor=operator.xor,

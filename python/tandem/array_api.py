@@ -9,7 +9,7 @@ works in compiled functions, and is followed by the tape.
 >>> xp = x.__array_namespace__()
 >>> xp.sort(x).tolist()
 [1.0, 2.0, 3.0]
->>> xp.missing["atan"]
+>>> xp.missing["searchsorted"]
 'no kernel'
 
 `supported` are the names that are there, `missing` says of each of the others why it is not, and
@@ -30,15 +30,15 @@ from typing import Any, Sequence
 
 from . import _core
 from ._core import (  # noqa: F401
-    Tensor, abs, add, all, any, argmax, argmin, bool, broadcast_to, ceil, cos, divide, equal, exp,
-    expand_dims, flip, float32, float64, floor, floor_divide, full, full_like, greater,
-    greater_equal, int32, int64, isnan, less, less_equal, log, log1p, logical_and, logical_not,
-    logical_or, matmul, max, maximum, mean, min, minimum, multiply, negative, not_equal, ones,
-    ones_like, permute_dims, pow, remainder, round, sign, sin, sqrt, square, subtract, tanh, uint8,
-    where, zeros, zeros_like,
+    Tensor, abs, acos, add, all, any, argmax, argmin, asin, atan, bool, broadcast_to, ceil, cos,
+    divide, equal, exp, expand_dims, flip, float32, float64, floor, floor_divide, full, full_like,
+    greater, greater_equal, int32, int64, isnan, less, less_equal, log, log1p, logical_and,
+    logical_not, logical_or, matmul, max, maximum, mean, min, minimum, multiply, negative,
+    not_equal, ones, ones_like, permute_dims, pow, remainder, round, sign, sin, sqrt, square,
+    subtract, tanh, uint8, where, zeros, zeros_like,
 )
 from ._elementwise import (  # noqa: F401
-    acosh, asinh, atanh, clip, copysign, cosh, expm1, hypot, isfinite, isinf, log10, log2,
+    acosh, asinh, atan2, atanh, clip, copysign, cosh, expm1, hypot, isfinite, isinf, log10, log2,
     logaddexp, logical_xor, positive, signbit, sinh, tan, trunc,
 )
 from ._tensor import asarray
@@ -70,7 +70,6 @@ _VALUES = "the shape of the result depends on values, which no captured program 
 missing: dict[str, str] = {
     **dict.fromkeys(("int8", "int16", "uint16", "uint32", "uint64"), "no kernels of this dtype"),
     **dict.fromkeys(("complex64", "complex128", "conj", "imag", "real"), _COMPLEX),
-    **dict.fromkeys(("acos", "asin", "atan", "atan2"), _NO_KERNEL),
     **dict.fromkeys(
         ("bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
          "bitwise_right_shift", "bitwise_xor"), _BITS),

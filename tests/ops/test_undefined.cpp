@@ -40,7 +40,8 @@ std::vector<Call> calls() {
   // clang-format off
   UNARY(neg) UNARY(abs) UNARY(sign) UNARY(floor) UNARY(ceil) UNARY(round) UNARY(square)
   UNARY(reciprocal) UNARY(exp) UNARY(log) UNARY(log1p) UNARY(sqrt) UNARY(rsqrt) UNARY(sin)
-  UNARY(cos) UNARY(erf) UNARY(tanh) UNARY(sigmoid) UNARY(relu) UNARY(leaky_relu) UNARY(gelu)
+  UNARY(cos) UNARY(acos) UNARY(asin) UNARY(atan) UNARY(erf) UNARY(tanh) UNARY(sigmoid) UNARY(relu)
+  UNARY(leaky_relu) UNARY(gelu)
   UNARY(silu) UNARY(softplus) UNARY(logical_not) UNARY(isnan) UNARY(copy)
   UNARY(sum) UNARY(mean) UNARY(prod) UNARY(max) UNARY(min) UNARY(var) UNARY(argmax) UNARY(argmin)
   UNARY(any) UNARY(all) UNARY(sort) UNARY(softmax) UNARY(log_softmax) UNARY(bernoulli)

@@ -95,6 +95,10 @@ for _shape in ((3, 5), (), (0, 4), (1000,)):
         # NumPy would compute those of uint8 in float16.
         add(_name, getattr(td, _name), lambda x, f=_f: f(np.asarray(x, np.float64)),
             arrays(_shape, kind=_kind), dtypes=NUMBERS, ulps=8)
+    for _name, _f in (("acos", np.arccos), ("asin", np.arcsin), ("atan", np.arctan)):
+        add(_name, getattr(td, _name), lambda x, f=_f: f(np.asarray(x, np.float64)),
+            arrays(_shape, kind="small"), ulps=8)
+add("atan", td.atan, np.arctan, arrays((7,)))
 add("leaky_relu", lambda x: td.leaky_relu(x, 0.3), lambda x: np.where(x > 0, x, 0.3 * x),
     arrays((7,)))
 add("clamp", lambda x: td.clamp(x, -1, 2), lambda x: np.clip(x, -1, 2), arrays((4, 5)),

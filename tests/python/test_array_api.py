@@ -45,6 +45,10 @@ CASES = {
     "asinh": [((WIDE,), {}), ((I,), {})],
     "acosh": [((WIDE,), {}), ((1 + np.abs(WIDE),), {})],
     "atanh": [((WIDE,), {}), ((np.tanh(A),), {})],
+    "acos": [((SPECIAL / 3,), {}), ((np.tanh(A),), {})],
+    "asin": [((SPECIAL / 3,), {}), ((np.tanh(A),), {})],
+    "atan": [((WIDE,), {}), ((I,), {})],
+    "atan2": [((WIDE[:, None], WIDE), {}), ((I, I[0]), {}), ((A, 2.0), {})],
     "hypot": [((WIDE[:, None], WIDE), {}), ((I, I[0]), {})],
     "arange": [((2, 11, 3), {}), ((5,), {})],
     "eye": [((3,), {}), ((3, 5), {"k": 1}), ((4, 3), {"k": -2})],
@@ -113,7 +117,13 @@ def reference(name, args, options):
         return args[0]
     if name == "clip":
         return np.clip(*args)
-    return getattr(np, name)(*args, **options)
+    return numpys(name)(*args, **options)
+
+
+def numpys(name):
+    # Those of trigonometric functions have longer names where NumPy is old.
+    return getattr(np, {"acos": "arccos", "asin": "arcsin", "atan": "arctan", "atan2": "arctan2",
+                        "acosh": "arccosh", "asinh": "arcsinh", "atanh": "arctanh"}.get(name, name))
 
 
 @pytest.mark.parametrize("name, args, options", [
@@ -140,7 +150,10 @@ def test_against_numpy(name, args, options):
         np.testing.assert_allclose(r.numpy(), want, rtol=eps, atol=eps, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", ["sinh", "cosh", "expm1", "asinh", "acosh", "atanh", "hypot"])
+PAIRS = ("hypot", "atan2")
+
+
+@pytest.mark.parametrize("name", ["sinh", "cosh", "expm1", "asinh", "acosh", "atanh", *PAIRS])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_what_is_made_of_other_functions_is_right_to_a_few_units(name, dtype):
     largest = float(np.finfo(dtype).max)
@@ -150,9 +163,9 @@ def test_what_is_made_of_other_functions_is_right_to_a_few_units(name, dtype):
                         rng.uniform(-1, 1, size=500)]).astype(dtype)
     if name == "acosh":
         x = 1 + np.abs(x)
-    args = (x, x[::-1].copy()) if name == "hypot" else (x,)
+    args = (x, x[::-1].copy()) if name in PAIRS else (x,)
     with np.errstate(all="ignore"):
-        want = getattr(np, name)(*[a.astype(np.longdouble) for a in args]).astype(dtype)
+        want = numpys(name)(*[a.astype(np.longdouble) for a in args]).astype(dtype)
     got = getattr(xp, name)(*map(td.tensor, args)).numpy()
     assert np.array_equal(np.isfinite(got), np.isfinite(want))
     assert np.array_equal(np.signbit(got), np.signbit(want)) or name in ("acosh", "atanh")
@@ -168,6 +181,12 @@ def test_the_gradients_of_what_is_made_of_other_functions(name):
     x = (x + (2.0 if name in ("acosh", "hypot") else 0.0)).requires_grad_()
     f = getattr(xp, name)
     assert td.autograd.gradcheck(lambda t: f(t, t * 2) if name == "hypot" else f(t), [x])
+
+
+def test_the_gradient_of_an_angle():
+    y = td.tensor([-0.7, 0.0, 0.4, 2.0, -2.0, 0.1], dtype=td.float64).requires_grad_()
+    x = td.tensor([-1.2, 1.5, 0.3, 0.0, 0.5, -3.0], dtype=td.float64).requires_grad_()
+    assert td.autograd.gradcheck(xp.atan2, [y, x])
 
 
 # The standard's signatures, with a value for each argument.
