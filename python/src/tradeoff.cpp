@@ -35,7 +35,7 @@ tradeoff::Workload workload_of(std::string name, py::object make,
   return w;
 }
 
-/// (JSON, text, stopped). Signals are looked at between rounds: what their handler throws ends it.
+/// (JSON, text). Signals are looked at between rounds: what their handler throws ends it.
 py::tuple run(const tradeoff::Workload& w, tradeoff::LadderOptions o, const py::object& on_forecast,
               const py::object& on_progress, const py::object& stop) {
   if (!on_forecast.is_none()) {
@@ -56,7 +56,6 @@ py::tuple run(const tradeoff::Workload& w, tradeoff::LadderOptions o, const py::
     };
   }
   std::string json, text;
-  bool stopped = false;
   {
     const py::gil_scoped_release release;
     const tradeoff::LadderResult r = tradeoff::run_ladder(w, o);
@@ -65,9 +64,8 @@ py::tuple run(const tradeoff::Workload& w, tradeoff::LadderOptions o, const py::
     j["machine"] = tradeoff::machine_json();
     json = j.dump();
     text = tradeoff::text(r, s);
-    stopped = r.stopped;
   }
-  return py::make_tuple(json, text, stopped);
+  return py::make_tuple(json, text);
 }
 
 py::tuple triple(const tradeoff::Interval& i) {

@@ -143,8 +143,9 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     attributes are looked at, those of their classes too. So are the variables and attributes that
     the function and those it calls name in their byte code: of closures, globals, arguments,
     objects in these, modules of yours (not of installed packages). When one changed, the function
-    is recorded again and compared; so it is when something of a Module changed. NumPy arrays that
-    operations take are read at each call as they are then.
+    is recorded again and compared; so it is when something of a Module changed. What changed three
+    times without changing the program, and is not known to be read, is not looked at any more: a
+    counter of steps. NumPy arrays that operations take are read at each call as they are then.
     A value that changes where nobody looks is a CaptureError, at the latest when calls 4, 8, 16, …
     and every check_interval-th (1024) look: numbers taken out of NumPy arrays, containers of more
     than 64 elements (256 with those within), what only code in C, Python's library, installed

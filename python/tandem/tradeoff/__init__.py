@@ -189,7 +189,7 @@ def run(what: Any, batches: "Sequence[Sequence[Any]] | int | None" = None, *,
          for b in batch]
         for batch in batches
     ]
-    json, table, _ = _core._tradeoff.run(
+    json, table = _core._tradeoff.run(
         recipe=what if named else None,
         make=None if named else lambda: _subject(what()),
         name=name or getattr(what, "__name__", "a step"),
