@@ -16,11 +16,12 @@ struct HostChange {
 };
 
 /// Counts changes: a captured tensor begins or ceases to require a gradient, a hook or a layer is
-/// added. A compiled function that finds it moved records itself again and compares.
+/// added. A compiled function that finds it moved records itself again and compares, unless it
+/// knows of each of the changes that nothing comes of it.
 std::uint64_t host_epoch();
 void note_host_change(HostChange change);
-/// Those noted since host_epoch() was `epoch`. Of the oldest ones only that there were some is
-/// known.
+/// What was noted since host_epoch() was `epoch`, each thing once. Of changes of long ago only that
+/// there were some is known.
 std::vector<HostChange> host_changes_since(std::uint64_t epoch);
 
 }  // namespace tandem

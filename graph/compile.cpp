@@ -20,13 +20,19 @@ struct Captured {
   CompiledFunction::Host host;
 };
 
-Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace trace) {
+Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace trace,
+                    std::string costly = {}) {
   RefPtr<Tracer> tracer(new Tracer);
   struct Abandon {
     Tracer& t;
     ~Abandon() { t.abandon(); }
   } abandon{*tracer};
+  struct Settings {
+    Signature before = Signature::of({}, {});
+    ~Settings() { before.restore_settings(); }
+  } settings;
   Captured c;
+  c.host.costly = std::move(costly);
   std::vector<Tensor> in;
   for (const Tensor* a : args) {
     in.push_back(tracer->input(a->desc()));
@@ -34,6 +40,12 @@ Captured trace_once(std::span<const Tensor* const> args, CompiledFunction::Trace
   }
   CaptureScope scope(*tracer);
   std::vector<Tensor> out = trace(in, c.host);
+  if (const auto changed = Signature::difference(settings.before, Signature::of({}, {}));
+      !changed.empty()) {
+    fail<CaptureError>("compile",
+                       "the function changes a setting of its thread, which replay would not",
+                       changed, "the setting for a scope, or outside of the function");
+  }
   std::vector<std::uint8_t> want_grad;
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (!out[i].defined()) {
@@ -166,7 +178,7 @@ struct CompiledFunction::Entry {
   bool refresh(const Statics& s) {
     if (is_fresh(s)) return true;
     const std::uint64_t now = host_epoch();
-    if (!harmless.cover(changes_until(s))) return false;
+    if (!harmless.cover(changes_until(s), calls)) return false;
     epoch = now;
     watched = s.watch;
     return true;
@@ -192,12 +204,16 @@ CompiledFunction::EntryPtr CompiledFunction::capture(std::span<const Tensor* con
   e->epoch = host_epoch();
   const auto t0 = Clock::now();
   Captured c = trace_once(args, trace);
-  if (options_.check_capture) compare_captures(c.program, c.host.text, trace_once(args, trace));
+  if (options_.check_capture) {
+    Captured second = trace_once(args, trace);
+    compare_captures(c.program, c.host.text, second);
+    e->harmless.note_own(std::move(second.host.changed));
+  }
   const double capture_ms = ms_since(t0);
 
   e->watched = statics.watch;  // as the trace leaves it
   e->harmless.set_reads(std::move(c.host.reads));
-  e->harmless.forgive(c.host.changed);
+  e->harmless.note_own(std::move(c.host.changed));
   e->host_text = std::move(c.host.text);
   e->prototype = std::make_shared<const std::any>(std::move(c.host.prototype));
   CompileOptions options = options_;
@@ -218,16 +234,15 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   // What the function does now, for all programs that are to be compared with it.
   std::optional<Captured> again;
   std::uint64_t now = 0;
-  const auto usable = [&](Entry& e) {
-    if (!e.signature.matches(args, statics)) return false;
+  const auto usable = [&](Entry& e, bool fresh) {
     std::string why = e.program.out_of_date();
     if (why.empty()) why = e.program.dropped();
-    if (why.empty() && !e.refresh(statics)) {
+    if (why.empty() && !fresh) {
       const std::vector<HostChange> changed = e.changes_until(statics);
       const auto t0 = Clock::now();
       if (!again) {
         now = host_epoch();
-        again = trace_once(args, trace);
+        again = trace_once(args, trace, e.harmless.take_costly());
       }
       const std::string what = names(changed);
       if (hash(again->program) == e.program.captured_hash && again->host.text == e.host_text &&
@@ -235,8 +250,8 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
         e.epoch = now;
         e.watched = statics.watch;
         e.harmless.set_reads(again->host.reads);
-        e.harmless.forgive(again->host.changed);
-        e.harmless.note(changed);
+        e.harmless.note_own(again->host.changed);
+        e.harmless.note(changed, e.calls);
         LedgerEntry& l = e.program.ledger;
         ++l.confirmed;
         l.confirm_ms += ms_since(t0);
@@ -264,16 +279,21 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   };
   // The function may clear the programs, or be called by another one, while it is traced.
   const EntryPtr last = current_;
-  if (last && last->refresh(statics) && usable(*last)) return used(last);
+  const auto matches = [&](const Entry& e) { return e.signature.matches(args, statics); };
+  const bool last_matches = last && matches(*last),
+             last_fresh = last_matches && last->refresh(statics);
+  if (last_fresh && usable(*last, true)) return used(last);
   // Those that need not be compared first, and among equals the last.
-  std::vector<EntryPtr> candidates = entries_;
-  if (last) candidates.insert(candidates.begin(), last);
-  for (const bool fresh : {true, false}) {
-    for (const EntryPtr& e : candidates) {
-      if (e->refresh(statics) != fresh || !usable(*e)) continue;
-      current_ = e;
-      return used(e);
-    }
+  std::vector<std::pair<EntryPtr, bool>> candidates;
+  if (last_matches) candidates.emplace_back(last, last_fresh);
+  for (const EntryPtr& e : entries_) {
+    if (e != last && matches(*e)) candidates.emplace_back(e, e->refresh(statics));
+  }
+  std::ranges::stable_partition(candidates, [](const auto& c) { return c.second; });
+  for (const auto& [e, fresh] : candidates) {
+    if (!usable(*e, fresh)) continue;
+    current_ = e;
+    return used(e);
   }
   if (reason.empty()) {
     reason = current_ ? Signature::difference(current_->signature, Signature::of(args, statics))
@@ -352,7 +372,6 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
   }
   e.program.history.give(result.tensors);
   result.prototype = e.prototype;
-  result.costly = e.harmless.take_costly();
 }
 
 // --------------------------------------------------------------------------------- reporting
@@ -383,6 +402,15 @@ CompiledFunction::EntryPtr CompiledFunction::newest() const {
 
 const CompiledProgram& CompiledFunction::program() const {
   return newest()->program;
+}
+
+std::vector<PassReport> CompiledFunction::passes() const {
+  const std::lock_guard lock(mutex_);
+  return newest()->program.passes;
+}
+
+std::uint64_t CompiledFunction::captured_hash() const {
+  return newest()->program.captured_hash;
 }
 
 std::string CompiledFunction::dump() const {

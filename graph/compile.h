@@ -31,12 +31,13 @@ class CompiledFunction {
     std::any prototype;            // the result with its tensors left out
     std::string text;              // its other parts spelled; must be the same at every capture
     std::vector<Subject> reads;    // of what is watched, what the function is known to read
-    std::vector<Subject> changed;  // and what it changed itself
+    std::vector<Subject> changed;  // and what changed meanwhile
+    std::string
+        costly;  // for `trace`: what makes it run again and again, to be told before it does
   };
   struct Result {
     InlineArray<Tensor, 4> tensors;
     std::shared_ptr<const std::any> prototype;  // what `trace` left there at capture
-    std::string costly;  // what makes the function be recorded again and again, to be told once
   };
   /// Replays the program for these arguments, capturing it first if there is none. `statics`
   /// spells everything else the program is specialised on. `trace` runs the function; what it
@@ -51,6 +52,9 @@ class CompiledFunction {
   /// The program of the most recent call, until the function captures again or is cleared. Throws
   /// ValueError before the first.
   const CompiledProgram& program() const;
+  /// What the passes did to that program, and its hash as it was captured.
+  std::vector<PassReport> passes() const;
+  std::uint64_t captured_hash() const;
   /// Passes, memory plan, launches and the ledger, for people.
   std::string explain() const;
   std::string dump() const;

@@ -37,6 +37,15 @@ Signature Signature::of(std::span<const Tensor* const> a, const Statics& s) {
   return r;
 }
 
+void Signature::restore_settings() const {
+  tandem::policy() = policy;
+  set_autocast_mode(autocast);
+  set_grad_enabled(grad);
+  set_default_device(device);
+  if (num_threads() != threads) set_num_threads(threads);
+  dispatch::set_anomaly_mode(anomaly);
+}
+
 std::string Signature::difference(const Signature& was, const Signature& is) {
   if (was.args.size() != is.args.size()) {
     return fmt::format("number of tensors: {} -> {}", was.args.size(), is.args.size());

@@ -34,6 +34,8 @@ struct Signature {
   static Signature of(std::span<const Tensor* const> args, const Statics& s);
   /// Whether such a call has this signature.
   bool matches(std::span<const Tensor* const> args, const Statics& s) const;
+  /// Gives this thread its modes.
+  void restore_settings() const;
   /// The first thing in which two signatures differ, for the ledger; "" if there is none.
   static std::string difference(const Signature& was, const Signature& is);
 };

@@ -1,12 +1,14 @@
 #include "graph/watch.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace tandem::graph {
 namespace {
 
 constexpr int kTimesToForgive = 3;
+constexpr std::uint64_t kMostCalls = 128;
 constexpr int kTimesToTell = 16;
 
 std::string_view label_of(const Watch& w, const Watch::Part& p) {
@@ -72,15 +74,24 @@ std::vector<HostChange> changes(const Watch& was, const Watch& is) {
   return found;
 }
 
-bool HarmlessChanges::cover(std::span<const HostChange> changes) const {
-  return std::all_of(changes.begin(), changes.end(), [&](const HostChange& c) {
-    return c.subject != 0 && !reads_.contains(c.subject) && forgiven_.contains(c.subject);
-  });
+bool HarmlessChanges::cover(std::span<const HostChange> changes, std::uint64_t call) {
+  bool forgiving = false;
+  for (const HostChange& c : changes) {
+    if (own_.contains(c.subject)) continue;
+    if (c.subject == 0 || reads_.contains(c.subject) || !forgiven_.contains(c.subject))
+      return false;
+    forgiving = true;
+  }
+  return !forgiving || (!std::has_single_bit(++covered_) && call < recorded_ + kMostCalls);
 }
 
-void HarmlessChanges::note(std::span<const HostChange> changes) {
+void HarmlessChanges::note(std::span<const HostChange> changes, std::uint64_t call) {
+  recorded_ = call;
+  std::set<std::pair<Subject, std::string>> seen;
   for (const HostChange& c : changes) {
-    const int n = ++times_[c.subject];
+    const std::pair key(c.subject, c.subject == 0 ? c.what : std::string());
+    if (!seen.insert(key).second) continue;
+    const int n = ++times_[key];
     if (c.subject == 0 || reads_.contains(c.subject)) {
       if (n == kTimesToTell) costly_ += (costly_.empty() ? "" : ", ") + c.what;
     } else if (n >= kTimesToForgive) {
@@ -93,8 +104,13 @@ void HarmlessChanges::set_reads(std::vector<Subject> reads) {
   reads_ = {reads.begin(), reads.end()};
 }
 
-void HarmlessChanges::forgive(std::span<const Subject> own) {
-  forgiven_.insert(own.begin(), own.end());
+void HarmlessChanges::note_own(std::vector<Subject> changed) {
+  for (const Subject s : changed) {
+    if (std::find(changed_last_.begin(), changed_last_.end(), s) != changed_last_.end()) {
+      own_.insert(s);
+    }
+  }
+  changed_last_ = std::move(changed);
 }
 
 std::string HarmlessChanges::take_costly() {

@@ -39,25 +39,34 @@ struct Watch {
 /// What one has and the other has not, or otherwise.
 std::vector<HostChange> changes(const Watch& was, const Watch& is);
 
-/// What changed between the calls of one program without changing the program. What did so several
-/// times, and is not known to be read, is forgiven: a counter of the steps, a list of losses.
+/// What changed between the calls of one program without changing the program. What did so before
+/// several recordings, and is not known to be read, is forgiven: a counter of the steps, a list of
+/// losses. It may be read all the same, where nobody sees it: the function is recorded again at the
+/// 1st, 2nd, 4th, 8th … call that is only good by forgiving, and after 128 calls without a
+/// recording.
 class HarmlessChanges {
  public:
-  /// Whether all of them are forgiven.
-  bool cover(std::span<const HostChange> changes) const;
-  /// The function was recorded again after these changes, and the program was the same.
-  void note(std::span<const HostChange> changes);
+  /// Whether the program is good without a recording, before call number `call` (asked once for
+  /// each).
+  bool cover(std::span<const HostChange> changes, std::uint64_t call);
+  /// The function was recorded again before that call, after these changes, and the program was the
+  /// same.
+  void note(std::span<const HostChange> changes, std::uint64_t call);
   /// What recordings read: that it changes is never forgiven.
   void set_reads(std::vector<Subject> reads);
-  /// What the function itself changes when it is recorded, and so at no replay: forgiven at once.
-  void forgive(std::span<const Subject> own);
-  /// What is read, or may be, and has changed often since the last time this was asked, if anything:
-  /// each change costs a recording, and its owner may not know. Nothing is named twice.
+  /// What changed while the function was recorded. What does so two times running is its own doing,
+  /// which replays do not repeat, and forgiven at once.
+  void note_own(std::vector<Subject> changed);
+  /// What is read, or may be, and has changed before many recordings, if anything new: each costs,
+  /// and its owner may not know. Nothing is named twice.
   std::string take_costly();
 
  private:
-  std::map<Subject, int> times_;  // recordings after it changed
-  std::set<Subject> reads_, forgiven_;
+  // Recordings after it changed. What has no number goes by its name.
+  std::map<std::pair<Subject, std::string>, int> times_;
+  std::set<Subject> reads_, forgiven_, own_;
+  std::vector<Subject> changed_last_;
+  std::uint64_t covered_ = 0, recorded_ = 0;
   std::string costly_;
 };
 

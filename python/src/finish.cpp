@@ -1,6 +1,7 @@
 // What all bound functions and classes have in common: errors name the caller's line and say which
 // argument does not fit, declared values may stand for tensors, and objects that were never made
 // cannot be used.
+#include <algorithm>
 #include <unordered_map>
 
 #include "python/src/tensor_object.h"
@@ -29,10 +30,13 @@ auto& functions = *new std::unordered_map<PyObject*, py::object>();
 
 // A value that stands for a tensor which is not there yet (graph.Expression): its class knows what
 // a call with it means. In lists, too: concat([a, b]).
-py::object declared_in(py::handle o) {
+py::object declared_in(py::handle o, int depth = 0) {
+  constexpr int kDeepest = 4;
+  constexpr std::size_t kMostElements = 64;
   if (PyTuple_Check(o.ptr()) || PyList_Check(o.ptr())) {
-    for (const py::handle each : py::reinterpret_borrow<py::sequence>(o)) {
-      if (py::object found = declared_in(each)) return found;
+    const auto elements = py::reinterpret_borrow<py::sequence>(o);
+    for (std::size_t i = 0; depth < kDeepest && i < std::min(elements.size(), kMostElements); ++i) {
+      if (py::object found = declared_in(elements[i], depth + 1)) return found;
     }
     return {};
   }

@@ -1,7 +1,9 @@
 // compile(), declared graphs, and what they say of themselves.
+#include <algorithm>
 #include <map>
 
 #include "core/clock.h"
+#include "core/inline_array.h"
 #include "core/trace_guard.h"
 #include "graph/builder.h"
 #include "graph/compile.h"
@@ -45,12 +47,13 @@ class Compiled {
   Compiled& operator=(const Compiled&) = delete;
   ~Compiled() = default;
 
-  py::object call(const py::tuple& args, const py::dict& kwargs) {
+  /// `kwargs` may be null.
+  py::object call(py::handle args, py::handle kwargs) {
     Identities& identities = *looks->identities;
     identities.tick();
     Flat flat(identities);
     flatten(args, flat);
-    if (!kwargs.empty()) flatten(kwargs, flat);
+    if (kwargs) flatten(kwargs, flat);
     const py::object self = owner.is_none() ? owner : owner();
     if (!self.is_none()) watch_object(self, flat);
     flat.watch.append(flat.classes);
@@ -58,9 +61,8 @@ class Compiled {
     // Held: another thread may replace them.
     const std::shared_ptr<const Places> known_places = looks->places;
     known_places->watch(flat);
-    std::vector<const Tensor*> pointers;
-    pointers.reserve(flat.tensors.size());
-    for (const Tensor& t : flat.tensors) pointers.push_back(&t);
+    InlineArray<const Tensor*, 8> pointers(flat.tensors.size());
+    std::ranges::transform(flat.tensors, pointers.begin(), [](const Tensor& t) { return &t; });
     graph::CompiledFunction::Statics statics{&typeid(Compiled), std::move(flat.text),
                                              std::move(flat.watch)};
 
@@ -68,9 +70,10 @@ class Compiled {
     const auto trace = [&](std::span<const Tensor> in, graph::CompiledFunction::Host& host) {
       const py::gil_scoped_acquire gil;
       const Stopwatch stopwatch(traced_ms);
+      if (!host.costly.empty()) tell_cost(host.costly);
       std::size_t at = 0;
       const py::object a = rebuild(args, in, at);
-      const py::object k = rebuild(kwargs, in, at);
+      const py::object k = kwargs ? rebuild(kwargs, in, at) : py::dict();
       const std::vector<Flat> before = parts(a, k, self);
       const graph::Watch known = classes_of(args, kwargs, self);
       const auto now = Places::after(*looks->places);
@@ -101,10 +104,8 @@ class Compiled {
       core_->call(pointers, statics, trace, result);
     }
     replay_ms = core_ms - traced_ms, trace_ms = traced_ms;
-    if (!result.costly.empty()) tell_cost(result.costly);
     std::size_t at = 0;
-    const std::vector<Tensor> made(result.tensors.begin(), result.tensors.end());
-    return rebuild(std::any_cast<const PythonObject&>(*result.prototype).get(), made, at);
+    return rebuild(std::any_cast<const PythonObject&>(*result.prototype).get(), result.tensors, at);
   }
 
   /// Where another thread is capturing it holds the function's lock and wants the GIL.
@@ -134,11 +135,10 @@ class Compiled {
     py::module_::import("tandem._capture").attr("tell_cost")(function, what);
   }
 
-  graph::Watch classes_of(const py::object& args, const py::object& kwargs,
-                          const py::object& self) {
+  graph::Watch classes_of(py::handle args, py::handle kwargs, const py::object& self) {
     Flat flat(*looks->identities);
     flatten(args, flat);
-    flatten(kwargs, flat);
+    if (kwargs) flatten(kwargs, flat);
     if (!self.is_none()) watch_object(self, flat);
     return std::move(flat.classes);
   }
@@ -209,13 +209,10 @@ PyObject* call_compiled(PyObject* self, PyObject* args, PyObject* kwargs) {
   const ErrorSite site(kCaller);
   try {
     Compiled* const c = compiled_of(self);
-    if (!c)
-      throw py::type_error("[compile] the object was never made; expected a call of the class");
-    return c
-        ->call(py::reinterpret_borrow<py::tuple>(args),
-               kwargs ? py::reinterpret_borrow<py::dict>(kwargs) : py::dict())
-        .release()
-        .ptr();
+    if (!c) {
+      throw py::type_error("[compile] __init__ comes before a call; got none; expected compile()");
+    }
+    return c->call(args, kwargs).release().ptr();
   } catch (...) {
     set_python_error();
     return nullptr;
@@ -318,7 +315,14 @@ void bind_graph(py::module_& m) {
            }),
            "function"_a, "owner"_a, without, fast, memory_plan, device_graph, check, verify, most,
            interval)
-      .def(py::init<const Compiled&>(), "of"_a)
+      // A second constructor, for views. It has the other name that pybind11 knows: with two of one
+      // name, errors could not say which argument of compile() is wrong.
+      .def(
+          "__setstate__",
+          [](py::detail::value_and_holder& made, const Compiled& of) {
+            made.value_ptr() = new Compiled(of);
+          },
+          "of"_a, py::detail::is_new_style_constructor())
       .def_property_readonly("_identity", &Compiled::identity)
       .def_readonly("_replay_ms", &Compiled::replay_ms)
       .def_readonly("_trace_ms", &Compiled::trace_ms)
@@ -348,17 +352,13 @@ void bind_graph(py::module_& m) {
           "Forgets all captured programs.")
       .def(
           "passes",
-          [](const Compiled& c) {
-            return pass_reports(c.ask([](Core& f) { return f.program().passes; }));
-          },
+          [](const Compiled& c) { return pass_reports(c.ask([](Core& f) { return f.passes(); })); },
           "What each pass did to the program of the last call: name, exact (whether results stay "
           "equal bit for bit), nodes_before, nodes_after, changed and what that counts (detail), "
           "ms. RangeError before the first call.")
       .def(
           "captured_hash",
-          [](const Compiled& c) {
-            return c.ask([](Core& f) { return f.program().captured_hash; });
-          },
+          [](const Compiled& c) { return c.ask([](Core& f) { return f.captured_hash(); }); },
           "Of the program of the last call as it was captured: equal for equal programs, whether "
           "captured or declared. RangeError before the first call.")
       .def("__len__", [](const Compiled& c) { return c.ask([](Core& f) { return f.size(); }); });
@@ -393,12 +393,16 @@ void bind_graph(py::module_& m) {
              return g.graph.variable(name, {t, d, shape, strides_for(shape, layout)});
            })
       .def("enter", [](Declaration& g) { g.open.push_back(g.graph.scope()); })
-      .def("exit", [](Declaration& g) { g.open.pop_back(); })
+      .def("exit",
+           [](Declaration& g) {
+             if (!g.open.empty()) g.open.pop_back();
+           })
       .def("dump",
            [](Declaration& g, const std::vector<Tensor>& results) { return g.graph.dump(results); })
       .def("compile", [](Declaration& g, const std::vector<Tensor>& results,
                          const std::vector<std::string>& w, bool fa, bool mp, bool dg) {
-        return g.graph.compile(results, options_of(w, fa, mp, dg, true, false, 16, 128));
+        return g.graph.compile(results,
+                               {.without = w, .fast = fa, .memory_plan = mp, .device_graph = dg});
       });
   m.def(
       "all_passes",

@@ -8,13 +8,13 @@ namespace tandem::python {
 namespace {
 
 // Without running code of Python's. Null if there is nothing.
-py::object value_at(py::handle where, py::handle name) {
+py::object value_at(py::handle where, py::handle name, bool slot) {
   PyObject *w = where.ptr(), *n = name.ptr(), *found = nullptr;
   py::object attributes;
   if (PyWeakref_Check(w)) {
     w = PyWeakref_GetObject(w);
     if (w == Py_None) return {};
-    if (Py_TYPE(w)->tp_dictoffset != 0) {
+    if (!slot && Py_TYPE(w)->tp_dictoffset != 0) {
       attributes = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(w, nullptr));
       if (!attributes) PyErr_Clear();
       if (attributes) w = attributes.ptr();
@@ -106,13 +106,15 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
     return o;
   };
   p.subject = subject_of(owner(), p.name, *identities_);
+  PyObject* const of_class = _PyType_Lookup(Py_TYPE(owner().ptr()), p.name.ptr());
+  p.slot = PyWeakref_Check(p.where.ptr()) && of_class && Py_TYPE(of_class) == &PyMemberDescr_Type;
   p.found = spelled(p);
 }
 
 std::vector<Piece> Places::spelled(const Place& p) const {
   std::vector<Piece> pieces;
   Flat one(*identities_);
-  const py::object value = value_at(p.where, p.name);
+  const py::object value = value_at(p.where, p.name, p.slot);
   if (!value) return {{"", "nothing"}};
   watch_value(value, {}, one, &pieces);
   return pieces;
@@ -122,7 +124,7 @@ void Places::watch(Flat& flat) const {
   for (const Place& p : places_) {
     if (!p.looked_at) continue;
     begin(p, flat.watch);
-    const py::object value = value_at(p.where, p.name);
+    const py::object value = value_at(p.where, p.name, p.slot);
     if (!value) {
       if (!p.without.contains("")) flat.watch.text += "nothing";
       continue;

@@ -53,6 +53,7 @@ class Places {
   struct Place {
     py::object label, name, where;
     bool looked_at = true;
+    bool slot = false;              // of an object, beside its attributes
     std::set<std::string> without;  // keys of pieces
     bool changed = false;           // by the trace before
     int idle = 0;                   // traces that did not read it

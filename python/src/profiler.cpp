@@ -106,15 +106,22 @@ class CallRecorder final : public Interceptor {
 }  // namespace
 
 void bind_profiler(py::module_& m) {
-  m.def("_profiler_start", [](std::optional<Device> device) {
-    if (!device) return profiler::start();
-    backend(*device).stream(device->index);  // DeviceError where there is none
-    profiler::start_on_device(*device);
-  });
+  m.def(
+      "_profiler_start",
+      [](std::optional<Device> device) {
+        if (!device) return profiler::start();
+        backend(*device).stream(device->index);  // DeviceError where there is none
+        profiler::start_on_device(*device);
+      },
+      py::arg("device"));
   m.def("_profiler_recording", &profiler::recording);
   m.def("_profiler_stop", [] {
+    const auto events = [] {
+      const py::gil_scoped_release release;  // it may wait for the device
+      return profiler::stop();
+    }();
     py::list r;
-    for (const auto& e : profiler::stop()) {
+    for (const auto& e : events) {
       r.append(py::make_tuple(e.op, e.kernel, e.start_ns, e.end_ns));
     }
     return r;

@@ -169,7 +169,7 @@ In at(const Tensor& t) {
 PyObject* refusing_lists(const char* op, PyObject* a, PyObject* b, PyObject* result) {
   if (result == Py_NotImplemented) {
     for (PyObject* o : {a, b}) {
-      if (!PyList_Check(o) && !PyTuple_Check(o)) continue;
+      if (!PyList_CheckExact(o) && !PyTuple_CheckExact(o)) continue;
       Py_DECREF(result);
       return PyErr_Format(PyExc_TypeError,
                           "[%s] lists are no operands; got a %s; expected tandem.tensor() of it",

@@ -38,8 +38,14 @@ def batches_of(who: str, x: Any, y: Any, batch_size: int | None, usual_size: int
     """Batches (x, y) of arrays x and y, of the samples (x, y) of a data set, or what gives batches
     already. A batch_size says that a list has samples; without one it has batches."""
     size = usual_size if batch_size is None else batch_size
-    if y is None and _is_pair(x):
+    samples = isinstance(x, list) and batch_size is not None and all(
+        isinstance(e, tuple) for e in x)
+    if y is None and not samples and _is_pair(x):
         x, y = x
+    elif y is not None and (_has_samples(x) or not (_is_array(x) or isinstance(
+            x, (list, tuple, dict)))):
+        raise _core.DTypeError(f"[{who}] samples and batches have their y with them; got y beside "
+                               f"{type(x).__name__}; expected no y, or an array x")
     if y is not None:
         return ArrayLoader(x, y, batch_size=size, shuffle=shuffle, seed=seed)
     if _has_samples(x) or (batch_size is not None and isinstance(x, (list, tuple))):
@@ -49,11 +55,15 @@ def batches_of(who: str, x: Any, y: Any, batch_size: int | None, usual_size: int
             f"[{who}] takes arrays x and y, a data set, or batches; got {type(x).__name__} alone; "
             "expected y as well, a Dataset, or a DataLoader or another iterable of (x, y)")
     if batch_size is not None:
-        raise _core.RangeError(
-            f"[{who}] batch_size is for arrays and samples, and this gives batches already; got "
-            f"{batch_size} with {type(x).__name__}; expected no batch_size, or "
-            f"DataLoader(samples, batch_size={batch_size})")
+        raise _no_size(who, batch_size, x)
     return x
+
+
+def _no_size(who: str, batch_size: Any, x: Any) -> Exception:
+    return _core.RangeError(
+        f"[{who}] batch_size is for arrays and samples, and this gives batches already; got "
+        f"{batch_size} with {type(x).__name__}; expected no batch_size, or "
+        f"DataLoader(samples, batch_size={batch_size})")
 
 
 def inputs_of(x: Any, batch_size: int | None, usual_size: int) -> Iterator[Any]:
@@ -70,6 +80,8 @@ def inputs_of(x: Any, batch_size: int | None, usual_size: int) -> Iterator[Any]:
     elif not hasattr(x, "__iter__") or isinstance(x, str):
         raise _core.DTypeError(f"[predict] takes an array x, a data set, or batches; got "
                                f"{type(x).__name__}; expected a DataLoader, say")
+    elif batch_size is not None:
+        raise _no_size("predict", batch_size, x)
     for batch in x:
         yield batch[0] if isinstance(batch, (tuple, list)) else batch
 

@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 from . import _core
 from ._core import Tensor
-from ._reads import Reads, attributes_of, is_, is_array, of_libraries, of_type
+from ._reads import CONTAINERS, Reads, attributes_of, is_, is_array, of_libraries, of_type
 
 
 class CaptureWarning(UserWarning):
@@ -99,8 +99,8 @@ class _Watch:
 
 def note_change(what: str, module: Any = None, attribute: str = "") -> None:
     """Something that programs may depend on changed, an attribute of a Module or something that
-    concerns all: they are recorded again and compared at their next call. A change made by a
-    function while it is captured is reported instead."""
+    concerns all: they are recorded again and compared at their next call, unless they know that
+    nothing comes of it. A change made by a function while it is captured is reported instead."""
     if _capture.changes is None:
         _core._note_host_change(what, module, attribute)
     elif what not in _capture.changes:
@@ -116,7 +116,6 @@ def tell_cost(function: Any, what: str) -> None:
         "is better read outside, or given as a tensor", CaptureWarning, stacklevel=2)
 
 
-_CONTAINERS = (list, dict, set, collections.deque)
 _MOST_BYTES = 1 << 24  # of arrays whose values are compared
 
 
@@ -166,7 +165,7 @@ class _Names:
             kind = type(v)
             if issubclass(kind, Tensor):
                 tensors = True
-            elif issubclass(kind, _CONTAINERS) and not k.startswith("_"):
+            elif issubclass(kind, CONTAINERS) and not k.startswith("_"):
                 self._note_cache(v)
                 self._places.add(prefix + k, k, held, False)
         if tensors:
@@ -241,7 +240,8 @@ class _Held:
     def __init__(self, label: str, name: str, owner: Any):
         self.label = label
         self._name, self._owner = name, owner
-        if not is_(owner, (types.CellType, dict, type)) and type(owner).__dictoffset__ != 0:
+        if not is_(owner, (types.CellType, dict, type)) and type(owner).__dictoffset__ != 0 and \
+                not is_(of_type(type(owner), name), types.MemberDescriptorType):
             self._owner = attributes_of(owner)
 
     def get(self) -> Any:

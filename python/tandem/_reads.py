@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterable
 
 from . import _core
 
-_CONTAINERS = (list, dict, set, collections.deque)
+CONTAINERS = (list, dict, set, collections.deque)
 _IGNORED = ("EXTENDED_ARG", "PUSH_NULL", "NOP", "CACHE", "COPY", "DUP_TOP")
 # Values that have nothing to look into.
 _PLAIN = (_core.Tensor, type(None), bool, int, float, complex, str, bytes, _core.dtype, _core.Device)
@@ -428,23 +428,23 @@ class Reads:
             for table in ("_modules", "_parameters", "_buffers"):
                 if name in held.get(table, ()):
                     return [(held[table][name], label)]
-            if not is_(held.get(name), (*_CONTAINERS, tuple)):
+            if not is_(held.get(name), (*CONTAINERS, tuple)):
                 if surely or name in held:
                     self._tell_of_module(v, name)
                 if name in held:
                     return [(held[name], label)]
             surely = False
-        if name in held or (surely and type(v).__dictoffset__ != 0):
-            self._place(label, name, _weak(v) or held)
-        if name in held:
-            return [(held[name], label)]
         found = of_type(type(v), name)
-        if is_(found, types.MemberDescriptorType):  # a slot
+        if is_(found, types.MemberDescriptorType):  # a slot, which goes before what has its name
             self._place(label, name, _weak(v) or v)
             try:
                 return [(found.__get__(v), label)]
             except AttributeError:  # nothing in it
                 return []
+        if name in held or (surely and type(v).__dictoffset__ != 0):
+            self._place(label, name, _weak(v) or held)
+        if name in held:
+            return [(held[name], label)]
         return self._of_class(type(v), name, label)
 
     def _of_class(self, kind: type, name: str, label: str) -> list:

@@ -192,21 +192,25 @@ def _numel(self: Tensor) -> int:
     return self.size
 
 
-def _add_(self: Tensor, other: Any) -> Tensor:
-    """Writes self + other into this tensor, as `+=`. ShapeError where its shape would change,
-    DTypeError for a floating result of an integral tensor, AutogradError where the tape cannot
-    follow."""
-    return operator.iadd(self, other)
+def _in_place(name: str, operation: Callable, doc: str) -> Callable:
+    def method(self: Tensor, other: Any) -> Tensor:
+        result = operation(self, other)
+        if result is not self:  # of something that knows better: a declared value
+            raise _core.DTypeError(f"[{name}] writes numbers into a tensor; got "
+                                   f"{type(other).__name__}; expected a tensor or a number")
+        return self
+
+    method.__doc__ = doc
+    return method
 
 
-def _sub_(self: Tensor, other: Any) -> Tensor:
-    """Writes self - other into this tensor, as `-=`; errors as add_."""
-    return operator.isub(self, other)
-
-
-def _mul_(self: Tensor, other: Any) -> Tensor:
-    """Writes self * other into this tensor, as `*=`; errors as add_."""
-    return operator.imul(self, other)
+_add_ = _in_place("add_", operator.iadd, """Writes self + other into this tensor, as `+=`. ShapeError
+    where its shape would change, DTypeError for a floating result of an integral tensor,
+    AutogradError where the tape cannot follow.""")
+_sub_ = _in_place("sub_", operator.isub,
+                  "Writes self - other into this tensor, as `-=`; errors as add_.")
+_mul_ = _in_place("mul_", operator.imul,
+                  "Writes self * other into this tensor, as `*=`; errors as add_.")
 
 
 def _register_hook(self: Tensor, hook: Any) -> _core.HookHandle:

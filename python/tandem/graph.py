@@ -53,7 +53,7 @@ class Compiled(_core._Compiled):
         known = (all_bound.get(key) or all_bound.setdefault(key, self._bind(instance)))[1]
         # Holds the instance, which may have no other name: make().method(x).
         view = Compiled.__new__(Compiled)
-        _core._Compiled.__init__(view, known)
+        view.__setstate__(known)
         view.__dict__.update(known.__dict__, _instance=instance)
         return view
 
@@ -143,9 +143,10 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     attributes are looked at, those of their classes too. So are the variables and attributes that
     the function and those it calls name in their byte code: of closures, globals, arguments,
     objects in these, modules of yours (not of installed packages). When one changed, the function
-    is recorded again and compared; so it is when something of a Module changed. What changed three
-    times without changing the program, and is not known to be read, is not looked at any more: a
-    counter of steps. NumPy arrays that operations take are read at each call as they are then.
+    is recorded again and compared; so it is when something of a Module changed. What changed before
+    three recordings without changing the program, and is not known to be read, a counter of steps
+    say, is forgiven from then on, for at most 128 calls without another recording. NumPy arrays that
+    operations take are read at each call as they are then.
     A value that changes where nobody looks is a CaptureError, at the latest when calls 4, 8, 16, …
     and every check_interval-th (1024) look: numbers taken out of NumPy arrays, containers of more
     than 64 elements (256 with those within), what only code in C, Python's library, installed
@@ -232,14 +233,7 @@ class Expression:
     def __tandem_function__(function: Callable, args: tuple, kwargs: dict) -> Any:
         # Where C++ was given expressions in the place of tensors (see finish.cpp). What gives no
         # tensors, or writes into one, cannot be put off.
-        name = function.__name__
-        if (name.startswith("_") or name.endswith("_")
-                or not _GIVES_TENSORS.search(function.__doc__ or "")):
-            raise _core.DTypeError(
-                f"[{name.strip('_') or 'graph'}] this happens when it is called, and a declared "
-                "value is not there yet; got an expression; expected a tensor, or operations that "
-                "give new ones")
-        return Expression._call(function, f"{name}(…)", *args, **kwargs)
+        return Expression._call(_declarable(function), f"{function.__name__}(…)", *args, **kwargs)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         ours = operation_of(ufunc, method, options)
@@ -290,11 +284,12 @@ class Expression:
             raise AttributeError(f"[graph] a declared value has no such attribute; got {name!r} of "
                                  f"{self!r}; expected a method of Tensor's")
         attribute = getattr(Tensor, name)
-        if not callable(attribute):
-            return Expression._call(lambda t: getattr(t, name), f"{self._text}.{name}", self)
-        return lambda *a, **k: Expression._call(
-            attribute, f"{self._text}.{name}(…)", self, *a, **k
-        )
+        if callable(attribute):
+            _declarable(attribute)
+            return lambda *a, **k: Expression._call(
+                attribute, f"{self._text}.{name}(…)", self, *a, **k
+            )
+        return Expression._call(lambda t: getattr(t, name), f"{self._text}.{name}", self)
 
     __hash__ = object.__hash__
 
@@ -317,6 +312,24 @@ class Expression:
 _GIVES_TENSORS = re.compile(r"-> (?:tuple\[|list\[)?Tensor\b")
 
 
+def _declarable(function: Callable) -> Callable:
+    """It, if a call can be put off: it gives tensors, and writes into none."""
+    name, text = function.__name__, function.__doc__ or ""
+    if isinstance(function, types.FunctionType):
+        text = f"-> {function.__annotations__.get('return')}"
+    if name.startswith("_") or name.endswith("_") or not _GIVES_TENSORS.search(text):
+        raise _core.DTypeError(
+            f"[{name.strip('_') or 'graph'}] this happens when it is called, and a declared value is "
+            "not there yet; got an expression; expected a tensor, or operations that give new ones")
+    return function
+
+
+def _refused(what: str, value: Any) -> Exception:
+    return _core.CaptureError(
+        f"[graph] a declared value has no {what} before the program runs; got {value!r}; "
+        "expected operations on it (where, gather, …), or compile() of a function")
+
+
 def _refuse_unnamed(unnamed: tuple, names: Any) -> None:
     if unnamed:
         raise _core.DTypeError(f"[graph] variables are given by name; got {len(unnamed)} without; "
@@ -325,10 +338,7 @@ def _refuse_unnamed(unnamed: tuple, names: Any) -> None:
 
 def _refusal(name: str) -> Callable:
     def method(self: Expression, *args: Any) -> Any:
-        raise _core.CaptureError(
-            f"[graph] a declared value has no {name} before the program runs; got {self!r}; "
-            "expected operations on it (where, gather, …), or compile() of a function"
-        )
+        raise _refused(name, self)
 
     return method
 

@@ -45,9 +45,9 @@ def _named(kind: str, table: dict, name: str) -> Any:
 
 
 def _at_least(who: str, **limits: "tuple[Any, int]") -> None:
-    """Checks whole numbers, None allowed, by name: (value, least)."""
+    """Checks whole numbers, by name: (value, least). Of steps None is allowed."""
     for name, (value, least) in limits.items():
-        if value is not None and whole(who, name, value) < least:
+        if (value is not None or "steps" not in name) and whole(who, name, value) < least:
             raise _core.RangeError(f"[{who}] {name} is out of range; got {value}; expected {least} "
                                    "or more")
 
@@ -155,13 +155,17 @@ class Model:
         self.metrics: list[Metric] = [_metrics.get(m) for m in (metrics if several else [metrics])]
         names = ["loss", *(m.name for m in self.metrics)]
         if len(set(names)) != len(names):
-            raise _core.RangeError(f"[Model] metrics must have different names; got {names[1:]}")
+            raise _core.RangeError(f"[Model] metrics must have different names; got {names[1:]}; "
+                                   "expected each once, and none called loss")
         self.history = History()
         self.stop_training = False
         self._input_like: Any = None  # what the network was given last
         self._mean_loss = Mean("loss")
         self._sources: dict[str, Metric] = {"loss": self._mean_loss}
         self._sources.update((m.name, m) for m in self.metrics)
+        if not isinstance(compile, (bool, dict)):
+            raise _core.DTypeError(f"[Model] compile does not fit; got {compile!r}; expected True, "
+                                   "False or a dict of td.compile()'s options")
         options = compile if isinstance(compile, dict) else {}
         self.compiled = compile is not False
         cast: Callable = contextlib.nullcontext
@@ -209,7 +213,8 @@ class Model:
 
     def _trained(self, x: Any, y: Any) -> tuple[Tensor, Any]:
         if self.optimizer is None:
-            raise _core.AutogradError("[Model] training needs an optimizer; got none")
+            raise _core.AutogradError("[Model] training needs an optimizer; got none; expected "
+                                      "Model(net, optimizer=…)")
         loss, pred = self._train(self._input(x), self._place(y))
         return loss.detach(), pred
 
@@ -341,7 +346,8 @@ class Model:
             if self.stop_training:
                 break
         if n == 0:
-            raise _core.RangeError(f"[fit] the data has no batch left; got epoch {epoch}")
+            raise _core.RangeError(f"[fit] the data has no batch left; got none in epoch {epoch}; "
+                                   "expected one or more")
         logs = self._logs()
         logs["seconds"] = time.perf_counter() - start
         if validation is not None:
@@ -374,7 +380,7 @@ class Model:
         finally:
             self.net.train(was_training)
         if not seen:
-            raise _core.RangeError("[evaluate] the data has no batch")
+            raise _core.RangeError("[evaluate] the data has no batch; got none; expected one or more")
         return self._logs()
 
     def predict(self, x: Any, batch_size: int | None = None) -> Tensor:
@@ -392,7 +398,7 @@ class Model:
         finally:
             self.net.train(was_training)
         if not out:
-            raise _core.RangeError("[predict] the data has no batch")
+            raise _core.RangeError("[predict] the data has no batch; got none; expected one or more")
         return out[0] if len(out) == 1 else _core.concat(out, 0)
 
     # -------------------------------------------------------------------------------- state

@@ -41,6 +41,9 @@ class _Open(threading.local):
             for p in self.all:
                 p.events.extend(events)
 
+    def leave(self, block: "profile") -> None:
+        self.all = [p for p in self.all if p is not block]
+
     def go_on(self) -> None:
         """Begins a new record where one is wanted."""
         if self.all:
@@ -50,7 +53,7 @@ class _Open(threading.local):
 _open = _Open()
 
 
-@dataclass
+@dataclass(eq=False)
 class profile:
     """Times every launch of this thread inside of a `with` block (which slows it down), in either
     mode: by the host, which waits for each.
@@ -60,8 +63,8 @@ class profile:
     long as the device lags behind the host: else the wait for the host is in them. DeviceError for
     one that is not there.
 
-    Blocks may be within others of the same device, which have the launches of the inner ones, too; a
-    block that is entered again starts over.
+    Blocks that the host times may be within others, which have the launches of the inner ones, too;
+    a block that is entered again starts over.
 
     with td.profiler.profile() as p:
         step(x, y)
@@ -75,23 +78,24 @@ class profile:
         if any(p is self for p in _open.all):
             raise _core.RangeError("[profile] a block cannot be within itself; got one that is "
                                    "open; expected a profile() of its own")
-        if any(p.device != self.device for p in _open.all):
+        clocks = {p.device for p in (*_open.all, self)}
+        if _open.all and clocks != {None}:  # whose times begin with each record
             raise _core.RangeError(
-                f"[profile] blocks within each other have one clock; got {self.device} within "
-                f"{_open.all[-1].device}; expected the same device")
+                "[profile] blocks within each other are timed by the host; got device "
+                f"{next(c for c in clocks if c is not None)}; expected none")
         _open.hand_out()
         self.events = []
         _open.all.append(self)
         try:
             _open.go_on()
-        except _core.DeviceError:
-            _open.all.remove(self)
+        except BaseException:
+            _open.leave(self)
             raise
         return self
 
     def __exit__(self, *error: Any) -> None:
         _open.hand_out()
-        _open.all = [p for p in _open.all if p is not self]
+        _open.leave(self)
         _open.go_on()
 
     def table(self) -> str:

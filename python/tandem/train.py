@@ -255,8 +255,7 @@ class _Training:
         if len(self.runners) == 1:
             return True
         eager, compiled = self.runners
-        t, low, high = tradeoff.paired_ratio(compiled.step_ms[warm:n],
-                                                    eager.step_ms[warm:n])
+        t, low, high = tradeoff.paired_ratio(compiled.step_ms[warm:n], eager.step_ms[warm:n])
         print(f"  compiled takes {t:.3f} [{low:.3f}, {high:.3f}] times as long as eager")
         self.found["ratio"] = {"median": t, "low": low, "high": high}
         return self._compare(eager, compiled, n)

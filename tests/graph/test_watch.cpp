@@ -57,68 +57,94 @@ TEST(Watch, KeepsItsFirstParts) {
   EXPECT_EQ(w.parts.size(), 1U);
 }
 
+const std::vector<HostChange> kCounter{{1, "counter"}}, kOther{{2, "rate"}},
+    kBoth{{1, "counter"}, {2, "rate"}}, kFlag{{0, "requires_grad of a tensor"}};
+
 TEST(HarmlessChanges, AreForgivenAfterThreeRecordings) {
-  const std::vector<HostChange> counter{{1, "counter"}}, both{{1, "counter"}, {2, "rate"}},
-      unknown{{}};
   HarmlessChanges h;
-  for (int i = 0; i < 3; ++i) {
-    EXPECT_FALSE(h.cover(counter));
-    h.note(counter);
-    h.note(unknown);
+  EXPECT_TRUE(h.cover({}, 1));
+  // Named several times by one recording, it counts once.
+  const std::vector<HostChange> often{{1, "counter"}, {1, "counter"}, {1, "counter"}};
+  for (std::uint64_t call = 1; call <= 3; ++call) {
+    EXPECT_FALSE(h.cover(kCounter, call));
+    h.note(often, call);
+    h.note(kFlag, call);
   }
-  EXPECT_TRUE(h.cover(counter));
-  EXPECT_FALSE(h.cover(both));
-  EXPECT_FALSE(h.cover(unknown)) << "it may be anything";
-  EXPECT_TRUE(h.cover({}));
+  std::vector<std::uint64_t> recorded;
+  for (std::uint64_t call = 4; call <= 24; ++call) {
+    if (h.cover(kCounter, call)) continue;
+    recorded.push_back(call);
+    h.note(kCounter, call);
+  }
+  EXPECT_EQ(recorded, (std::vector<std::uint64_t>{4, 5, 7, 11, 19}))
+      << "the 1st, 2nd, 4th, 8th and 16th that is forgiven";
+  EXPECT_FALSE(h.cover(kBoth, 25));
+  EXPECT_FALSE(h.cover(kFlag, 25)) << "it may be anything";
+}
+
+TEST(HarmlessChanges, AreForgivenForSoManyCallsOnly) {
+  HarmlessChanges h;
+  for (std::uint64_t call = 1; call <= 3; ++call) h.note(kCounter, call);
+  for (std::uint64_t call = 4; call <= 6; ++call) h.cover(kCounter, call);
+  EXPECT_FALSE(h.cover(kCounter, 300)) << "long after the last recording";
+  h.note(kCounter, 300);
+  EXPECT_TRUE(h.cover(kCounter, 301));
 }
 
 TEST(HarmlessChanges, WhatIsReadIsToldOnceAndNotForgiven) {
-  const std::vector<HostChange> counter{{1, "counter"}};
   HarmlessChanges h;
   h.set_reads({1});
-  for (int i = 0; i < 15; ++i) h.note(counter);
-  EXPECT_EQ(h.take_costly(), "");
-  h.note(counter);
+  for (int i = 0; i < 15; ++i) h.note(kCounter, 1);
+  h.note(kFlag, 1);
+  EXPECT_EQ(h.take_costly(), "") << "each counts for itself";
+  h.note(kCounter, 1);
   EXPECT_EQ(h.take_costly(), "counter");
-  for (int i = 0; i < 40; ++i) h.note(counter);
+  for (int i = 0; i < 40; ++i) h.note(kCounter, 1);
   EXPECT_EQ(h.take_costly(), "");
-  EXPECT_FALSE(h.cover(counter));
-  // Forgiven before it was read.
-  HarmlessChanges later;
-  for (int i = 0; i < 3; ++i) later.note(counter);
-  EXPECT_TRUE(later.cover(counter));
-  later.set_reads({1});
-  EXPECT_FALSE(later.cover(counter));
-  const std::vector<HostChange> flag{{0, "requires_grad of a tensor"}};
-  for (int i = 0; i < 16; ++i) later.note(flag);
-  EXPECT_EQ(later.take_costly(), "requires_grad of a tensor");
-  EXPECT_FALSE(later.cover(flag));
+  EXPECT_FALSE(h.cover(kCounter, 7));
+  for (int i = 0; i < 15; ++i) h.note(kFlag, 1);
+  EXPECT_EQ(h.take_costly(), "requires_grad of a tensor");
+  EXPECT_FALSE(h.cover(kFlag, 7));
 }
 
-TEST(HarmlessChanges, WhatTheFunctionItselfChangesIsForgivenAtOnce) {
+TEST(HarmlessChanges, WhatWasForgivenBeforeItWasReadIsNotAfter) {
   HarmlessChanges h;
-  const std::vector<Subject> own{5};
-  h.forgive(own);
-  EXPECT_TRUE(h.cover(std::vector<HostChange>{{5, "calls"}}));
+  for (std::uint64_t call = 1; call <= 3; ++call) h.note(kCounter, call);
+  for (std::uint64_t call = 4; call <= 5; ++call) h.cover(kCounter, call);
+  EXPECT_TRUE(h.cover(kCounter, 6));
+  h.set_reads({1});
+  EXPECT_FALSE(h.cover(kCounter, 8));
 }
 
-TEST(HostChanges, AreKnownSinceAnEpoch) {
+TEST(HarmlessChanges, WhatTwoRecordingsChangeIsTheFunctionsOwn) {
+  HarmlessChanges h;
+  h.note_own({1, 2});
+  EXPECT_FALSE(h.cover(kCounter, 1)) << "another thread may have changed it";
+  h.note_own({1});
+  EXPECT_TRUE(h.cover(kCounter, 1));
+  EXPECT_FALSE(h.cover(kOther, 1));
+  h.note_own({2});
+  EXPECT_FALSE(h.cover(kOther, 1)) << "not two times running";
+}
+
+TEST(HostChanges, AreKnownOnceSinceAnEpoch) {
   const std::uint64_t before = host_epoch();
-  note_host_change({7, "Net.rate"});
-  note_host_change({0, "a hook"});
-  EXPECT_EQ(host_epoch(), before + 2);
-  EXPECT_EQ(names(host_changes_since(before)), (Names{"Net.rate", "a hook"}));
-  EXPECT_EQ(names(host_changes_since(before + 1)), Names{"a hook"});
-  EXPECT_TRUE(host_changes_since(before + 2).empty());
+  for (int i = 0; i < 5000; ++i) note_host_change({7, "Net.rate"});
+  note_host_change({0, "a hook of a test"});
+  EXPECT_EQ(host_epoch(), before + 5001);
+  EXPECT_EQ(names(host_changes_since(before)), (Names{"a hook of a test", "Net.rate"}));
+  EXPECT_EQ(names(host_changes_since(before + 5000)), Names{"a hook of a test"});
+  EXPECT_TRUE(host_changes_since(before + 5001).empty());
 }
 
 TEST(HostChanges, OfLongAgoThereIsSomeUnknownOne) {
   const std::uint64_t before = host_epoch();
-  for (int i = 0; i < 1000; ++i) note_host_change({7, "Net.rate"});
+  for (Subject s = 1000; s < 4000; ++s) note_host_change({s, "Net.rate"});
   const std::vector<HostChange> all = host_changes_since(before);
-  EXPECT_LT(all.size(), 1000U);
+  EXPECT_LT(all.size(), 2000U);
   EXPECT_EQ(all.back().subject, 0U);
-  EXPECT_EQ(host_changes_since(before + 999).size(), 1U);
+  EXPECT_EQ(host_changes_since(before + 2999).size(), 1U);
+  EXPECT_EQ(host_changes_since(before + 2999)[0].subject, 3999U);
 }
 
 }  // namespace

@@ -186,3 +186,10 @@ def test_what_was_never_made_cannot_be_used(kind):
     assert used or kind.__name__ == "Function"
     with pytest.raises((TypeError, RuntimeError)):
         optim.StepLR(x, 1)
+
+
+def test_lists_that_hold_themselves():
+    own = []
+    own.append(own)
+    with pytest.raises(TypeError, match="concat"):
+        td.concat(own)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import threading
 import weakref
 from typing import NamedTuple
 
@@ -360,3 +361,38 @@ def test_what_runs_later_is_not_compiled():
     for f in (generates, waits):
         with pytest.raises(TypeError, match=r"\[compile\] what is compiled runs when it is called"):
             td.compile(f)
+
+
+def test_what_cannot_be_declared_says_so():
+    A, t = td.graph.variable("A"), td.ones(2)
+    for wrong in (lambda: t.add_(A), lambda: t.mul_(A), lambda: A.add_(1), lambda: A.copy_(t),
+                  lambda: A.backward()):
+        with pytest.raises(td.DTypeError, match=r"^\[\w+\] .*; got .*; expected"):
+            wrong()
+    assert t.tolist() == [1, 1]
+    assert td.graph.compile(A.T @ A.sum(0))(A=[[1.0, 2.0], [3.0, 4.0]]).tolist() == [22, 32]
+
+
+def test_programs_are_asked_about_while_they_go():
+    f, stop = td.compile(lambda x: x + 1), threading.Event()
+    f(td.ones(2))
+
+    def clears():
+        while not stop.is_set():
+            f.clear()
+            f(td.ones(2))
+
+    threads = [threading.Thread(target=clears) for _ in range(2)]
+    for t in threads:
+        t.start()
+    names = set()
+    for _ in range(2000):
+        try:
+            names.update(p["name"] for p in f.passes())
+            f.captured_hash(), f.dump()
+        except td.RangeError:  # cleared
+            pass
+    stop.set()
+    for t in threads:
+        t.join()
+    assert names <= set(td.graph.pass_names())

@@ -686,6 +686,23 @@ def test_whether_there_is_an_attribute(make):
         assert f(ONE).tolist() == g(ONE).tolist() == [1.0 if there else 2.0] * 2
 
 
+class Slotted:
+    __slots__ = ("rate",)
+
+
+class BesideSlots(Slotted):
+    pass
+
+
+def test_a_slot_of_an_object_with_attributes():
+    o = BesideSlots()
+    o.other, o.rate = 1, 1.0
+    f = td.compile(lambda x: x * o.rate)
+    for rate in (1.0, 3.0, 5.0):
+        o.rate = rate
+        assert f(ONE).tolist() == [rate, rate]
+
+
 def test_a_module_of_pythons(tmp_path, monkeypatch):
     (tmp_path / "settings_of_a_test.py").write_text(
         "RATE = 1.0\n\ndef scaled(x):\n    return x * RATE\n")

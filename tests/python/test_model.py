@@ -473,3 +473,29 @@ def test_what_a_model_cannot_be_made_of():
     m.fit(*problem(), verbose=0,
           callbacks=callbacks.LambdaCallback(on_epoch_end=lambda e, logs: seen.append(logs["accuracy"])))
     assert len(seen) == 1
+
+
+def test_what_fit_takes_for_samples_and_what_it_refuses():
+    x, y = np.eye(4, 3, dtype=np.float32), np.array([0, 1, 0, 1])
+    model = td.Model(nn.Linear(3, 2), loss="cross_entropy", optimizer="sgd")
+    for n in (2, 3):  # two samples are no pair of arrays
+        model.fit([(x[i], y[i]) for i in range(n)], batch_size=n, epochs=1, verbose=0)
+
+    class Samples(td.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return x[i], y[i]
+
+    for both in (Samples(), td.data.DataLoader(Samples(), batch_size=2)):
+        with pytest.raises(td.DTypeError, match=r"\[fit\] .*; got y beside .*; expected"):
+            model.fit(both, y, verbose=0)
+    for size in (-5, "a", 2):
+        with pytest.raises(td.RangeError, match=r"\[predict\] batch_size is for arrays"):
+            model.predict(iter([x]), batch_size=size)
+    for name in ("verbose", "epochs", "initial_epoch"):
+        with pytest.raises(TypeError, match=rf"\[fit\] {name} does not fit; got None"):
+            model.fit(x, y, **{"verbose": 0, name: None})
+    with pytest.raises(td.DTypeError, match=r"\[Model\] compile does not fit"):
+        td.Model(nn.Linear(3, 2), compile="yes")

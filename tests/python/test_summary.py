@@ -110,7 +110,13 @@ def test_records_within_records():
         td.exp(x)
         with pytest.raises(td.RangeError, match=r"\[profile\] a block cannot be within itself"):
             outer.__enter__()
-    td.sqrt(x)
+        with pytest.raises(td.RangeError, match="timed by the host"), profiler.profile(device="cpu"):
+            pass
+    with pytest.raises(TypeError), profiler.profile(device=3):
+        pass
+    with profiler.profile() as after:
+        td.sqrt(x)
+    assert [e.op for e in after.events] == ["sqrt"]
     assert [e.op for e in outer.events] == ["relu", "tanh", "mul", "exp"]
     assert [e.op for e in inner.events] == ["mul"]
     assert outer.events[0].end_ns <= outer.events[1].start_ns

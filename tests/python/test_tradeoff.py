@@ -83,10 +83,13 @@ def test_how_many_rounds_there_are():
     assert rounds(1e-6) == 2 and rounds(1e6) == 3
 
 
-def test_a_recipe_has_as_many_batches_as_asked_for():
-    r = tradeoff.run("lenet", 1, batch_size=1, leave_out=False, steps=1, verify_steps=2,
-                     instrumented_steps=1)
-    assert r.json["rounds"] == 1
+@pytest.mark.parametrize("batches, error", [
+    (0, td.RangeError), ([[1]], td.RangeError), (1.5, td.DTypeError)])
+def test_the_number_of_a_recipes_batches(batches, error):
+    with pytest.raises(error):
+        tradeoff.run("lenet", batches, batch_size=1, leave_out=False, steps=1)
+    assert tradeoff.run("lenet", 2, batch_size=1, leave_out=False, steps=1, verify_steps=2,
+                        instrumented_steps=1).json["rounds"] == 1
 
 
 def test_statistics_of_times():

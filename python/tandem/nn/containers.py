@@ -25,7 +25,10 @@ class _Modules(Module):
 
     def extend(self: _S, modules: Iterable[Module]) -> _S:
         """Adds modules at the end."""
-        for module in self._listed(modules):
+        listed = self._listed(modules)
+        for i, module in enumerate(listed):
+            self._check_child(str(i), module)
+        for module in listed:
             self.append(module)
         return self
 
@@ -104,7 +107,9 @@ class _Modules(Module):
 
 
 class Sequential(_Modules):
-    """One module after the other: Sequential(a, b) or Sequential(OrderedDict(...))."""
+    """One module after the other: Sequential(a, b) or Sequential(OrderedDict(...)). Its result is
+    that of the last one, given that of the one before; of none, x itself. Slices share the modules.
+    DTypeError for what is no Module, RangeError for one that holds this one."""
 
     def __init__(self, *modules: Any):
         super().__init__()
@@ -125,7 +130,8 @@ class Sequential(_Modules):
 
 
 class ModuleList(_Modules):
-    """Modules in a list."""
+    """Modules in a list, which forward() of the module that has it calls as it likes. DTypeError for
+    what is no Module, RangeError for one that holds this one, IndexError beyond its end."""
 
     def __init__(self, modules: Any = ()):
         super().__init__()
@@ -136,7 +142,8 @@ class ModuleList(_Modules):
 
 
 class ModuleDict(Module):
-    """Modules by names of one's own: ModuleDict({"conv": nn.Conv2d(3, 8, 3)})."""
+    """Modules by names of one's own: ModuleDict({"conv": nn.Conv2d(3, 8, 3)}). DTypeError for what is
+    no Module, RangeError for a name with a dot, KeyError for one that is not there."""
 
     def __init__(self, modules: Any = ()):
         super().__init__()

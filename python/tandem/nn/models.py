@@ -84,8 +84,8 @@ def resnet(blocks: Sequence[int] = (2, 2, 2, 2), bottleneck: bool = False, class
     with stride 2 and a max-pool.
     zero_last: the scale of each block's last normalisation starts at 0, so that a block starts as
     the identity.
-    RangeError without a group or for an empty one, ShapeError for sizes that make no sense. Source: He et al., "Deep
-    residual learning for image recognition", 2016.
+    RangeError without a group or for an empty one, ShapeError for sizes that make no sense. Source:
+    He et al., "Deep residual learning for image recognition", 2016.
     """
     blocks = tuple(blocks) if isinstance(blocks, list) else blocks  # kept, to be made again
     return Net(_core._resnet, blocks, bottleneck, classes, width, channels, small_input, zero_last,
@@ -93,22 +93,26 @@ def resnet(blocks: Sequence[int] = (2, 2, 2, 2), bottleneck: bool = False, class
 
 
 def resnet18(classes: int = 1000, small_input: bool = False, **options: Any) -> Net:
-    """resnet() of 18 layers: 11,689,512 parameters; 11,173,962 for 32x32 and 10 classes."""
+    """resnet() of 18 layers: 11,689,512 parameters; 11,173,962 for 32x32 and 10 classes. [N, 3, H, W] ->
+    [N, classes]; `options`, errors and source are resnet()'s."""
     return _of_layers(18, classes, small_input=small_input, **options)
 
 
 def resnet34(classes: int = 1000, **options: Any) -> Net:
-    """resnet() of 34 layers: 21,797,672 parameters."""
+    """resnet() of 34 layers: 21,797,672 parameters. [N, 3, H, W] ->
+    [N, classes]; `options`, errors and source are resnet()'s."""
     return _of_layers(34, classes, **options)
 
 
 def resnet50(classes: int = 1000, **options: Any) -> Net:
-    """resnet() of 50 layers, with bottlenecks: 25,557,032 parameters."""
+    """resnet() of 50 layers, with bottlenecks: 25,557,032 parameters. [N, 3, H, W] ->
+    [N, classes]; `options`, errors and source are resnet()'s."""
     return _of_layers(50, classes, **options)
 
 
 def resnet152(classes: int = 1000, **options: Any) -> Net:
-    """resnet() of 152 layers, with bottlenecks: 60,192,808 parameters."""
+    """resnet() of 152 layers, with bottlenecks: 60,192,808 parameters. [N, 3, H, W] ->
+    [N, classes]; `options`, errors and source are resnet()'s."""
     return _of_layers(152, classes, **options)
 
 

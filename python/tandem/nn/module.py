@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections import OrderedDict
 from typing import Any, Callable, Iterator
 
@@ -43,11 +44,20 @@ def _changed(module: "Module", name: str, new: Any, old: Any = None) -> None:
         return
     what = f"{type(module).__name__}.{name}"
     # What the package's own code reads, nobody sees it read.
-    own = type(module).__module__.partition(".")[0] == "tandem"
-    if own or any(isinstance(v, (Tensor, Module)) for v in (new, old)):
+    if name in _own_names(type(module)) or any(isinstance(v, (Tensor, Module)) for v in (new, old)):
         note_change(what)
     else:
         note_change(what, module, name)
+
+
+@functools.lru_cache(maxsize=256)
+def _own_names(kind: type) -> frozenset:
+    """Attributes that a class of the package knows: its options, and what it has in common."""
+    names: set[str] = set()
+    for base in kind.__mro__:
+        if base.__module__.partition(".")[0] == "tandem":
+            names.update(vars(base), inspect.signature(base.__init__).parameters)
+    return frozenset(names)
 
 
 class Hook:
