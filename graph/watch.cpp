@@ -30,6 +30,16 @@ void Watch::append(const Watch& other) {
   text += other.text;
 }
 
+Watch Watch::after(std::size_t n) const {
+  Watch rest;
+  const std::size_t from = n < parts.size() ? parts[n].begin : text.size();
+  rest.text = text.substr(from);
+  for (std::size_t i = n; i < parts.size(); ++i) {
+    rest.parts.push_back({parts[i].subject, parts[i].begin - from, parts[i].label});
+  }
+  return rest;
+}
+
 void Watch::keep(std::size_t n) {
   if (n >= parts.size()) return;
   text.resize(parts[n].begin);

@@ -31,6 +31,8 @@ struct Watch {
   }
   bool empty() const { return parts.empty(); }
   void append(const Watch& other);
+  /// All but the first `n` parts.
+  Watch after(std::size_t n) const;
   /// Forgets all but the first `n` parts.
   void keep(std::size_t n);
   bool operator==(const Watch& other) const { return text == other.text; }

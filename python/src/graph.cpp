@@ -51,7 +51,10 @@ class Compiled {
   py::object call(py::handle args, py::handle kwargs) {
     Identities& identities = *looks->identities;
     identities.tick();
-    Flat flat(identities);
+    // What a step leaves of the processor's caches holds little more than what is needed: no new
+    // memory where there is some. A call within this one finds none.
+    Flat flat = std::exchange(looks->room, Flat(identities));
+    flat.clear();
     flatten(args, flat);
     if (kwargs) flatten(kwargs, flat);
     const py::object self = owner.is_none() ? owner : owner();
@@ -104,6 +107,9 @@ class Compiled {
       core_->call(pointers, statics, trace, result);
     }
     replay_ms = core_ms - traced_ms, trace_ms = traced_ms;
+    flat.text = std::move(statics.text), flat.watch = std::move(statics.watch);
+    flat.tensors.clear();
+    looks->room = std::move(flat);
     std::size_t at = 0;
     return rebuild(std::any_cast<const PythonObject&>(*result.prototype).get(), result.tensors, at);
   }
@@ -120,6 +126,7 @@ class Compiled {
   struct Looks {
     std::shared_ptr<Identities> identities = std::make_shared<Identities>();
     std::shared_ptr<const Places> places = std::make_shared<Places>(identities);
+    Flat room{*identities};  // for the next call to take apart its arguments in
   };
 
   // Python's, for its garbage collector.

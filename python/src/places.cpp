@@ -48,26 +48,28 @@ bool is_plain_function(PyObject* o) {
 
 }  // namespace
 
-bool Places::Seen::is(PyObject* value) const {
-  if (!held_ || Py_TYPE(value) != type_) return false;
-  PyObject* const held = held_.ptr();
-  if (value != held && (!PyWeakref_Check(held) || PyWeakref_GET_OBJECT(held) != value))
-    return false;
-  return !code_ || (is_plain_function(value) && PyFunction_GET_CODE(value) == code_.ptr());
+bool Places::Seen::is_there() const {
+  const py::object now = value_at(where, name, slot);
+  PyObject *const value = now.ptr(), *const was = held.ptr();
+  if (!value || !was) return value == was;
+  if (Py_TYPE(value) != type) return false;
+  if (value != was && (!PyWeakref_Check(was) || PyWeakref_GET_OBJECT(was) != value)) return false;
+  return !code || (is_plain_function(value) && PyFunction_GET_CODE(value) == code.ptr());
 }
 
-void Places::Seen::note(PyObject* value, std::string_view text) {
-  held_ = code_ = {};
+bool Places::Seen::note(PyObject* value) {
+  if (!value) return true;
+  type = Py_TYPE(value);
   if (is_immutable(value)) {
-    held_ = py::reinterpret_borrow<py::object>(value);
+    held = py::reinterpret_borrow<py::object>(value);
   } else if (is_plain_function(value) || watched_by_identity(value)) {
-    held_ = py::reinterpret_steal<py::object>(PyWeakref_NewRef(value, nullptr));
-    if (!held_) PyErr_Clear();
-    if (PyFunction_Check(value))
-      code_ = py::reinterpret_borrow<py::object>(PyFunction_GET_CODE(value));
+    held = py::reinterpret_steal<py::object>(PyWeakref_NewRef(value, nullptr));
+    if (!held) PyErr_Clear();
+    if (PyFunction_Check(value)) {
+      code = py::reinterpret_borrow<py::object>(PyFunction_GET_CODE(value));
+    }
   }
-  type_ = Py_TYPE(value);
-  text_ = text;
+  return static_cast<bool>(held);
 }
 
 std::shared_ptr<Places> Places::after(const Places& old) {
@@ -92,8 +94,10 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
   if (!is_new) {
     places_[it->second].idle = 0;
     places_[it->second].looked_at |= looked_at;
+    seen_.clear();
     return;
   }
+  seen_.clear();
   Place& p = places_.emplace_back();
   p.label = std::move(label), p.name = std::move(name), p.where = std::move(where);
   p.looked_at = looked_at;
@@ -121,22 +125,34 @@ std::vector<Piece> Places::spelled(const Place& p) const {
 }
 
 void Places::watch(Flat& flat) const {
+  const auto is_there = [](const Seen& s) { return s.is_there(); };
+  if (!seen_.empty() && std::all_of(seen_.begin(), seen_.end(), is_there)) {
+    flat.watch.append(last_);
+    return;
+  }
+  seen_.clear();
+  const std::size_t before = flat.watch.parts.size();
+  std::vector<Seen> seen;
+  if (!spell_all(flat, seen)) return;
+  seen_ = std::move(seen);
+  last_ = flat.watch.after(before);
+}
+
+bool Places::spell_all(Flat& flat, std::vector<Seen>& seen) const {
+  bool all = true;
   for (const Place& p : places_) {
     if (!p.looked_at) continue;
     begin(p, flat.watch);
     const py::object value = value_at(p.where, p.name, p.slot);
-    if (!value) {
-      if (!p.without.contains("")) flat.watch.text += "nothing";
-      continue;
+    if (value) {
+      watch_value(value, p.without, flat);
+    } else if (!p.without.contains("")) {
+      flat.watch.text += "nothing";
     }
-    if (p.seen.is(value.ptr())) {
-      flat.watch.text += p.seen.text();
-      continue;
-    }
-    const std::size_t from = flat.watch.text.size();
-    watch_value(value, p.without, flat);
-    p.seen.note(value.ptr(), std::string_view(flat.watch.text).substr(from));
+    Seen& s = seen.emplace_back(Seen{.where = p.where.ptr(), .name = p.name.ptr(), .slot = p.slot});
+    all = s.note(value.ptr()) && all;
   }
+  return all;
 }
 
 graph::Watch Places::found() const {
@@ -185,7 +201,7 @@ void Places::note_changes() {
     };
     leave_out(place.found, now);
     leave_out(now, place.found);
-    place.seen = {};  // which was spelled with them
+    seen_.clear();  // `last_` was spelled with them
   }
 }
 

@@ -35,19 +35,18 @@ class Places {
   int visit(visitproc visit, void* arg) const;  // for Python's garbage collector
 
  private:
-  /// What a place held the last time it was spelled, if nothing but another object there, or of
-  /// another class, could spell otherwise.
-  class Seen {
-   public:
-    bool is(PyObject* value) const;
-    void note(PyObject* value, std::string_view text);
-    const std::string& text() const { return text_; }
+  /// What a place held when it was last spelled, if nothing but another object there, or one of
+  /// another class, could spell otherwise. Small: these are all that most calls look at.
+  struct Seen {
+    PyObject *where = nullptr, *name = nullptr;  // the place's
+    bool slot = false;
+    py::object held = {};  // the value, or a weak reference to it; null: there was nothing
+    PyTypeObject* type = nullptr;
+    py::object code = {};  // of a function
 
-   private:
-    py::object held_;  // the value, or a weak reference to it; null: nothing is known
-    PyTypeObject* type_ = nullptr;
-    py::object code_;  // of a function
-    std::string text_;
+    bool is_there() const;
+    /// Whether that can be said of the value; takes note of it.
+    bool note(PyObject* value);
   };
 
   struct Place {
@@ -61,9 +60,9 @@ class Places {
     std::string text;  // the label
     std::string mark;  // that no other place has, so that values are never mixed up
     std::vector<Piece> found;
-    mutable Seen seen;
   };
   std::vector<Piece> spelled(const Place& p) const;
+  bool spell_all(Flat& flat, std::vector<Seen>& seen) const;
   static void begin(const Place& p, graph::Watch& watch) {
     watch.begin(p.subject, {p.text});
     watch.text += p.mark;
@@ -73,6 +72,9 @@ class Places {
   std::vector<Place> places_;
   std::map<std::pair<PyObject*, PyObject*>, std::size_t> numbers_;  // by where and name
   std::vector<Subject> of_modules_;
+  // As long as all that was seen is there, `last_` is what watch() spells.
+  mutable std::vector<Seen> seen_;
+  mutable graph::Watch last_;
 };
 
 }  // namespace tandem::python

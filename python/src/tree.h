@@ -33,6 +33,11 @@ class Identities {
 /// A Python value taken apart.
 struct Flat {
   explicit Flat(Identities& identities) : identities(&identities) {}
+  /// Keeps the memory.
+  void clear() {
+    tensors.clear(), text.clear();
+    for (graph::Watch* w : {&watch, &classes}) w->text.clear(), w->parts.clear();
+  }
 
   /// The leaves, in order: tensors in tuples, lists, dicts and dataclasses (and types derived from
   /// these); NumPy arrays become tensors.

@@ -51,6 +51,9 @@ TEST(Watch, KeepsItsFirstParts) {
   EXPECT_TRUE(w == watch({{1, "a", "1"}, {2, "b", "2"}, {3, "c", "3"}}));
   EXPECT_EQ(names(changes(w, watch({{1, "a", "1"}, {2, "b", "2"}, {3, "c", "7"}}))),
             Names{"Net.c"});
+  EXPECT_TRUE(w.after(1) == watch({{2, "b", "2"}, {3, "c", "3"}}));
+  EXPECT_EQ(names(changes(w.after(1), watch({{2, "b", "2"}, {3, "c", "7"}}))), Names{"Net.c"});
+  EXPECT_TRUE(w.after(3) == Watch());
   w.keep(1);
   EXPECT_TRUE(w == watch({{1, "a", "1"}}));
   w.keep(5);
