@@ -176,7 +176,7 @@ struct CompiledFunction::Entry {
   }
   /// Goes on where only such things changed as do no harm.
   bool refresh(const Statics& s) {
-    if (is_fresh(s)) return true;
+    if (is_fresh(s)) return !harmless.is_due(calls);
     const std::uint64_t now = host_epoch();
     if (!harmless.cover(changes_until(s), calls)) return false;
     epoch = now;
@@ -255,7 +255,7 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
         LedgerEntry& l = e.program.ledger;
         ++l.confirmed;
         l.confirm_ms += ms_since(t0);
-        l.last_change = what;
+        if (!changed.empty()) l.last_change = what;
       } else {
         why = "changed: " + what;
       }

@@ -8,7 +8,6 @@ namespace tandem::graph {
 namespace {
 
 constexpr int kTimesToForgive = 3;
-constexpr std::uint64_t kMostCalls = 128;
 constexpr int kTimesToTell = 16;
 
 std::string_view label_of(const Watch& w, const Watch::Part& p) {
@@ -92,11 +91,14 @@ bool HarmlessChanges::cover(std::span<const HostChange> changes, std::uint64_t c
       return false;
     forgiving = true;
   }
-  return !forgiving || (!std::has_single_bit(++covered_) && call < recorded_ + kMostCalls);
+  if (!forgiving) return true;
+  unsure_ = true;
+  return !std::has_single_bit(++covered_) && !is_due(call);
 }
 
 void HarmlessChanges::note(std::span<const HostChange> changes, std::uint64_t call) {
   recorded_ = call;
+  unsure_ = false;
   std::set<std::pair<Subject, std::string>> seen;
   for (const HostChange& c : changes) {
     const std::pair key(c.subject, c.subject == 0 ? c.what : std::string());

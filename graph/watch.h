@@ -51,6 +51,8 @@ class HarmlessChanges {
   /// Whether the program is good without a recording, before call number `call` (asked once for
   /// each).
   bool cover(std::span<const HostChange> changes, std::uint64_t call);
+  /// Whether something was forgiven so long ago that the program is due for a recording.
+  bool is_due(std::uint64_t call) const { return unsure_ && call >= recorded_ + kMostCalls; }
   /// The function was recorded again before that call, after these changes, and the program was the
   /// same.
   void note(std::span<const HostChange> changes, std::uint64_t call);
@@ -68,7 +70,9 @@ class HarmlessChanges {
   std::map<std::pair<Subject, std::string>, int> times_;
   std::set<Subject> reads_, forgiven_, own_;
   std::vector<Subject> changed_last_;
+  static constexpr std::uint64_t kMostCalls = 128;
   std::uint64_t covered_ = 0, recorded_ = 0;
+  bool unsure_ = false;  // something was forgiven since the last recording
   std::string costly_;
 };
 

@@ -100,11 +100,14 @@ def write(path, record):
     """Writes atomically, so that a run cut short leaves the last whole record."""
     if not path:
         return
-    tmp = f"{path}.{os.getpid()}"
+    path = os.path.realpath(path)  # a link stays one
+    whole = not os.path.exists(path) or os.path.isfile(path)  # /dev/stdout cannot be replaced
+    tmp = f"{path}.{os.getpid()}" if whole else path
     with open(tmp, "w", encoding="utf-8") as f:
         json.dump(record, f, indent=1)
         f.write("\n")
-    os.replace(tmp, path)
+    if whole:
+        os.replace(tmp, path)
 
 
 def run(args, body):

@@ -204,9 +204,13 @@ class Compiled {
   std::shared_ptr<graph::CompiledFunction> core_;
 };
 
-// Null before __init__.
+// Null before __init__, and while the object is being allocated, when the garbage collector may
+// look at it already.
 Compiled* compiled_of(PyObject* self) {
-  auto found = reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder();
+  auto* const instance = reinterpret_cast<py::detail::instance*>(self);
+  if (!instance->simple_layout && !instance->nonsimple.values_and_holders) return nullptr;
+  static const auto* const type = py::detail::get_type_info(typeid(Compiled));
+  auto found = instance->get_value_and_holder(instance->simple_layout ? nullptr : type);
   return found.holder_constructed() ? found.value_ptr<Compiled>() : nullptr;
 }
 

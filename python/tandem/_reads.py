@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import dis
 import functools
@@ -128,6 +129,7 @@ def attributes_of(v: Any) -> Any:
     return object.__getattribute__(v, "__dict__") if type(v).__dictoffset__ != 0 else {}
 
 
+SEEN: Any = weakref.WeakSet()  # Modules that traces looked at
 _SORTS: Any = weakref.WeakKeyDictionary()  # by type
 
 
@@ -247,7 +249,9 @@ class Reads:
                     function = _plain_function(found)
                     if function is not None and function.__code__ is code:
                         self._see(function, "")
-                        self._place(f"{kind.__name__}.{name}", name, kind)
+                        # And what may come before it, in a class that is derived.
+                        for of in (kind, kinds[0]):
+                            self._place(f"{of.__name__}.{name}", name, of)
         self._frame(frame)
 
     def _is_new_call(self, frame: types.FrameType) -> bool:
@@ -321,6 +325,8 @@ class Reads:
                 v = names.get(arg)
                 if not (is_(v, types.ModuleType) and _is_library(v)):
                     self._place(arg, arg, names)
+                if arg not in names and _is_users(vars(builtins).get(arg)):
+                    self._place(arg, arg, vars(builtins))
                 current = [(v, arg)] if arg in names else None
             elif kind in ("deref", "store deref"):
                 if arg not in cells or arg == "__class__":  # of this trace
@@ -393,6 +399,7 @@ class Reads:
                 self._see_module(v, label)
 
     def _see_module(self, v: Any, label: str) -> None:
+        SEEN.add(v)
         if not of_libraries[_file_of(type(v).forward)]:
             self._place(f"{type(v).__name__}.forward", "forward", type(v))
         tables = attributes_of(v)
@@ -411,6 +418,10 @@ class Reads:
         """What an attribute holds, which is made a place; unless it is not `surely` one of v."""
         Compiled, Module = _classes()
         while is_(v, Compiled):
+            if name in vars(v) or (surely and not is_(v, Module)):
+                self._place(label, name, _weak(v))
+            if name in vars(v):
+                return [(vars(v)[name], label)]
             v = vars(v)["_function"]
         if id(v) not in self._there and not is_(v, types.ModuleType):
             return []
@@ -423,7 +434,7 @@ class Reads:
             return self._of_class(v, name, label)
         if _sort_of(type(v)) == "plain":
             return []
-        held = attributes_of(v)
+        held, of_class = attributes_of(v), surely
         if is_(v, Module):  # which tells of what changes, but not of what changes within
             for table in ("_modules", "_parameters", "_buffers"):
                 if name in held.get(table, ()):
@@ -445,9 +456,9 @@ class Reads:
             self._place(label, name, _weak(v) or held)
         if name in held:
             return [(held[name], label)]
-        return self._of_class(type(v), name, label)
+        return self._of_class(type(v), name, label, of_class)
 
-    def _of_class(self, kind: type, name: str, label: str) -> list:
+    def _of_class(self, kind: type, name: str, label: str, surely: bool = False) -> list:
         found = of_type(kind, name)
         function = _plain_function(found)
         if function is not None:
@@ -456,6 +467,8 @@ class Reads:
             self._see(function, label)
             return [(function, label)] if not is_(found, (property, functools.cached_property)) else []
         if found is None:
+            if surely:
+                self._place(label, name, kind)
             return []
         if of_type(type(found), "__get__") is not None:
             if of_type(type(found), "__dict__") is not None or type(found).__dictoffset__ != 0:
@@ -499,6 +512,11 @@ def _imported(name: str, level: int, names: dict) -> tuple[Any, str]:
 
 def _file_of(function: Any) -> str:
     return function.__code__.co_filename if is_(function, types.FunctionType) else _OWN
+
+
+def _is_users(builtin: Any) -> bool:
+    """Whether somebody put it among the built-in names."""
+    return getattr(builtin, "__module__", "builtins" if builtin is None else "") != "builtins"
 
 
 def _weak(v: Any) -> Any:

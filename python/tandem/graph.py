@@ -46,15 +46,18 @@ class Compiled(_core._Compiled):
         self.__dict__.update(vars(names), _function=function, _options=options, _bound={})
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        # A method: each instance has programs of its own, whatever it is equal to.
-        if instance is None:
+        # A method: each instance has programs of its own, whatever it is equal to. What is none as it
+        # is, is none compiled.
+        function = self._function
+        if instance is None or not hasattr(type(function), "__get__") or isinstance(
+                function, (types.MethodType, staticmethod)):
             return self
         key, all_bound = id(instance), self._bound
         known = (all_bound.get(key) or all_bound.setdefault(key, self._bind(instance)))[1]
         # Holds the instance, which may have no other name: make().method(x).
         view = Compiled.__new__(Compiled)
         view.__setstate__(known)
-        view.__dict__.update(known.__dict__, _instance=instance)
+        view.__dict__.update(known.__dict__, _instance=instance, _descriptor=self)
         return view
 
     def _bind(self, instance: Any) -> tuple[Any, "Compiled"]:
@@ -71,6 +74,9 @@ class Compiled(_core._Compiled):
         return ref, Compiled(functools.wraps(function)(method), _owner=ref, **self._options)
 
     def __reduce__(self) -> tuple:
+        if "_instance" in self.__dict__:  # a method: that of the other instance
+            descriptor = self._descriptor
+            return lambda instance: descriptor.__get__(instance), (self._instance,)
         return functools.partial(type(self), **self._options), (self._function,)
 
     def __eq__(self, other: Any) -> bool:

@@ -91,7 +91,10 @@ TEST(HarmlessChanges, AreForgivenForSoManyCallsOnly) {
   for (std::uint64_t call = 4; call <= 6; ++call) h.cover(kCounter, call);
   EXPECT_FALSE(h.cover(kCounter, 300)) << "long after the last recording";
   h.note(kCounter, 300);
+  EXPECT_FALSE(h.is_due(1000)) << "nothing was forgiven since";
   EXPECT_TRUE(h.cover(kCounter, 301));
+  EXPECT_FALSE(h.is_due(427));
+  EXPECT_TRUE(h.is_due(428)) << "also if nothing changes any more";
 }
 
 TEST(HarmlessChanges, WhatIsReadIsToldOnceAndNotForgiven) {

@@ -1,7 +1,9 @@
 """benchmarks/beside_torch.py and what is rendered from its figures, with the sides made up."""
 
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,19 @@ def test_only_whole_intervals_decide(tmp_path):
     assert verdict([50.0, 51, 52, 53, 54, 50, 51]) == "met"
     assert verdict([50.0, 51, 52, 53, 60, 62, 61]) == "open"
     assert verdict([60.0, 61, 62, 63, 60, 62, 61]) == "missed"
+
+
+def test_records_go_where_a_link_leads(program, tmp_path):
+    write = program.measure.write
+    (tmp_path / "link.json").symlink_to(tmp_path / "there.json")
+    for n in (1, 2):
+        write(str(tmp_path / "link.json"), {"n": n})
+        assert json.loads((tmp_path / "there.json").read_text()) == {"n": n}
+    assert (tmp_path / "link.json").is_symlink() and len(list(tmp_path.iterdir())) == 2
+    os.mkfifo(tmp_path / "pipe")  # as /dev/stdout may be
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    write(str(tmp_path / "pipe"), {"n": 3})
+    reader.join()
+    assert json.loads(read[0]) == {"n": 3}

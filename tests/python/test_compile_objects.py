@@ -2,11 +2,15 @@
 what of them is looked at before a call."""
 
 import array
+import builtins
 import collections
+import copy
 import dataclasses
 import enum
 import functools
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -272,3 +276,135 @@ def test_a_method_that_was_asked_for_before():
     f(ONE)
     b.k = 3.0
     assert f(ONE).tolist() == [3, 3]
+
+
+# ------------------------------------------------------------------------- compiled functions as objects
+
+
+def test_the_collector_may_come_at_any_time():
+    program = """
+import gc
+import tandem as td
+gc.set_threshold(1)
+class Sub(td.graph.Compiled):
+    pass
+x = td.ones(2)
+assert td.compile(lambda x: x * 2)(x).tolist() == [2, 2]
+assert Sub(lambda x: x * 3)(x).tolist() == [3, 3]
+assert td.compile(td.nn.ReLU())(x).tolist() == [1, 1]
+class Both(td._core._Flag, td.graph.Compiled):
+    def __init__(self):
+        td._core._Flag.__init__(self, 1, "t")
+        td.graph.Compiled.__init__(self, lambda x: x * 4)
+assert Both()(x).tolist() == [4, 4]
+"""
+    r = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert r.returncode == 0, r.stderr[-500:]
+
+
+class Scaled:
+    count = 0
+
+    def __init__(self):
+        self.s = 2.0
+        self.fast, self.slow = self.compiled, self.plain
+
+    def plain(self, x):
+        return x * self.s
+
+    @td.compile
+    def compiled(self, x):
+        return x * self.s
+
+    @td.compile
+    def by_class(self, x):
+        return x * getattr(self, "scale", 1.0)
+
+
+def test_copies_of_compiled_methods_are_of_the_copy():
+    a = Scaled()
+    b = copy.deepcopy(a)
+    b.s = 5.0
+    assert b.slow(ONE).tolist() == b.fast(ONE).tolist() == [5, 5]
+    assert a.fast(ONE).tolist() == [2, 2]
+    c = copy.copy(a.compiled)
+    for s in (2.0, 2.0, 2.0, 3.0):
+        a.s = s
+        assert c(ONE).tolist() == [s, s]
+    assert copy.copy(Scaled().compiled)(ONE).tolist() == [2, 2]
+
+
+def test_what_is_no_method_is_none_compiled():
+    class Holds:
+        net = td.compile(nn.Linear(2, 3))
+        twice = td.compile(functools.partial(lambda x, k: x * k, k=2))
+
+        @td.compile
+        @staticmethod
+        def static(x):
+            return x * 3
+
+    h = Holds()
+    assert h.net(td.ones((1, 2))).shape == (1, 3) and h.net.weight.shape == (3, 2)
+    assert h.twice(ONE).tolist() == [2, 2] and h.static(ONE).tolist() == [3, 3]
+
+
+def test_attributes_of_the_compiled_function_itself():
+    @td.compile
+    def f(x):
+        return x * f.rate
+
+    for rate in (2.0, 2.0, 2.0, 3.0, 4.0):
+        f.rate = rate
+        assert f(ONE).tolist() == [rate, rate]
+
+
+def test_a_class_whose_counter_is_forgiven_gets_an_attribute():
+    o = Scaled()
+    for i in range(50):
+        Scaled.count = i
+        o.by_class(ONE)
+    try:
+        Scaled.scale = 3.0
+        assert o.by_class(ONE).tolist() == [3, 3]
+    finally:
+        del Scaled.scale
+    assert o.by_class(ONE).tolist() == [1, 1]
+
+
+def test_what_a_derived_class_puts_before_a_method():
+    class Base:
+        def __call__(self, x):
+            return x * 2
+
+    class Derived(Base):
+        pass
+
+    o = Derived()
+    f = td.compile(lambda x: o(x))
+    assert [f(ONE).tolist() for _ in range(3)] == [[2, 2]] * 3
+    Derived.__call__ = lambda self, x: x * 5
+    assert f(ONE).tolist() == [5, 5]
+
+
+def test_names_somebody_put_among_the_built_in_ones(monkeypatch):
+    f = td.compile(lambda x: x * RATE_OF_ALL)  # noqa: F821
+    for rate in (1.0, 1.0, 3.0):
+        monkeypatch.setattr(builtins, "RATE_OF_ALL", rate, raising=False)
+        assert f(ONE).tolist() == [rate, rate]
+
+
+def test_new_modules_concern_nobody(traces):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.k, self.w = 1.0, nn.Parameter(td.ones(2))
+            self.inner = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+            self.register_buffer("b", td.ones(2))
+
+    f = td.compile(lambda x: x * 2)
+    f(ONE)
+    for _ in range(20):
+        Net()
+        f(ONE)
+    assert len(traces) == 2 + 3, "at the capture, and those of calls 4, 8 and 16"

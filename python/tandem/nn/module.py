@@ -10,6 +10,7 @@ from typing import Any, Callable, Iterator
 
 from .. import _core
 from .._capture import note_change
+from .._reads import SEEN
 from .._core import Tensor
 from .._structure import mapped
 from ..graph import Compiled
@@ -38,9 +39,12 @@ def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
     return _core._tensor(data).detach().requires_grad_(requires_grad)
 
 
-def _changed(module: "Module", name: str, new: Any, old: Any = None) -> None:
+def _changed(module: "Module", name: str, new: Any, old: Any) -> None:
     # A captured function's own tensors: whoever uses one outside is told.
     if isinstance(new, Tensor) and _core._is_symbolic(new):
+        return
+    # What was made just now no program knows yet.
+    if old is _MISSING and module not in SEEN and not _core._is_capturing():
         return
     what = f"{type(module).__name__}.{name}"
     # What the package's own code reads, nobody sees it read.
@@ -179,8 +183,8 @@ class Module:
             raise AttributeError(
                 f"[{type(self).__name__}] super().__init__() must come before attributes"
             )
-        held = next((tables[kind][name] for kind in _TABLES if name in tables[kind]), _MISSING)
-        if held is value:  # self.weight *= 2
+        old = self._held(name)
+        if old is value and name not in tables:  # self.weight *= 2
             return
         self._check_name(name)
         child = isinstance(value, Module) and not (
@@ -188,7 +192,6 @@ class Module:
             isinstance(value, CompiledModule) and value._function is self)
         if child:
             self._check_child(name, value)
-        old = tables.get(name, _MISSING) if held is _MISSING else held
         if not _same(old, value):
             _changed(self, name, value, old)
         if child:
@@ -220,7 +223,7 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         self._check_name(name)
-        _changed(self, name, None, getattr(self, name, None))
+        _changed(self, name, None, self._held(name))
         for table in (self._parameters, self._buffers, self._modules):
             if name in table:
                 del table[name]
@@ -232,8 +235,9 @@ class Module:
         self._check_path(name)
         if value is not None:
             self._check_tensor(name, value)
+        old = self._held(name)
         self._forget(name)
-        note_change(f"{type(self).__name__}.{name}")
+        _changed(self, name, value, old)
         if value is None:
             object.__setattr__(self, name, None)
         else:
@@ -244,6 +248,10 @@ class Module:
             raise _core.DTypeError(f"[{type(self).__name__}] what is registered is a tensor; got "
                                    f"{value!r} for {name!r}; expected tandem.asarray(…)")
 
+    def _held(self, name: str) -> Any:
+        tables = (self.__dict__, self._parameters, self._buffers, self._modules)
+        return next((table[name] for table in tables if name in table), _MISSING)
+
     def _forget(self, name: str) -> None:
         # A name stands for one thing.
         for table in (self._parameters, self._buffers, self._modules, self.__dict__):
@@ -253,8 +261,9 @@ class Module:
         """State that is not trained; in state_dict() unless it is not `persistent`."""
         self._check_path(name)
         self._check_tensor(name, value)
+        old = self._held(name)
         self._forget(name)
-        _changed(self, name, value)
+        _changed(self, name, value, old)
         self._buffers[name] = value
         unsaved = self._unsaved - {name} if persistent else self._unsaved | {name}
         object.__setattr__(self, "_unsaved", unsaved)
@@ -263,9 +272,10 @@ class Module:
         """A module under a name that need not be an identifier. DTypeError for what is none,
         RangeError for a name with a dot."""
         self._check_child(name, module)
+        old = self._held(name)
         if name not in self._modules:  # which keeps its place
             self._forget(name)
-        _changed(self, name, module)
+        _changed(self, name, module, old)
         self._modules[name] = module
 
     def _check_child(self, name: str, module: Any) -> None:
@@ -489,7 +499,7 @@ class Module:
                     continue
                 changed, _ = done.setdefault(hash(t), (t.to(what), t))
                 if not changed._same(t):
-                    _changed(self, name, changed)
+                    _changed(self, name, changed, t)
                     table[name] = changed.requires_grad_() if t.requires_grad else changed
 
     def requires_grad_(self, on: bool = True) -> "Module":
