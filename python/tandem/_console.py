@@ -15,6 +15,7 @@ import time
 from typing import Any, Callable
 
 from . import _core
+from ._files import part_of, whole_file
 
 INTERRUPTED = 130  # exit status of a program that Ctrl-C or SIGTERM stopped
 USAGE = 2  # … of what the user can set right: flags, values, files
@@ -127,13 +128,12 @@ def check_writable(path: str) -> None:
     """DataError if write_json() would not be able to write there; an empty path is fine."""
     if not path:
         return
-    part = path + ".part"
+    place, part = part_of(path)
     try:
-        if os.path.isdir(path):
-            raise IsADirectoryError(path)
-        with open(part, "a"):
+        with open(part, "a"):  # an error of a folder's, too
             pass
-        os.remove(part)
+        if part != place:
+            os.remove(part)
     except OSError as e:
         raise _core.DataError(f"[json] the file cannot be written; got {path}: {e.strerror}")
 
@@ -142,10 +142,9 @@ def write_json(path: str, value: Any) -> None:
     """Writes the whole file or leaves what was there; nothing for an empty path."""
     if not path:
         return
-    with open(path + ".part", "w", encoding="utf-8") as f:
+    with whole_file(path) as part, open(part, "w", encoding="utf-8") as f:
         json.dump(value, f, indent=1)
         f.write("\n")
-    os.replace(path + ".part", path)
 
 
 def run_program(body: Callable[[], int]) -> int:

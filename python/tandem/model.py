@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import time
 from collections.abc import Mapping
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
@@ -13,6 +12,7 @@ from . import _core, metrics as _metrics
 from ._arguments import whole
 from ._batches import Source, batches_of, inputs_of, split
 from ._core import Tensor
+from ._files import whole_file
 from ._scopes import autocast as _autocast, no_grad
 from ._summary import Summary, example_input, summary as _summary, summary_of
 from ._structure import called, leaves, mapped
@@ -426,9 +426,8 @@ class Model:
 
     def save(self, path: Any) -> None:
         """Writes state_dict() to a file, whole or not at all."""
-        part = f"{os.fspath(path)}.part"
-        _save(self.state_dict(), part)
-        os.replace(part, path)
+        with whole_file(path) as part:
+            _save(self.state_dict(), part)
 
     def load(self, path: Any) -> None:
         """Copies in what save() wrote. OSError without the file."""

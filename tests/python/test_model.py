@@ -2,9 +2,11 @@
 
 import copy
 import gc
+import os
 import pickle
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -499,3 +501,24 @@ def test_what_fit_takes_for_samples_and_what_it_refuses():
             model.fit(x, y, **{"verbose": 0, name: None})
     with pytest.raises(td.DTypeError, match=r"\[Model\] compile does not fit"):
         td.Model(nn.Linear(3, 2), compile="yes")
+
+
+def test_files_are_written_where_a_link_leads(tmp_path):
+    from tandem._console import check_writable, write_json
+
+    real, link = tmp_path / "real", tmp_path / "link"
+    link.symlink_to(real)
+    model = td.Model(nn.Linear(3, 2))
+    model.save(link)
+    model.load(real)
+    check_writable(str(link))
+    write_json(str(link), [1])
+    assert link.is_symlink() and real.read_text() == "[\n 1\n]\n"
+    assert len(list(tmp_path.iterdir())) == 2
+    null = tmp_path / "null"
+    null.symlink_to(os.devnull)
+    check_writable(str(null))
+    write_json(str(null), [1])
+    assert not Path(os.devnull).is_file() and len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(td.DataError, match="directory"):
+        check_writable(str(tmp_path))
