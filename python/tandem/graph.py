@@ -156,8 +156,9 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     A value that changes where nobody looks is a CaptureError, at the latest when calls 4, 8, 16, …
     and every check_interval-th (1024) look: numbers taken out of NumPy arrays, containers of more
     than 64 elements (256 with those within), what only code in C, Python's library, installed
-    packages or other threads read (ContextVar, UserDict), names that are put together, files,
-    clocks.
+    packages or other threads read (ContextVar, threading.local, UserDict, what functools.lru_cache
+    returns), attributes of metaclasses and those of a Module that are set in its __dict__, names
+    that are put together, files, clocks.
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing
