@@ -29,7 +29,6 @@ struct Watch {
     parts.push_back({subject, at, text.size() - at});
     text += '=';
   }
-  bool empty() const { return parts.empty(); }
   void append(const Watch& other);
   /// All but the first `n` parts.
   Watch after(std::size_t n) const;

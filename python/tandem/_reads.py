@@ -129,7 +129,8 @@ def attributes_of(v: Any) -> Any:
     return object.__getattribute__(v, "__dict__") if type(v).__dictoffset__ != 0 else {}
 
 
-SEEN: Any = weakref.WeakSet()  # Modules that traces looked at
+# Modules that traces looked at, by id: some are equal to others, or cannot be hashed.
+SEEN: Any = weakref.WeakValueDictionary()
 _SORTS: Any = weakref.WeakKeyDictionary()  # by type
 
 
@@ -399,7 +400,7 @@ class Reads:
                 self._see_module(v, label)
 
     def _see_module(self, v: Any, label: str) -> None:
-        SEEN.add(v)
+        SEEN[id(v)] = v
         if not of_libraries[_file_of(type(v).forward)]:
             self._place(f"{type(v).__name__}.forward", "forward", type(v))
         tables = attributes_of(v)

@@ -1,5 +1,6 @@
 """Objects that count and note things beside the compiled steps they have: what changes for nothing."""
 
+import dataclasses
 import operator
 import types
 import warnings
@@ -9,7 +10,7 @@ import pytest
 import tandem as td
 from tandem import nn
 
-from test_compile_reads import ONE, Plain
+from read_cases import ONE, Plain
 
 
 class Trainer:
@@ -112,6 +113,26 @@ def test_another_modules_counter_is_forgiven(make, times, traces):
                 counts.number += 1
             f(ONE)
     assert len(traces) <= 2 + 3 + 6 + 5
+
+
+def test_modules_that_cannot_be_hashed():
+    @dataclasses.dataclass
+    class Net(nn.Module):
+        rate: float
+
+        def __init__(self, rate):
+            super().__init__()
+            self.rate = rate
+
+        def forward(self, x):
+            return x * self.rate
+
+    net, other = Net(2.0), Net(2.0)
+    f = td.compile(lambda x: net(x))
+    for rate in (2.0, 3.0, 5.0):
+        net.rate = rate
+        other.new = rate
+        assert f(ONE).tolist() == [rate, rate]
 
 
 def test_what_is_read_where_nobody_sees_it_is_noticed_soon():

@@ -19,7 +19,7 @@ import pytest
 import tandem as td
 from tandem import nn
 
-from test_compile_reads import (MADE, ONE, Plain, Scales, global_rate, helper,
+from read_cases import (MADE, ONE, Plain, Scales, global_rate, helper,
                                 in_a_compiled_function)
 
 SWITCH = None

@@ -44,7 +44,7 @@ def _changed(module: "Module", name: str, new: Any, old: Any) -> None:
     if isinstance(new, Tensor) and _core._is_symbolic(new):
         return
     # What was made just now no program knows yet.
-    if old is _MISSING and module not in SEEN and not _core._is_capturing():
+    if old is _MISSING and SEEN.get(id(module)) is not module and not _core._is_capturing():
         return
     what = f"{type(module).__name__}.{name}"
     # What the package's own code reads, nobody sees it read.
