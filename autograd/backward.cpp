@@ -5,6 +5,7 @@
 
 #include "autograd/autograd.h"
 #include "autograd/engine.h"
+#include "core/host_changes.h"
 #include "core/trace_guard.h"
 #include "ops/create.h"
 #include "ops/elementwise.h"

@@ -2,6 +2,7 @@
 #include "autograd/autograd.h"
 #include "autograd/engine.h"
 #include "autograd/node.h"
+#include "core/host_changes.h"
 #include "core/trace_guard.h"
 
 namespace tandem {
@@ -24,12 +25,13 @@ Tensor& Tensor::set_requires_grad(bool on, SrcLoc loc) {
   }
   if (on || impl_->grad_meta) {
     const bool is_new = !impl_->grad_meta;
-    bool& now = ensure_grad_meta(*this).requires_grad;
+    GradMeta& meta = ensure_grad_meta(*this);
     // A leaf that a captured function makes of a tensor from outside is made at every capture.
-    if (now != on && impl_->storage->pinned() && !(trace_guards() && is_new)) {
-      note_host_change({0, "requires_grad of a tensor"});
+    if (meta.requires_grad != on && impl_->storage->pinned() && !(trace_guards() && is_new)) {
+      if (meta.flag == 0) meta.flag = new_subject();
+      note_host_change({meta.flag, "requires_grad of a tensor", true});
     }
-    now = on;
+    meta.requires_grad = on;
   }
   return *this;
 }

@@ -6,7 +6,6 @@
 #include <span>
 #include <string>
 
-#include "core/host_changes.h"
 #include "core/tensor.h"
 
 namespace tandem {

@@ -166,12 +166,18 @@ struct CompiledFunction::Entry {
   std::uint64_t calls = 1;
   // host_epoch() and what was watched when the program was last known to be right.
   std::uint64_t epoch = 0;
-  Watch watched;
+  WatchPtr watched;
   HarmlessChanges harmless;
-  bool is_fresh(const Statics& s) const { return epoch == host_epoch() && watched == s.watch; }
+  bool is_fresh(const Statics& s) {
+    if (epoch != host_epoch()) return false;
+    if (watched == s.watch) return true;
+    if (!(value_of(watched) == value_of(s.watch))) return false;
+    watched = s.watch;  // of the two this one will be asked for again
+    return true;
+  }
   std::vector<HostChange> changes_until(const Statics& s) const {
     std::vector<HostChange> all = host_changes_since(epoch);
-    std::ranges::move(changes(watched, s.watch), std::back_inserter(all));
+    std::ranges::move(changes(value_of(watched), value_of(s.watch)), std::back_inserter(all));
     return all;
   }
   /// Goes on where only such things changed as do no harm.

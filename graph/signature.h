@@ -15,7 +15,7 @@ namespace tandem::graph {
 struct Statics {
   const std::type_info* type = &typeid(void);  // of the arguments together
   std::string text = {};                       // their values, spelled unambiguously
-  Watch watch = {};                            // what the program may depend on, but need not
+  WatchPtr watch = {};                         // what the program may depend on, but need not
 };
 
 /// The arguments of a call and this thread's modes.

@@ -29,20 +29,9 @@ void Watch::append(const Watch& other) {
   text += other.text;
 }
 
-Watch Watch::after(std::size_t n) const {
-  Watch rest;
-  const std::size_t from = n < parts.size() ? parts[n].begin : text.size();
-  rest.text = text.substr(from);
-  for (std::size_t i = n; i < parts.size(); ++i) {
-    rest.parts.push_back({parts[i].subject, parts[i].begin - from, parts[i].label});
-  }
-  return rest;
-}
-
-void Watch::keep(std::size_t n) {
-  if (n >= parts.size()) return;
-  text.resize(parts[n].begin);
-  parts.resize(n);
+const Watch& value_of(const WatchPtr& w) {
+  static const Watch nothing;
+  return w ? *w : nothing;
 }
 
 std::vector<HostChange> changes(const Watch& was, const Watch& is) {
@@ -87,8 +76,7 @@ bool HarmlessChanges::cover(std::span<const HostChange> changes, std::uint64_t c
   bool forgiving = false;
   for (const HostChange& c : changes) {
     if (own_.contains(c.subject)) continue;
-    if (c.subject == 0 || reads_.contains(c.subject) || !forgiven_.contains(c.subject))
-      return false;
+    if (is_read(c) || !forgiven_.contains(c.subject)) return false;
     forgiving = true;
   }
   if (!forgiving) return true;
@@ -104,12 +92,17 @@ void HarmlessChanges::note(std::span<const HostChange> changes, std::uint64_t ca
     const std::pair key(c.subject, c.subject == 0 ? c.what : std::string());
     if (!seen.insert(key).second) continue;
     const int n = ++times_[key];
-    if (c.subject == 0 || reads_.contains(c.subject)) {
+    if (is_read(c)) {
       if (n == kTimesToTell) costly_ += (costly_.empty() ? "" : ", ") + c.what;
     } else if (n >= kTimesToForgive) {
       forgiven_.insert(c.subject);
     }
   }
+}
+
+// Or may be, by the tape or by code that nobody looks at.
+bool HarmlessChanges::is_read(const HostChange& c) const {
+  return c.subject == 0 || c.toggle || reads_.contains(c.subject);
 }
 
 void HarmlessChanges::set_reads(std::vector<Subject> reads) {

@@ -1,6 +1,7 @@
 // What programs may depend on beside their arguments: looked at before each call.
 #pragma once
 #include <map>
+#include <memory>
 #include <set>
 #include <span>
 #include <string>
@@ -30,21 +31,21 @@ struct Watch {
     text += '=';
   }
   void append(const Watch& other);
-  /// All but the first `n` parts.
-  Watch after(std::size_t n) const;
-  /// Forgets all but the first `n` parts.
-  void keep(std::size_t n);
   bool operator==(const Watch& other) const { return text == other.text; }
 };
+
+/// Shared by the calls between which nothing changed. Null: nothing is watched.
+using WatchPtr = std::shared_ptr<const Watch>;
+const Watch& value_of(const WatchPtr& w);
 
 /// What one has and the other has not, or otherwise.
 std::vector<HostChange> changes(const Watch& was, const Watch& is);
 
 /// What changed between the calls of one program without changing the program. What did so before
-/// several recordings, and is not known to be read, is forgiven: a counter of the steps, a list of
-/// losses. It may be read all the same, where nobody sees it: the function is recorded again at the
-/// 1st, 2nd, 4th, 8th … call that is only good by forgiving, and after 128 calls without a
-/// recording.
+/// several recordings, is no toggle, and is not known to be read, is forgiven: a counter of the
+/// steps, a list of losses. It may be read all the same, where nobody sees it: the function is
+/// recorded again at the 1st, 2nd, 4th, 8th … call that is only good by forgiving, and after 128
+/// calls without a recording.
 class HarmlessChanges {
  public:
   /// Whether the program is good without a recording, before call number `call` (asked once for
@@ -65,6 +66,8 @@ class HarmlessChanges {
   std::string take_costly();
 
  private:
+  bool is_read(const HostChange& c) const;
+
   // Recordings after it changed. What has no number goes by its name.
   std::map<std::pair<Subject, std::string>, int> times_;
   std::set<Subject> reads_, forgiven_, own_;

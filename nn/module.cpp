@@ -9,6 +9,7 @@
 
 #include "core/dispatch.h"
 #include "core/error.h"
+#include "core/host_changes.h"
 #include "ops/ops.h"
 
 namespace tandem {

@@ -41,7 +41,7 @@ void bind_autograd(py::module_& m) {
                    s = list_of(seeds, Nones::undefined);
         std::vector<Tensor> r;
         {
-          const py::gil_scoped_release release;
+          const GilRelease release;
           r = autograd::grad(out, in, s, {retain, create, unused}, here());
         }
         if (is_tensor(inputs.ptr())) return py::cast(r[0]);
@@ -56,7 +56,7 @@ void bind_autograd(py::module_& m) {
       "backward",
       [](py::handle outputs, py::handle seeds, bool retain, bool create) {
         const auto out = list_of(outputs), s = list_of(seeds, Nones::undefined);
-        const py::gil_scoped_release release;
+        const GilRelease release;
         autograd::backward(out, s, {retain, create, false}, here());
       },
       "outputs"_a, "grad_outputs"_a = py::none(), "retain_graph"_a = false,

@@ -86,7 +86,7 @@ Shape batch_shape(std::int64_t n, const Shape& image) {
 
 void bind_readers(py::module_& m) {
   // Reading and drawing images takes seconds.
-  const py::call_guard<py::gil_scoped_release> apart;
+  const py::call_guard<GilRelease> apart;
   m.def(
       "load_dataset",
       [](const std::string& name, const std::filesystem::path& dir) {
@@ -268,7 +268,7 @@ void bind_data(py::module_& m) {
           "__iter__", [](Epoch& e) -> Epoch& { return e; }, py::return_value_policy::reference)
       .def("__next__", [](Epoch& e) {
         {
-          const py::gil_scoped_release release;
+          const GilRelease release;
           if (!e.started) {
             e.at.emplace(e.loader->begin());
             e.started = true;

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "core/clock.h"
+#include "core/host_changes.h"
 #include "core/inline_array.h"
 #include "core/trace_guard.h"
 #include "graph/builder.h"
@@ -18,19 +19,6 @@ namespace tandem::python {
 using namespace py::literals;
 
 namespace {
-
-/// Adds to `ms` how long it was there.
-class Stopwatch {
- public:
-  explicit Stopwatch(double& ms) : ms_(ms) {}
-  ~Stopwatch() { ms_ += ms_since(start_); }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
- private:
-  double& ms_;
-  const Clock::time_point start_ = Clock::now();
-};
 
 /// A Python function with its captured programs.
 class Compiled {
@@ -49,30 +37,32 @@ class Compiled {
 
   /// `kwargs` may be null.
   py::object call(py::handle args, py::handle kwargs) {
-    Identities& identities = *looks->identities;
-    identities.tick();
-    // What a step leaves of the processor's caches holds little more than what is needed: no new
-    // memory where there is some. A call within this one finds none.
-    Flat flat = std::exchange(looks->room, Flat(identities));
-    flat.clear();
-    flatten(args, flat);
-    if (kwargs) flatten(kwargs, flat);
+    // What a step leaves of the processor's caches holds next to nothing of what is used here, and
+    // each page costs more than what is done with it: no more is touched than must be.
     const py::object self = owner.is_none() ? owner : owner();
-    if (!self.is_none()) watch_object(self, flat);
-    flat.watch.append(flat.classes);
-    const std::size_t own = flat.watch.parts.size();
+    graph::CompiledFunction::Statics statics{&typeid(Compiled)};
+    InlineArray<Tensor, 4> tensors;
+    graph::Watch own;  // of the arguments, and of the object whose method it is
+    if (kwargs || !self.is_none() || !flatten_tensors(args, tensors, statics.text)) {
+      looks->identities->tick();
+      Flat flat(*looks->identities);
+      flatten(args, flat);
+      if (kwargs) flatten(kwargs, flat);
+      if (!self.is_none()) watch_object(self, flat);
+      own = std::move(flat.watch);
+      own.append(flat.classes);
+      statics.text = std::move(flat.text);
+      tensors.resize(flat.tensors.size());
+      std::ranges::move(flat.tensors, tensors.begin());
+    }
     // Held: another thread may replace them.
-    const std::shared_ptr<const Places> known_places = looks->places;
-    known_places->watch(flat);
-    InlineArray<const Tensor*, 8> pointers(flat.tensors.size());
-    std::ranges::transform(flat.tensors, pointers.begin(), [](const Tensor& t) { return &t; });
-    graph::CompiledFunction::Statics statics{&typeid(Compiled), std::move(flat.text),
-                                             std::move(flat.watch)};
+    const std::shared_ptr<const Places> places = looks->places;
+    statics.watch = joined(own, places->look());
+    InlineArray<const Tensor*, 4> pointers(tensors.size());
+    std::ranges::transform(tensors, pointers.begin(), [](const Tensor& t) { return &t; });
 
-    double traced_ms = 0;
     const auto trace = [&](std::span<const Tensor> in, graph::CompiledFunction::Host& host) {
       const py::gil_scoped_acquire gil;
-      const Stopwatch stopwatch(traced_ms);
       if (!host.costly.empty()) tell_cost(host.costly);
       std::size_t at = 0;
       const py::object a = rebuild(args, in, at);
@@ -86,30 +76,25 @@ class Compiled {
       now->note_changes();
       looks->places = now;
       // As the trace found it: what another thread changed meanwhile, it may not have read.
-      statics.watch.keep(own);
-      statics.watch.append(now->found());
+      statics.watch = joined(own, std::make_shared<const graph::Watch>(now->found()));
       host.reads = now->reads();
       for (const HostChange& c : graph::changes(known, classes_of(args, kwargs, self))) {
         host.changed.push_back(c.subject);
       }
-      Flat result(identities);
+      Flat result(*looks->identities);
       flatten(r, result);
       host.text = std::move(result.text);
       host.prototype = PythonObject(detached(r, result.tensors.size()));
       return std::move(result.tensors);
     };
     graph::CompiledFunction::Result result;
-    double core_ms = 0;
     {
-      const Stopwatch stopwatch(core_ms);
       // Another thread may be in here, waiting for the GIL to trace.
-      const py::gil_scoped_release release;
+      const GilRelease release;
+      const auto start = timed ? Clock::now() : Clock::time_point();
       core_->call(pointers, statics, trace, result);
+      if (timed) replay_ms = ms_since(start);
     }
-    replay_ms = core_ms - traced_ms, trace_ms = traced_ms;
-    flat.text = std::move(statics.text), flat.watch = std::move(statics.watch);
-    flat.tensors.clear();
-    looks->room = std::move(flat);
     std::size_t at = 0;
     return rebuild(std::any_cast<const PythonObject&>(*result.prototype).get(), result.tensors, at);
   }
@@ -117,7 +102,7 @@ class Compiled {
   /// Where another thread is capturing it holds the function's lock and wants the GIL.
   template <class F>
   auto ask(F&& f) const {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     return f(*core_);
   }
   std::uintptr_t identity() const { return reinterpret_cast<std::uintptr_t>(core_.get()); }
@@ -126,7 +111,6 @@ class Compiled {
   struct Looks {
     std::shared_ptr<Identities> identities = std::make_shared<Identities>();
     std::shared_ptr<const Places> places = std::make_shared<Places>(identities);
-    Flat room{*identities};  // for the next call to take apart its arguments in
   };
 
   // Python's, for its garbage collector.
@@ -134,10 +118,18 @@ class Compiled {
   py::object owner;  // gives the object whose method it is, or None; or None
   std::shared_ptr<Looks> looks;
   const bool is_view = false;
-  // Of the last call: what C++ would take as well, and the function recorded again.
-  double replay_ms = 0, trace_ms = 0;
+  // For benchmarks: of the last call what C++ takes as well.
+  bool timed = false;
+  double replay_ms = 0;
 
  private:
+  static graph::WatchPtr joined(const graph::Watch& own, graph::WatchPtr of_places) {
+    if (own.parts.empty()) return of_places;
+    auto both = std::make_shared<graph::Watch>(own);
+    both->append(*of_places);
+    return both;
+  }
+
   void tell_cost(const std::string& what) const {
     py::module_::import("tandem._capture").attr("tell_cost")(function, what);
   }
@@ -335,8 +327,8 @@ void bind_graph(py::module_& m) {
           },
           "of"_a, py::detail::is_new_style_constructor())
       .def_property_readonly("_identity", &Compiled::identity)
+      .def_readwrite("_timed", &Compiled::timed)
       .def_readonly("_replay_ms", &Compiled::replay_ms)
-      .def_readonly("_trace_ms", &Compiled::trace_ms)
       .def(
           "ledger",
           [](const Compiled& c) {

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "Tandem's C++ core. Use it through the package `tandem`.";
   tandem::use_signal_stack();  // of the main thread, which gets them all
   m.attr("__version__") = TANDEM_VERSION;
+  bind_gil();
   register_errors(m);
   make_tensor_type(m);
   bind_core(m);

@@ -273,7 +273,7 @@ void bind_optim(py::module_& m) {
       .def(
           "step",
           [](const Optimizer& o, const std::optional<Tensor>& scaling) {
-            const py::gil_scoped_release release;
+            const GilRelease release;
             o.step(scaling.value_or(Tensor()), here());
           },
           "scaling"_a = py::none(),

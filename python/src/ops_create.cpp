@@ -27,6 +27,31 @@ void creation(const char* name, F f, const Extra&... extra) {
   with_gradient(+f);
 }
 
+// Of a function of a shape and options: its sizes may be given one by one, zeros(2, 3).
+template <class F, class... Extra>
+void also_apart(const char* name, F f, const Extra&... options) {
+  const auto with_sizes = [&]<class... A>(Tensor (*make)(const Dims&, A...)) {
+    op_module->def(
+        name,
+        [make](const py::args& sizes, A... a, bool requires_grad) {
+          py::detail::make_caster<Dims> dims;
+          if (sizes.size() < 2 || !dims.load(sizes, true)) throw py::reference_cast_error();
+          const Dims& shape = py::detail::cast_op<Dims&>(dims);
+          Tensor t = without_gil(weight(shape), [&] { return make(shape, std::move(a)...); });
+          if (requires_grad) t.set_requires_grad(true, here());
+          return t;
+        },
+        options..., "requires_grad"_a = false);
+  };
+  with_sizes(+f);
+}
+// A function of a shape, either way.
+template <class F, class... Options>
+void of_shape(const char* name, const char* doc, F f, const Options&... options) {
+  creation(name, f, "shape"_a, options..., doc);
+  also_apart(name, f, options...);
+}
+
 }  // namespace
 
 void bind_creation() {
@@ -44,15 +69,17 @@ void bind_creation() {
       },
       "shape"_a, "fill_value"_a, dtype, device,
       "Every element `fill_value`; without a dtype int64, float32 or bool, as the value is.");
-  creation(
-      "zeros", [](const Dims& s, T t, D d) { return zeros(s, tensor_options(t, d), here()); },
-      "shape"_a, dtype, device, "Zeros of that shape, float32 by default.");
-  creation(
-      "ones", [](const Dims& s, T t, D d) { return ones(s, tensor_options(t, d), here()); },
-      "shape"_a, dtype, device, "Ones of that shape, float32 by default.");
-  creation(
-      "empty", [](const Dims& s, T t, D d) { return zeros(s, tensor_options(t, d), here()); },
-      "shape"_a, dtype, device, "Some values of that shape (zeros, in fact).");
+  of_shape(
+      "zeros", "Zeros of that shape, float32 by default.",
+      [](const Dims& s, T t, D d) { return zeros(s, tensor_options(t, d), here()); }, dtype,
+      device);
+  of_shape(
+      "ones", "Ones of that shape, float32 by default.",
+      [](const Dims& s, T t, D d) { return ones(s, tensor_options(t, d), here()); }, dtype, device);
+  of_shape(
+      "empty", "Some values of that shape (zeros, in fact).",
+      [](const Dims& s, T t, D d) { return zeros(s, tensor_options(t, d), here()); }, dtype,
+      device);
   const auto like = [&]<int value>(const char* name, const char* doc) {
     creation(
         name,
@@ -99,12 +126,14 @@ void bind_creation() {
       "n_rows"_a, "n_cols"_a = py::none(), dtype, device, "Ones on the diagonal, zeros elsewhere.");
 
   const auto generator = "generator"_a = py::none();
-  creation(
-      "rand",
-      [](const Dims& s, T t, D d, Generator* g) {
-        return rand(s, tensor_options(t, d), g, here());
+  // Where there are overloads a pointer takes None as the last resort only, and too late.
+  using G = std::optional<Generator*>;
+  of_shape(
+      "rand", "Uniform in [0, 1).",
+      [](const Dims& s, T t, D d, G g) {
+        return rand(s, tensor_options(t, d), g.value_or(nullptr), here());
       },
-      "shape"_a, dtype, device, generator, "Uniform in [0, 1).");
+      dtype, device, generator);
   creation(
       "uniform",
       [](const Dims& s, double lo, double hi, T t, D d, Generator* g) {
@@ -112,12 +141,12 @@ void bind_creation() {
       },
       "shape"_a, "low"_a = 0.0, "high"_a = 1.0, dtype, device, generator,
       "Uniform in [low, high).");
-  creation(
-      "randn",
-      [](const Dims& s, T t, D d, Generator* g) {
-        return randn(s, tensor_options(t, d), g, here());
+  of_shape(
+      "randn", "Normal with mean 0 and standard deviation 1.",
+      [](const Dims& s, T t, D d, G g) {
+        return randn(s, tensor_options(t, d), g.value_or(nullptr), here());
       },
-      "shape"_a, dtype, device, generator, "Normal with mean 0 and standard deviation 1.");
+      dtype, device, generator);
   creation(
       "normal",
       [](const Dims& s, double mean, double std, T t, D d, Generator* g) {

@@ -52,14 +52,14 @@ bool Places::Seen::is_there() const {
   const py::object now = value_at(where, name, slot);
   PyObject *const value = now.ptr(), *const was = held.ptr();
   if (!value || !was) return value == was;
-  if (Py_TYPE(value) != type) return false;
+  if (PyWeakref_GET_OBJECT(type.ptr()) != reinterpret_cast<PyObject*>(Py_TYPE(value))) return false;
   if (value != was && (!PyWeakref_Check(was) || PyWeakref_GET_OBJECT(was) != value)) return false;
   return !code || (is_plain_function(value) && PyFunction_GET_CODE(value) == code.ptr());
 }
 
 bool Places::Seen::note(PyObject* value) {
   if (!value) return true;
-  type = Py_TYPE(value);
+  type = py::weakref(py::type::of(value));
   if (is_immutable(value)) {
     held = py::reinterpret_borrow<py::object>(value);
   } else if (is_plain_function(value) || watched_by_identity(value)) {
@@ -94,10 +94,10 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
   if (!is_new) {
     places_[it->second].idle = 0;
     places_[it->second].looked_at |= looked_at;
-    seen_.clear();
+    last_ = nullptr;
     return;
   }
-  seen_.clear();
+  last_ = nullptr;
   Place& p = places_.emplace_back();
   p.label = std::move(label), p.name = std::move(name), p.where = std::move(where);
   p.looked_at = looked_at;
@@ -124,18 +124,17 @@ std::vector<Piece> Places::spelled(const Place& p) const {
   return pieces;
 }
 
-void Places::watch(Flat& flat) const {
+graph::WatchPtr Places::look() const {
   const auto is_there = [](const Seen& s) { return s.is_there(); };
-  if (!seen_.empty() && std::all_of(seen_.begin(), seen_.end(), is_there)) {
-    flat.watch.append(last_);
-    return;
-  }
-  seen_.clear();
-  const std::size_t before = flat.watch.parts.size();
+  if (last_ && std::all_of(seen_.begin(), seen_.end(), is_there)) return last_;
+  last_ = nullptr;
+  identities_->tick();
+  Flat flat(*identities_);
   std::vector<Seen> seen;
-  if (!spell_all(flat, seen)) return;
-  seen_ = std::move(seen);
-  last_ = flat.watch.after(before);
+  const bool all = spell_all(flat, seen);
+  auto now = std::make_shared<const graph::Watch>(std::move(flat.watch));
+  if (all) seen_ = std::move(seen), last_ = now;
+  return now;
 }
 
 bool Places::spell_all(Flat& flat, std::vector<Seen>& seen) const {
@@ -201,7 +200,7 @@ void Places::note_changes() {
     };
     leave_out(place.found, now);
     leave_out(now, place.found);
-    seen_.clear();  // `last_` was spelled with them
+    last_ = nullptr;  // it was spelled with them
   }
 }
 

@@ -20,8 +20,8 @@ class Places {
   void add(py::object label, py::object name, py::object where, bool looked_at);
   /// An attribute of a Module, which tells of its changes itself, is read.
   void note_read(py::object module, py::object name);
-  /// Appends to flat.watch what stands there now.
-  void watch(Flat& flat) const;
+  /// What stands there now: the same as the last time if nothing changed.
+  graph::WatchPtr look() const;
   /// The same of what the trace found.
   graph::Watch found() const;
   /// What the trace read.
@@ -41,7 +41,7 @@ class Places {
     PyObject *where = nullptr, *name = nullptr;  // the place's
     bool slot = false;
     py::object held = {};  // the value, or a weak reference to it; null: there was nothing
-    PyTypeObject* type = nullptr;
+    py::object type = {};  // a weak reference
     py::object code = {};  // of a function
 
     bool is_there() const;
@@ -72,9 +72,9 @@ class Places {
   std::vector<Place> places_;
   std::map<std::pair<PyObject*, PyObject*>, std::size_t> numbers_;  // by where and name
   std::vector<Subject> of_modules_;
-  // As long as all that was seen is there, `last_` is what watch() spells.
+  // As long as all that was seen is there, `last_` is what look() finds. Null: that cannot be said.
   mutable std::vector<Seen> seen_;
-  mutable graph::Watch last_;
+  mutable graph::WatchPtr last_;
 };
 
 }  // namespace tandem::python

@@ -117,7 +117,7 @@ void bind_profiler(py::module_& m) {
   m.def("_profiler_recording", &profiler::recording);
   m.def("_profiler_stop", [] {
     const auto events = [] {
-      const py::gil_scoped_release release;  // it may wait for the device
+      const GilRelease release;  // it may wait for the device
       return profiler::stop();
     }();
     py::list r;

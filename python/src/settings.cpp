@@ -170,7 +170,7 @@ void bind_settings(py::module_& m) {
   m.def(
       "synchronize",
       [](const Device& d) {
-        const py::gil_scoped_release release;
+        const GilRelease release;
         backend(d).stream(d.index).synchronize();
       },
       py::arg("device") = Device{}, "Waits for the device.");

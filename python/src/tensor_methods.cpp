@@ -123,7 +123,7 @@ void bind_tensor() {
         }
         if (dtype) r = without_gil(r.numel(), [&] { return r.to(*dtype, here()); });
         if (device) {
-          const py::gil_scoped_release release;
+          const GilRelease release;
           r = r.to(*device, here());
         }
         return r;

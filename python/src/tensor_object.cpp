@@ -7,6 +7,7 @@
 
 #include "core/dispatch.h"
 #include "ops/ops.h"
+#include "python/src/imported.h"
 
 namespace tandem::python {
 
@@ -428,9 +429,8 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   if (ok) return 0;
   PyObject *type, *value, *trace;
   PyErr_Fetch(&type, &value, &trace);
-  static const py::handle capture_error =
-      py::object(py::module_::import("tandem._core").attr("CaptureError")).release();
-  if (PyErr_GivenExceptionMatches(type, capture_error.ptr())) {  // is to be seen as one
+  static Imported capture_error("tandem._core", "CaptureError");
+  if (PyErr_GivenExceptionMatches(type, capture_error().ptr())) {  // is to be seen as one
     PyErr_Restore(type, value, trace);
     return -1;
   }

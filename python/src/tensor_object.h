@@ -12,10 +12,9 @@
 
 #include "core/backend.h"
 #include "core/tensor.h"
+#include "python/src/gil.h"
 
 namespace tandem::python {
-
-namespace py = pybind11;
 
 struct TensorObject {
   PyObject ob_base;
@@ -50,31 +49,6 @@ struct CallerSite {
   const CallSite site{kCaller};
   const ErrorSite error{kCaller};
 };
-
-/// The GIL is let go around an operation unless that takes longer than the operation. Inside of
-/// another one nothing happens.
-class GilRelease {
- public:
-  static constexpr std::int64_t kAlways = 1 << 13;  // elements from which it pays
-  explicit GilRelease(std::int64_t elements) {
-    if (elements >= kAlways && PyGILState_Check()) state_ = PyEval_SaveThread();
-  }
-  ~GilRelease() {
-    if (state_) PyEval_RestoreThread(state_);
-  }
-  GilRelease(const GilRelease&) = delete;
-  GilRelease& operator=(const GilRelease&) = delete;
-
- private:
-  PyThreadState* state_ = nullptr;
-};
-
-/// Runs `f` without the GIL where that pays.
-template <class F>
-auto without_gil(std::int64_t elements, F&& f) {
-  const GilRelease release(elements);
-  return f();
-}
 
 /// Sets the Python exception that stands for the C++ exception in flight.
 void set_python_error() noexcept;

@@ -57,7 +57,7 @@ py::tuple run(const tradeoff::Workload& w, tradeoff::LadderOptions o, const py::
   }
   std::string json, text;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     const tradeoff::LadderResult r = tradeoff::run_ladder(w, o);
     const tradeoff::Summary s = tradeoff::summarise(r);
     nlohmann::json j = tradeoff::to_json(r, s);

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "core/splitmix64.h"
+#include "python/src/imported.h"
 
 namespace tandem::python {
 namespace {
@@ -16,10 +17,6 @@ constexpr int kDeepest = 100;
 constexpr Py_ssize_t kMostWatched = 64;
 constexpr Py_ssize_t kMostText = 4096;
 constexpr int kMostOfVariable = 256;  // elements, those of containers within it included
-
-py::object imported(const char* module, const char* name) {
-  return py::module_::import(module).attr(name);
-}
 
 std::uint64_t next_serial() {  // with the GIL only
   static std::uint64_t last = 0;
@@ -73,16 +70,15 @@ bool is_dataclass(py::handle o) {
 }
 
 bool is_module(py::handle o) {
-  static auto* const type =
-      reinterpret_cast<PyTypeObject*>(imported("tandem.nn.module", "Module").release().ptr());
-  return PyType_IsSubtype(Py_TYPE(o.ptr()), type) != 0;
+  static Imported type("tandem.nn.module", "Module");
+  return PyType_IsSubtype(Py_TYPE(o.ptr()), reinterpret_cast<PyTypeObject*>(type().ptr())) != 0;
 }
 
 // The fields a dataclass' instance has: neither ClassVar nor InitVar, nor one never assigned.
 std::vector<py::object> fields_of(py::handle o) {
   std::vector<py::object> names;
-  static const py::handle fields = imported("dataclasses", "fields").release();
-  for (const py::handle f : fields(o)) {
+  static Imported fields("dataclasses", "fields");
+  for (const py::handle f : fields()(o)) {
     py::object name = f.attr("name");
     if (py::hasattr(o, name)) names.push_back(std::move(name));
   }
@@ -237,8 +233,8 @@ class Flattener {
         }
       }
     }
-    static const py::handle slots = imported("copyreg", "_slotnames").release();
-    for (const py::handle name : slots(py::type::of(o))) {
+    static Imported slots("copyreg", "_slotnames");
+    for (const py::handle name : slots()(py::type::of(o))) {
       if (is_field(name) || !py::hasattr(o, name)) continue;
       attribute(name, py::object(o.attr(name)));
     }
@@ -349,12 +345,11 @@ class Flattener {
   }
   // Mutable containers of Python's library that are none of the built-in types.
   static bool has_hidden_elements(PyObject* p) {
-    static const py::handle types[] = {imported("collections", "deque").release(),
-                                       imported("array", "array").release()};
-    const auto derived = [&](py::handle t) {
-      return PyType_IsSubtype(Py_TYPE(p), reinterpret_cast<PyTypeObject*>(t.ptr())) != 0;
+    static Imported deque("collections", "deque"), array("array", "array");
+    const auto derived = [&](Imported& t) {
+      return PyType_IsSubtype(Py_TYPE(p), reinterpret_cast<PyTypeObject*>(t().ptr())) != 0;
     };
-    return derived(types[0]) || derived(types[1]);
+    return derived(deque) || derived(array);
   }
   static bool exact(PyObject* p) {
     const PyTypeObject* t = Py_TYPE(p);
@@ -477,7 +472,8 @@ class Flattener {
 }
 
 py::object copied(py::handle o) {
-  py::object c = imported("copy", "copy")(o);
+  static Imported copy("copy", "copy");
+  py::object c = copy()(o);
   if (c.is(o) || !py::type::of(c).is(py::type::of(o))) refuse_copy(o);
   return c;
 }
@@ -509,6 +505,23 @@ Subject subject_of(py::handle o, py::handle name, Identities& identities) {
 
 void flatten(py::handle o, Flat& flat) {
   Flattener(flat).value(o);
+}
+
+bool flatten_tensors(py::handle tuple, InlineArray<Tensor, 4>& tensors, std::string& text) {
+  PyObject* const t = tuple.ptr();
+  if (!PyTuple_CheckExact(t)) return false;
+  const auto n = static_cast<std::size_t>(PyTuple_GET_SIZE(t));
+  for (std::size_t i = 0; i < n; ++i) {
+    if (!is_tensor(PyTuple_GET_ITEM(t, i))) return false;
+  }
+  tensors.resize(n);
+  text = "tuple(";
+  for (std::size_t i = 0; i < n; ++i) {
+    tensors[i] = tensor_of(PyTuple_GET_ITEM(t, i));
+    text += "T,";
+  }
+  text += ")";
+  return true;
 }
 
 void watch_object(py::handle o, Flat& flat) {
@@ -587,8 +600,12 @@ py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& a
   if (is_array(o)) return py::cast(tensors[at++]);
   if (is_dataclass(o) && !is_module(o)) {
     py::object c = copied(o);
-    const py::object set = imported("builtins", "object").attr("__setattr__");
-    for (const py::object& name : fields_of(o)) set(c, name, rebuild(o.attr(name), tensors, at));
+    for (const py::object& name : fields_of(o)) {
+      const py::object value = rebuild(o.attr(name), tensors, at);
+      if (PyObject_GenericSetAttr(c.ptr(), name.ptr(), value.ptr()) != 0) {
+        throw py::error_already_set();
+      }
+    }
     return c;
   }
   return py::reinterpret_borrow<py::object>(o);

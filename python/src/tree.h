@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/inline_array.h"
 #include "graph/watch.h"
 #include "python/src/tensor_object.h"
 
@@ -33,11 +34,6 @@ class Identities {
 /// A Python value taken apart.
 struct Flat {
   explicit Flat(Identities& identities) : identities(&identities) {}
-  /// Keeps the memory.
-  void clear() {
-    tensors.clear(), text.clear();
-    for (graph::Watch* w : {&watch, &classes}) w->text.clear(), w->parts.clear();
-  }
 
   /// The leaves, in order: tensors in tuples, lists, dicts and dataclasses (and types derived from
   /// these); NumPy arrays become tensors.
@@ -61,6 +57,9 @@ Subject subject_of(py::handle o, py::handle name, Identities& identities);
 /// Takes `o` apart, appending to `flat`. Throws ValueError where containers nest more than 100
 /// deep.
 void flatten(py::handle o, Flat& flat);
+/// The same of a tuple of nothing but tensors, without asking what else it might be. False: it is
+/// none, and nothing was done.
+bool flatten_tensors(py::handle tuple, InlineArray<Tensor, 4>& tensors, std::string& text);
 /// Appends what `o` itself holds to flat.watch, as if it were an argument.
 void watch_object(py::handle o, Flat& flat);
 /// A part of what stands at a place a function reads: of a dict each item, by its key; of all else

@@ -48,6 +48,42 @@ TEST(HostSide, FreezingAParameterIsNoticed) {
   EXPECT_EQ(f.core().ledger().size(), 2u);  // the first program was right again
 }
 
+TEST(HostSide, AParameterFrozenForAnotherStepIsAsItWas) {
+  Tensor a = full({1}, 3.0).set_requires_grad(), b = full({1}, 2.0).set_requires_grad();
+  const auto step = [=](const Tensor& x) {
+    for (const Tensor& p : {a, b}) Tensor(p).set_grad({});
+    Tensor loss = (x * a * b).sum();
+    loss.backward();
+    return loss;
+  };
+  auto first = compile(step), second = compile(step);
+  for (int i = 0; i < 20; ++i) {
+    Tensor(b).set_requires_grad(false);
+    first(ones({1}));
+    EXPECT_EQ(value(a.grad()), 2);
+    EXPECT_FALSE(b.grad().defined());
+    Tensor(b).set_requires_grad(true);
+    Tensor(a).set_requires_grad(false);
+    second(ones({1}));
+    EXPECT_EQ(value(b.grad()), 3);
+    EXPECT_FALSE(a.grad().defined());
+    Tensor(a).set_requires_grad(true);
+  }
+  for (auto* f : {&first, &second}) {
+    ASSERT_EQ(f->core().ledger().size(), 1U);
+    EXPECT_LE(f->core().ledger()[0].confirmed, 1) << "the other was not frozen before";
+  }
+  // One function that is called either way has a program for each.
+  auto both = compile(step);
+  for (int i = 0; i < 20; ++i) {
+    Tensor(a).set_requires_grad(i % 2 == 0);
+    both(ones({1}));
+    EXPECT_EQ(a.grad().defined(), i % 2 == 0);
+    EXPECT_EQ(value(b.grad()), 3);
+  }
+  EXPECT_EQ(both.core().ledger().size(), 2U);
+}
+
 TEST(HostSide, AHookOnAParameterIsNoticed) {
   Tensor w = ones({1}).set_requires_grad();
   auto f = compile([=](const Tensor& x) {

@@ -45,23 +45,26 @@ TEST(Watch, SaysWhatCameAndWent) {
             Names{"Net.a"});
 }
 
-TEST(Watch, KeepsItsFirstParts) {
+TEST(Watch, IsPutTogether) {
   Watch w = watch({{1, "a", "1"}});
   w.append(watch({{2, "b", "2"}, {3, "c", "3"}}));
   EXPECT_TRUE(w == watch({{1, "a", "1"}, {2, "b", "2"}, {3, "c", "3"}}));
   EXPECT_EQ(names(changes(w, watch({{1, "a", "1"}, {2, "b", "2"}, {3, "c", "7"}}))),
             Names{"Net.c"});
-  EXPECT_TRUE(w.after(1) == watch({{2, "b", "2"}, {3, "c", "3"}}));
-  EXPECT_EQ(names(changes(w.after(1), watch({{2, "b", "2"}, {3, "c", "7"}}))), Names{"Net.c"});
-  EXPECT_TRUE(w.after(3) == Watch());
-  w.keep(1);
-  EXPECT_TRUE(w == watch({{1, "a", "1"}}));
-  w.keep(5);
-  EXPECT_EQ(w.parts.size(), 1U);
+  EXPECT_EQ(w.parts.size(), 3U);
+}
+
+TEST(Watch, MayBeNone) {
+  EXPECT_TRUE(value_of(nullptr) == Watch());
+  EXPECT_EQ(&value_of(nullptr), &value_of(nullptr));
+  const auto w = std::make_shared<const Watch>(watch({{1, "a", "1"}}));
+  EXPECT_EQ(&value_of(w), w.get());
+  EXPECT_EQ(names(changes(value_of(nullptr), *w)), Names{"Net.a"});
 }
 
 const std::vector<HostChange> kCounter{{1, "counter"}}, kOther{{2, "rate"}},
-    kBoth{{1, "counter"}, {2, "rate"}}, kFlag{{0, "requires_grad of a tensor"}};
+    kBoth{{1, "counter"}, {2, "rate"}}, kHook{{0, "a hook of a tensor"}},
+    kFlag{{4, "requires_grad of a tensor", true}};
 
 TEST(HarmlessChanges, AreForgivenAfterThreeRecordings) {
   HarmlessChanges h;
@@ -71,6 +74,7 @@ TEST(HarmlessChanges, AreForgivenAfterThreeRecordings) {
   for (std::uint64_t call = 1; call <= 3; ++call) {
     EXPECT_FALSE(h.cover(kCounter, call));
     h.note(often, call);
+    h.note(kHook, call);
     h.note(kFlag, call);
   }
   std::vector<std::uint64_t> recorded;
@@ -82,7 +86,8 @@ TEST(HarmlessChanges, AreForgivenAfterThreeRecordings) {
   EXPECT_EQ(recorded, (std::vector<std::uint64_t>{4, 5, 7, 11, 19}))
       << "the 1st, 2nd, 4th, 8th and 16th that is forgiven";
   EXPECT_FALSE(h.cover(kBoth, 25));
-  EXPECT_FALSE(h.cover(kFlag, 25)) << "it may be anything";
+  EXPECT_FALSE(h.cover(kHook, 25)) << "it may be anything";
+  EXPECT_FALSE(h.cover(kFlag, 25)) << "the tape reads it";
 }
 
 TEST(HarmlessChanges, AreForgivenForSoManyCallsOnly) {
@@ -141,6 +146,27 @@ TEST(HostChanges, AreKnownOnceSinceAnEpoch) {
   EXPECT_EQ(names(host_changes_since(before)), (Names{"a hook of a test", "Net.rate"}));
   EXPECT_EQ(names(host_changes_since(before + 5000)), Names{"a hook of a test"});
   EXPECT_TRUE(host_changes_since(before + 5001).empty());
+}
+
+TEST(HostChanges, ToggledBackIsNone) {
+  const auto toggle = [](Subject s) { note_host_change({s, "a flag", true}); };
+  const Subject a = new_subject(), b = new_subject();
+  EXPECT_NE(a, b);
+  const std::uint64_t before = host_epoch();
+  toggle(a);
+  EXPECT_EQ(names(host_changes_since(before)), Names{"a flag"});
+  toggle(b);
+  EXPECT_EQ(host_changes_since(before).size(), 2U);
+  EXPECT_EQ(host_changes_since(before + 1).size(), 1U);
+  toggle(a);
+  EXPECT_EQ(names(host_changes_since(before)), Names{"a flag"}) << "of b";
+  EXPECT_EQ(host_changes_since(before + 1).size(), 2U) << "between the two of a";
+  toggle(b);
+  EXPECT_TRUE(host_changes_since(before).empty());
+  for (int i = 0; i < 100; ++i) toggle(a);
+  EXPECT_EQ(host_changes_since(before).size(), 1U) << "so often that nobody knows how often";
+  EXPECT_TRUE(host_changes_since(before + 4 + 90).empty());
+  EXPECT_EQ(host_changes_since(before + 4 + 91).size(), 1U);
 }
 
 TEST(HostChanges, OfLongAgoThereIsSomeUnknownOne) {

@@ -1,6 +1,11 @@
 """What several of the tests need."""
 
+import signal
+
 import pytest
+
+# Programs that a shell runs in the background ignore it, and so does what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

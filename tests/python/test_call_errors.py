@@ -20,8 +20,9 @@ def declared():
 
 # A call, and what stands behind "[name] ": the rule; what was given; what would have fit.
 REFUSED = [
-    ("zeros", lambda: td.zeros(2, 3), "shape is one argument; got 2, 3; expected (2, 3)"),
-    ("randn", lambda: td.randn(2, 3, 4), "shape is one argument; got 2, 3, 4; expected (2, 3, 4)"),
+    ("full", lambda: td.full(2, 3, 4), "shape is one argument; got 2, 3, 4; expected (2, 3, 4)"),
+    ("zeros", lambda: td.zeros(2, 3, 1.5), "dtype does not fit; got 3; expected tandem.float32, "),
+    ("zeros", lambda: td.zeros(2, 3, typo=1), "there is no argument 'typo'; got typo=1; expected"),
     ("reshape", lambda: td.reshape(X, 2, -1), "takes fewer arguments; got 3; expected at most 2: "),
     ("reshape", lambda: X.reshape(2, 1.5), "takes fewer arguments; got 2; expected at most 1: sh"),
     ("permute", lambda: X.permute("ab"), "axes does not fit; got 'ab'; expected a number or a tup"),

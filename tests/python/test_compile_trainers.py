@@ -206,3 +206,48 @@ def test_settings_of_the_thread_are_not_left_changed(set_it, get):
     with pytest.raises(td.CaptureError, match="changes a setting of its thread"):
         f(ONE)
     assert get() == before
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_nets_that_are_frozen_in_turn(inside, traces):
+    """As a GAN's two are: what is frozen for one step and not for the other is as it was."""
+    from tandem import optim
+
+    def freeze(net, on):
+        for p in net.parameters():
+            p.requires_grad = not on
+
+    def steps(wrap):
+        td.manual_seed(0)
+        g, d = nn.Linear(4, 4), nn.Linear(4, 1)
+        g_opt, d_opt = optim.SGD(g.parameters(), lr=0.1), optim.SGD(d.parameters(), lr=0.1)
+
+        def step(x, opt, other):
+            if inside:
+                freeze(other, True)
+            opt.zero_grad()
+            loss = (d(g(x)) ** 2).mean()
+            loss.backward()
+            opt.step()
+            if inside:
+                freeze(other, False)
+            return loss
+
+        g_step = wrap(lambda x: step(x, g_opt, d))
+        d_step = wrap(lambda x: step(x, d_opt, g))
+        x, losses = td.ones((2, 4)), []
+        for _ in range(30):
+            for one, other in ((g_step, d), (d_step, g)):
+                if not inside:
+                    freeze(other, True)
+                losses.append(one(x).item())
+                if not inside:
+                    freeze(other, False)
+            assert all(p.requires_grad for net in (g, d) for p in net.parameters())
+        return losses
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled = steps(td.compile)
+    assert compiled == steps(lambda f: f)
+    assert len(traces) <= 2 * (2 + 1 + 3), "two at the capture, the checks at calls 4, 8 and 16"

@@ -594,3 +594,20 @@ def test_a_setting_of_the_device_is_a_device():
     assert td.zeros(2, device=cpu).device == cpu and td.Generator(1, cpu)
     with cpu, cpu:
         assert td.get_default_device() == cpu
+
+
+@pytest.mark.parametrize("name", ["zeros", "ones", "empty", "rand", "randn"])
+def test_sizes_one_by_one(name):
+    make = getattr(td, name)
+    for sizes in ((2, 3), (2, 1, 4), (0, 2)):
+        td.manual_seed(1)
+        apart = make(*sizes, dtype="float64", requires_grad=True)
+        td.manual_seed(1)
+        together = make(sizes, "float64", requires_grad=True)
+        assert apart.shape == sizes and apart.tolist() == together.tolist()
+        assert apart.dtype == td.float64 and apart.requires_grad and apart.is_leaf
+    assert make(3).shape == (3,) and make(3, "float64").dtype == td.float64
+    with pytest.raises(td.ShapeError):
+        make(2, -3)
+    with pytest.raises(TypeError):
+        make(2, 3.0)

@@ -1,5 +1,7 @@
 """Threads train models of their own at once, in either mode, with the numbers each has alone."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -61,3 +63,32 @@ def test_a_context_of_one_thread_is_not_that_of_others():
         t.join()
         assert not td.is_grad_enabled() and not td.get_policy().vendor
     assert seen == [(True, True)]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_daemon_threads_when_the_program_ends(compiled):
+    """They come back from a kernel, or are recording, when there is no interpreter any more."""
+    code = f"""
+import threading, time
+import tandem as td
+w = td.rand((700, 700), requires_grad=True)
+w.register_hook(lambda g: None)
+started = threading.Semaphore(0)
+
+def step(x):
+    return td.autograd.grad((w @ x).sum(), w)
+
+def work():
+    started.release()
+    while True:
+        (td.compile(step) if {compiled} else step)(w.detach())
+
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+for _ in range(4):
+    started.acquire()
+time.sleep(0.05)
+"""
+    for _ in range(4):
+        p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+        assert (p.returncode, p.stderr) == (0, "")
