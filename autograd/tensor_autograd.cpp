@@ -6,9 +6,19 @@
 #include "core/trace_guard.h"
 
 namespace tandem {
+namespace {
+
+Subject flag_of(GradMeta& meta) {
+  if (meta.flag == 0) meta.flag = new_subject();
+  return meta.flag;
+}
+
+}  // namespace
 
 bool Tensor::requires_grad() const {
   checked();
+  // A program may depend on it that uses nothing else of the tensor.
+  if (trace_guards() && !is_symbolic()) flag_of(ensure_grad_meta(*this));
   const GradMeta* m = grad_meta(*this);
   return m && m->requires_grad;
 }
@@ -27,9 +37,9 @@ Tensor& Tensor::set_requires_grad(bool on, SrcLoc loc) {
     const bool is_new = !impl_->grad_meta;
     GradMeta& meta = ensure_grad_meta(*this);
     // A leaf that a captured function makes of a tensor from outside is made at every capture.
-    if (meta.requires_grad != on && impl_->storage->pinned() && !(trace_guards() && is_new)) {
-      if (meta.flag == 0) meta.flag = new_subject();
-      note_host_change({meta.flag, "requires_grad of a tensor", true});
+    const bool is_known = meta.flag != 0 || impl_->storage->pinned();
+    if (meta.requires_grad != on && is_known && !(trace_guards() && is_new)) {
+      note_host_change({flag_of(meta), "requires_grad of a tensor", true});
     }
     meta.requires_grad = on;
   }

@@ -42,7 +42,9 @@ inline std::uint64_t hash_field(std::uint64_t h, double v) { return mix(h, Scala
 inline std::uint64_t hash_field(std::uint64_t h, DType v) { return mix(h, static_cast<std::uint64_t>(v)); }
 inline std::uint64_t hash_field(std::uint64_t h, MemoryFormat v) { return mix(h, static_cast<std::uint64_t>(v)); }
 inline std::uint64_t hash_field(std::uint64_t h, Device v) { return mix(h, static_cast<std::uint64_t>(v.type) * 256 + v.index); }
-inline std::uint64_t hash_field(std::uint64_t h, const Scalar& v) { return mix(h, v.bits()); }
+inline std::uint64_t hash_field(std::uint64_t h, const Scalar& v) {
+  return mix(mix(h, static_cast<std::uint64_t>(v.kind())), v.bits());
+}
 // clang-format on
 inline std::uint64_t hash_field(std::uint64_t h, const Dims& v) {
   h = mix(h, static_cast<std::uint64_t>(v.size()));

@@ -49,7 +49,7 @@ class GradHooks {
 /// What the tape keeps of a tensor: its gradient, and where it came from.
 struct GradMeta final : public RefCounted, public Pooled<GradMeta> {
   bool requires_grad = false;
-  Subject flag = 0;                  // of requires_grad, from its first change that matters on
+  Subject flag = 0;                  // of requires_grad, once a program may depend on it
   std::int32_t output_index = 0;     // which output of `node` this tensor is
   RefPtr<RefCounted> node;           // autograd::Node that made it; null for a leaf
   Tensor grad;                       // of a leaf

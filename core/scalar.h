@@ -54,7 +54,7 @@ class Scalar {
     } else {
       u = static_cast<std::uint64_t>(i_);
     }
-    return u ^ (static_cast<std::uint64_t>(kind_) << 61);
+    return u;
   }
   /// Same kind and same bits: 0.0 and -0.0 differ, a NaN equals itself. As a cache key must.
   friend bool operator==(const Scalar& a, const Scalar& b) {

@@ -20,10 +20,10 @@ std::vector<Tensor> list_of(py::handle h, Nones nones = Nones::refused) {
 
 autograd::DifferentiableFunction function_of(const py::function& f) {
   return [f = PythonObject(f)](const std::vector<Tensor>& in) {
-    const py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     py::tuple args(in.size());
     for (std::size_t i = 0; i < in.size(); ++i) args[i] = in[i];
-    return tensors_of("function", f.get()(*args));
+    return tensors_of("function", call_python(f.get(), args));
   };
 }
 
@@ -67,8 +67,8 @@ void bind_autograd(py::module_& m) {
         return autograd::register_hook(
             t,
             [f = PythonObject(f)](const Tensor& g) -> Tensor {
-              const py::gil_scoped_acquire gil;
-              const py::object r = f.get()(g);
+              const GilAcquire gil;
+              const py::object r = call_python(f.get(), py::make_tuple(g));
               if (r.is_none()) return {};
               if (!is_tensor(r.ptr())) {
                 fail<TypeError>("register_hook", "a hook returns a tensor or None",
@@ -94,19 +94,21 @@ void bind_autograd(py::module_& m) {
         if (!kept) kept = names.emplace_back(std::make_unique<std::string>(name))->c_str();
         const autograd::CustomFunction f{
             [f = PythonObject(forward)](std::span<const Tensor> x, std::vector<Tensor>& saved) {
-              const py::gil_scoped_acquire gil;
+              const GilAcquire gil;
               py::list inputs;
               for (const Tensor& t : x) inputs.append(t);
-              const auto r = py::cast<py::tuple>(f.get()(inputs));
+              const auto r = py::cast<py::tuple>(call_python(f.get(), py::make_tuple(inputs)));
               saved = tensors_of("custom function", r[1]);
               return tensors_of("custom function", r[0]);
             },
             [f = PythonObject(backward)](std::span<const Tensor> g, std::span<const Tensor> saved) {
-              const py::gil_scoped_acquire gil;
+              const GilAcquire gil;
               py::list grads, kept;
               for (const Tensor& t : g) grads.append(t);
               for (const Tensor& t : saved) kept.append(t);
-              return tensors_of("custom function", f.get()(grads, kept), Nones::undefined);
+              return tensors_of("custom function",
+                                call_python(f.get(), py::make_tuple(grads, kept)),
+                                Nones::undefined);
             },
             kept};
         return f(in, here());

@@ -17,7 +17,7 @@ SrcLoc python_line() {
   // Never torn down: a location's file name must outlive everything.
   static auto& names = *new std::unordered_set<std::string>();
   static auto& mutex = *new std::mutex();
-  const py::gil_scoped_acquire gil;
+  const GilAcquire gil;
   PyFrameObject* frame = PyThreadState_GetFrame(PyThreadState_Get());
   // The package's own lines are not the user's, nor what runs it: python -m tandem.train.
   SrcLoc found = SrcLoc::foreign();
@@ -315,13 +315,13 @@ class BufferOwner final : public MemoryOwner {
   }
   ~BufferOwner() override {
     if (!Py_IsInitialized()) return;
-    const py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     if (view.obj && --imports()[view.obj] == 0) imports().erase(view.obj);
     PyBuffer_Release(&view);
   }
   // Whether all references to the array, and to those it is a view of, are accounted for.
   bool is_forgotten() const override {
-    const py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     auto array = py::reinterpret_borrow<py::object>(view.obj);
     Py_ssize_t known = imports()[view.obj] + 1;  // with ours
     while (array.ref_count() <= known) {

@@ -6,35 +6,27 @@
 #include <atomic>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 namespace tandem::python {
 namespace {
 
 using namespace py::literals;
 
-// Threads without the GIL, each as often as it let it go. Changes with the GIL held.
+// Threads that are working without the GIL, and what this one counts.
 std::atomic<int> away{0};
 thread_local int mine = 0;
-
-// The one that ends the program, once it does.
-std::atomic<std::thread::id> last_thread{};
-
-bool is_late() {
-  const std::thread::id last = last_thread.load();
-  return last != std::thread::id() && last != std::this_thread::get_id();
-}
 
 [[noreturn]] void stay() {
   away -= mine;
   for (;;) pause();
 }
 
-void end_program() {
+// When there is no interpreter any more, and before what kernels use is gone.
+void wait_for_kernels() {
   constexpr std::chrono::seconds kPatience(20);
-  last_thread = std::this_thread::get_id();
-  const py::gil_scoped_release release;  // for their callbacks
   const auto end = std::chrono::steady_clock::now() + kPatience;
-  while (away > mine && std::chrono::steady_clock::now() < end) {
+  while (away > 0 && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
@@ -42,17 +34,11 @@ void end_program() {
 }  // namespace
 
 PyThreadState* GilRelease::let_go() {
-  if (mine == 0 && is_late()) {
-    PyEval_SaveThread();
-    stay();
-  }
   ++mine, ++away;
   return PyEval_SaveThread();
 }
 
 void GilRelease::take_back(PyThreadState* state) noexcept {
-  // Only the outermost: further in, the locks of what is being done are held.
-  if (mine == 1 && is_late()) stay();
   try {
     PyEval_RestoreThread(state);
   } catch (abi::__forced_unwind&) {
@@ -61,8 +47,34 @@ void GilRelease::take_back(PyThreadState* state) noexcept {
   --mine, --away;
 }
 
+GilAcquire::GilAcquire() {
+  try {
+    held_.emplace();
+  } catch (abi::__forced_unwind&) {
+    stay();
+  }
+  away_ = std::exchange(mine, 0);
+  away -= away_;
+}
+
+GilAcquire::~GilAcquire() {
+  mine = away_;
+  away += away_;
+}
+
+py::object call_python(py::handle f, const py::tuple& args) {
+  PyObject* result = nullptr;
+  try {
+    result = PyObject_Call(f.ptr(), args.ptr(), nullptr);
+  } catch (abi::__forced_unwind&) {
+    stay();
+  }
+  if (!result) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(result);
+}
+
 void bind_gil() {
-  py::module_::import("atexit").attr("register")(py::cpp_function(end_program));
+  Py_AtExit(wait_for_kernels);
   // Other threads are not there in a child.
   py::module_::import("os").attr("register_at_fork")("after_in_child"_a =
                                                          py::cpp_function([] { away = mine; }));

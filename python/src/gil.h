@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace tandem::python {
 
@@ -12,9 +13,9 @@ namespace py = pybind11;
 /// another one nothing happens.
 ///
 /// The end of the program waits for the threads that are in here, if not for ever: what kernels use
-/// ends soon after the interpreter. They stay here from then on. So they do where they come too
-/// late: to come back to an interpreter that is gone is to be unwound, which neither C++ nor the
-/// objects it holds of Python's are made for. (From Python 3.14 on it lets such threads hang, too.)
+/// ends soon after the interpreter. They stay here then, and so do those that want the GIL for a
+/// callback: who comes to an interpreter that is gone is unwound, which neither C++ nor the objects
+/// it holds of Python's are made for. (From Python 3.14 on such threads hang, too.)
 class GilRelease {
  public:
   static constexpr std::int64_t kAlways = 1 << 13;  // elements from which it pays
@@ -42,6 +43,22 @@ auto without_gil(std::int64_t elements, F&& f) {
   const GilRelease release(elements);
   return f();
 }
+
+/// The GIL for a callback.
+class GilAcquire {
+ public:
+  GilAcquire();
+  ~GilAcquire();
+  GilAcquire(const GilAcquire&) = delete;
+  GilAcquire& operator=(const GilAcquire&) = delete;
+
+ private:
+  std::optional<py::gil_scoped_acquire> held_;
+  int away_ = 0;  // as which the thread counts outside
+};
+
+/// f(*args) with nothing of C++'s in between that would be unwound at the end of the program.
+py::object call_python(py::handle f, const py::tuple& args);
 
 void bind_gil();
 

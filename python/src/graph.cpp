@@ -10,6 +10,7 @@
 #include "graph/compile.h"
 #include "graph/passes.h"
 #include "python/src/call_watch.h"
+#include "python/src/imported.h"
 #include "python/src/places.h"
 #include "python/src/python_function.h"
 #include "python/src/tree.h"
@@ -19,6 +20,28 @@ namespace tandem::python {
 using namespace py::literals;
 
 namespace {
+
+/// Python's collector waits while functions are captured: what the ends of objects compute would
+/// become part of the program. With the GIL only.
+class NoCollector {
+ public:
+  NoCollector() {
+    if (users++ > 0) return;
+    static Imported is_on("gc", "isenabled"), disable("gc", "disable");
+    was_on = py::cast<bool>(is_on()());
+    disable()();
+  }
+  ~NoCollector() {
+    static Imported enable("gc", "enable");
+    if (--users == 0 && was_on) enable()();
+  }
+  NoCollector(const NoCollector&) = delete;
+  NoCollector& operator=(const NoCollector&) = delete;
+
+ private:
+  static inline int users = 0;
+  static inline bool was_on = false;
+};
 
 /// A Python function with its captured programs.
 class Compiled {
@@ -43,6 +66,7 @@ class Compiled {
     graph::CompiledFunction::Statics statics{&typeid(Compiled)};
     InlineArray<Tensor, 4> tensors;
     graph::Watch own;  // of the arguments, and of the object whose method it is
+    if (kwargs && PyDict_GET_SIZE(kwargs.ptr()) == 0) kwargs = {};
     if (kwargs || !self.is_none() || !flatten_tensors(args, tensors, statics.text)) {
       looks->identities->tick();
       Flat flat(*looks->identities);
@@ -62,7 +86,8 @@ class Compiled {
     std::ranges::transform(tensors, pointers.begin(), [](const Tensor& t) { return &t; });
 
     const auto trace = [&](std::span<const Tensor> in, graph::CompiledFunction::Host& host) {
-      const py::gil_scoped_acquire gil;
+      const GilAcquire gil;
+      const NoCollector ends_of_objects;
       if (!host.costly.empty()) tell_cost(host.costly);
       std::size_t at = 0;
       const py::object a = rebuild(args, in, at);
@@ -70,8 +95,8 @@ class Compiled {
       const std::vector<Flat> before = parts(a, k, self);
       const graph::Watch known = classes_of(args, kwargs, self);
       const auto now = Places::after(*looks->places);
-      py::object r =
-          py::module_::import("tandem._capture").attr("trace")(function, a, k, self, py::cast(now));
+      const py::object run = py::module_::import("tandem._capture").attr("trace");
+      py::object r = call_python(run, py::make_tuple(function, a, k, self, now));
       check_unchanged(before, parts(a, k, self));
       now->note_changes();
       looks->places = now;

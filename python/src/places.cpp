@@ -7,32 +7,54 @@
 namespace tandem::python {
 namespace {
 
-// Without running code of Python's. Null if there is nothing.
-py::object value_at(py::handle where, py::handle name, bool slot) {
-  PyObject *w = where.ptr(), *n = name.ptr(), *found = nullptr;
-  py::object attributes;
-  if (PyWeakref_Check(w)) {
-    w = PyWeakref_GetObject(w);
-    if (w == Py_None) return {};
-    if (!slot && Py_TYPE(w)->tp_dictoffset != 0) {
-      attributes = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(w, nullptr));
-      if (!attributes) PyErr_Clear();
-      if (attributes) w = attributes.ptr();
+Found way_to(py::handle where, py::handle name) {
+  using Way = Found::Way;
+  PyObject* w = where.ptr();
+  Found f{.way = Way::slot, .by_reference = PyWeakref_Check(w) != 0};
+  if (f.by_reference) {
+    w = PyWeakref_GET_OBJECT(w);
+    PyObject* const of_class = _PyType_Lookup(Py_TYPE(w), name.ptr());
+    const bool is_slot = of_class && Py_TYPE(of_class) == &PyMemberDescr_Type;
+    if (!is_slot && Py_TYPE(w)->tp_dictoffset != 0) {
+      f.way = Way::attribute;
+      return f;
     }
   }
-  if (PyFunction_Check(w)) return py::reinterpret_borrow<py::object>(w);
-  if (PyCell_Check(w)) {
-    found = PyCell_GET(w);
+  if (PyFunction_Check(w)) {
+    f.way = Way::itself;
+  } else if (PyCell_Check(w)) {
+    f.way = Way::cell;
   } else if (PyDict_Check(w)) {
-    found = PyDict_GetItem(w, n);
+    f.way = Way::item;
   } else if (PyType_Check(w)) {
-    found = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(w), n);
-  } else {  // a slot
-    auto value = py::reinterpret_steal<py::object>(PyObject_GenericGetAttr(w, n));
-    PyErr_Clear();
-    return value;
+    f.way = Way::class_attribute;
   }
-  return py::reinterpret_borrow<py::object>(found);
+  return f;
+}
+
+// Null if there is nothing.
+py::object value_at(py::handle where, py::handle name, Found found) {
+  PyObject *w = where.ptr(), *n = name.ptr();
+  if (found.by_reference) w = PyWeakref_GET_OBJECT(w);
+  if (w == Py_None) return {};
+  const auto borrowed = [](PyObject* o) { return py::reinterpret_borrow<py::object>(o); };
+  switch (found.way) {
+    case Found::Way::itself: return borrowed(w);
+    case Found::Way::cell: return borrowed(PyCell_GET(w));
+    case Found::Way::item: return borrowed(PyDict_GetItem(w, n));
+    case Found::Way::class_attribute:
+      return borrowed(_PyType_Lookup(reinterpret_cast<PyTypeObject*>(w), n));
+    case Found::Way::attribute:
+      if (const auto d = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(w, nullptr))) {
+        return borrowed(PyDict_GetItem(d.ptr(), n));
+      }
+      PyErr_Clear();
+      [[fallthrough]];
+    case Found::Way::slot: break;
+  }
+  auto value = py::reinterpret_steal<py::object>(PyObject_GenericGetAttr(w, n));
+  PyErr_Clear();
+  return value;
 }
 
 bool is_immutable(PyObject* o) {
@@ -49,7 +71,7 @@ bool is_plain_function(PyObject* o) {
 }  // namespace
 
 bool Places::Seen::is_there() const {
-  const py::object now = value_at(where, name, slot);
+  const py::object now = value_at(where, name, found_by);
   PyObject *const value = now.ptr(), *const was = held.ptr();
   if (!value || !was) return value == was;
   if (PyWeakref_GET_OBJECT(type.ptr()) != reinterpret_cast<PyObject*>(Py_TYPE(value))) return false;
@@ -90,14 +112,13 @@ std::shared_ptr<Places> Places::after(const Places& old) {
 
 void Places::add(py::object label, py::object name, py::object where, bool looked_at) {
   PyUnicode_InternInPlace(&name.ptr());
+  last_ = nullptr;
   const auto [it, is_new] = numbers_.try_emplace({where.ptr(), name.ptr()}, places_.size());
   if (!is_new) {
     places_[it->second].idle = 0;
     places_[it->second].looked_at |= looked_at;
-    last_ = nullptr;
     return;
   }
-  last_ = nullptr;
   Place& p = places_.emplace_back();
   p.label = std::move(label), p.name = std::move(name), p.where = std::move(where);
   p.looked_at = looked_at;
@@ -110,15 +131,14 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
     return o;
   };
   p.subject = subject_of(owner(), p.name, *identities_);
-  PyObject* const of_class = _PyType_Lookup(Py_TYPE(owner().ptr()), p.name.ptr());
-  p.slot = PyWeakref_Check(p.where.ptr()) && of_class && Py_TYPE(of_class) == &PyMemberDescr_Type;
+  p.found_by = way_to(p.where, p.name);
   p.found = spelled(p);
 }
 
 std::vector<Piece> Places::spelled(const Place& p) const {
   std::vector<Piece> pieces;
   Flat one(*identities_);
-  const py::object value = value_at(p.where, p.name, p.slot);
+  const py::object value = value_at(p.where, p.name, p.found_by);
   if (!value) return {{"", "nothing"}};
   watch_value(value, {}, one, &pieces);
   return pieces;
@@ -142,13 +162,14 @@ bool Places::spell_all(Flat& flat, std::vector<Seen>& seen) const {
   for (const Place& p : places_) {
     if (!p.looked_at) continue;
     begin(p, flat.watch);
-    const py::object value = value_at(p.where, p.name, p.slot);
+    const py::object value = value_at(p.where, p.name, p.found_by);
     if (value) {
       watch_value(value, p.without, flat);
     } else if (!p.without.contains("")) {
       flat.watch.text += "nothing";
     }
-    Seen& s = seen.emplace_back(Seen{.where = p.where.ptr(), .name = p.name.ptr(), .slot = p.slot});
+    Seen& s = seen.emplace_back(
+        Seen{.where = p.where.ptr(), .name = p.name.ptr(), .found_by = p.found_by});
     all = s.note(value.ptr()) && all;
   }
   return all;

@@ -4,6 +4,13 @@
 
 namespace tandem::python {
 
+/// How what stands at a place is found. Kept: to ask what kind of object that is takes longer.
+struct Found {
+  enum class Way : std::uint8_t { itself, cell, item, class_attribute, attribute, slot };
+  Way way;
+  bool by_reference;  // a weak one
+};
+
 /// Variables of closures, globals, and attributes of what is found there: _reads.py tells of them
 /// while the function is traced. A place that the function itself changes says something else after
 /// each trace, and nothing of what a program depends on; it is not looked at any more.
@@ -39,7 +46,7 @@ class Places {
   /// another class, could spell otherwise. Small: these are all that most calls look at.
   struct Seen {
     PyObject *where = nullptr, *name = nullptr;  // the place's
-    bool slot = false;
+    Found found_by = {};
     py::object held = {};  // the value, or a weak reference to it; null: there was nothing
     py::object type = {};  // a weak reference
     py::object code = {};  // of a function
@@ -52,7 +59,7 @@ class Places {
   struct Place {
     py::object label, name, where;
     bool looked_at = true;
-    bool slot = false;              // of an object, beside its attributes
+    Found found_by = {};
     std::set<std::string> without;  // keys of pieces
     bool changed = false;           // by the trace before
     int idle = 0;                   // traces that did not read it

@@ -13,7 +13,7 @@ class PythonObject {
   explicit PythonObject(py::object o)
       : object_(new py::object(std::move(o)), [](py::object* p) {
           if (!Py_IsInitialized()) return;  // the interpreter is gone, and its objects with it
-          const py::gil_scoped_acquire gil;
+          const GilAcquire gil;
           delete p;
         }) {}
   /// With the GIL only.

@@ -18,17 +18,17 @@ tradeoff::Workload workload_of(std::string name, py::object make,
   w.name = std::move(name);
   w.batches = std::move(batches);
   w.make = [make = PythonObject(std::move(make))] {
-    const py::gil_scoped_acquire gil;
-    const auto made = py::cast<py::tuple>(make.get()());
+    const GilAcquire gil;
+    const auto made = py::cast<py::tuple>(call_python(make.get(), py::tuple()));
     tradeoff::Subject s;
     for (const auto& [k, v] : py::cast<py::dict>(made[1])) {
       s.state.emplace_back(py::cast<std::string>(k), py::cast<Tensor>(v));
     }
     s.step = [step = PythonObject(made[0])](std::span<const Tensor> in) {
-      const py::gil_scoped_acquire held;
+      const GilAcquire held;
       py::tuple args(in.size());
       for (std::size_t i = 0; i < in.size(); ++i) args[i] = in[i];
-      return tensors_of("tradeoff", step.get()(*args));
+      return tensors_of("tradeoff", call_python(step.get(), args));
     };
     return s;
   };
@@ -40,19 +40,19 @@ py::tuple run(const tradeoff::Workload& w, tradeoff::LadderOptions o, const py::
               const py::object& on_progress, const py::object& stop) {
   if (!on_forecast.is_none()) {
     o.on_forecast = [&](const tradeoff::LadderResult& r) {
-      const py::gil_scoped_acquire gil;
-      on_forecast(tradeoff::forecast_text(r));
+      const GilAcquire gil;
+      call_python(on_forecast, py::make_tuple(tradeoff::forecast_text(r)));
     };
   }
   o.on_progress = [&](const std::string& what, double part) {
-    const py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    if (!on_progress.is_none()) on_progress(what, part);
+    if (!on_progress.is_none()) call_python(on_progress, py::make_tuple(what, part));
   };
   if (!stop.is_none()) {
     o.stop = [&] {
-      const py::gil_scoped_acquire gil;
-      return py::cast<bool>(stop());
+      const GilAcquire gil;
+      return py::cast<bool>(call_python(stop, py::tuple()));
     };
   }
   std::string json, text;

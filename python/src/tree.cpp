@@ -514,13 +514,15 @@ bool flatten_tensors(py::handle tuple, InlineArray<Tensor, 4>& tensors, std::str
   for (std::size_t i = 0; i < n; ++i) {
     if (!is_tensor(PyTuple_GET_ITEM(t, i))) return false;
   }
+  constexpr std::string_view open = "tuple(", each = "T,";
   tensors.resize(n);
-  text = "tuple(";
+  text.reserve(open.size() + n * each.size() + 1);
+  text = open;
   for (std::size_t i = 0; i < n; ++i) {
     tensors[i] = tensor_of(PyTuple_GET_ITEM(t, i));
-    text += "T,";
+    text += each;
   }
-  text += ")";
+  text += ')';
   return true;
 }
 

@@ -121,7 +121,7 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     kind = type(value)
-    of = "" if kind.__module__ in ("builtins", "tandem") else f"{kind.__module__}."
+    of = "" if kind.__module__ in ("builtins", "tandem", "tandem._core") else f"{kind.__module__}."
     return f"{of}{kind.__qualname__}"
 
 
@@ -150,6 +150,20 @@ def _problem(parameters: list, args: tuple, kwargs: dict) -> "tuple[str, str, st
     return None
 
 
+def _sizes(name: str, args: tuple) -> "tuple[tuple[str, str, str] | None, tuple]":
+    """What is wrong with numbers one by one, and the arguments with these as one."""
+    wrong = [a for a in args if not _is(a, "int")]
+    if not wrong:
+        return None, (args,)
+    given = ", ".join(map(_shown, args))
+    if len(args) == 2 and not isinstance(args[1], float):
+        return None, args  # perhaps one, and what comes next
+    if len(wrong) == 1 and wrong[0] is args[-1] and not isinstance(args[-1], float):
+        return (f"beside {name} one by one the rest goes by name", given,
+                f"({', '.join(map(_shown, args[:-1]))}, …=…)"), args
+    return (f"{name} does not fit", given, "whole numbers"), args
+
+
 # How the public function is called that is made of a constructor, and what that adds by itself.
 _MADE_BY = {"Compiled": ("compile", ("function", "owner"))}
 
@@ -176,12 +190,16 @@ def explain(message: str, args: Any, kwargs: dict) -> "str | None":
         kind = choices[0][-1].type
         return (f"[{type(args[0]).__name__}] the attribute cannot be this; got {_shown(args[1])}; "
                 f"expected {_EXPECTED.get(kind.removesuffix(' | None'), kind)}")
+    is_apart = None in choices
     if any(c is not None for c in choices):  # what takes anything is another way to say the same
         choices = [c for c in choices if c is not None]
     if all(c and c[0].name == "self" for c in choices):
         choices, args = [c[1:] for c in choices if c], args[1:]
     if len(choices) == 1 and choices[0] is not None:
-        found = _problem(choices[0], args, kwargs)
+        found = None
+        if is_apart and len(args) > 1 and _is(args[0], "int"):
+            found, args = _sizes(choices[0][0].name, args)
+        found = found or _problem(choices[0], args, kwargs)
         if found:
             return f"[{name}] {found[0]}; got {found[1]}; expected {found[2]}"
     given = [_shown(a) for a in args] + [f"{k}={_shown(v)}" for k, v in kwargs.items()]

@@ -39,6 +39,16 @@ def _note_output(frame_module: Any, file: str, line: int) -> None:
         _capture.prints.append(where)
 
 
+def note_write() -> None:
+    """Something is written that replay would not write, by the line of the user's that is run."""
+    if _capture.prints is None:
+        return
+    frame = sys._getframe(1)
+    while frame.f_back is not None and of_libraries[frame.f_code.co_filename]:
+        frame = frame.f_back
+    _note_output(None, frame.f_code.co_filename, frame.f_lineno)
+
+
 class _Output:
     """sys.stdout or sys.stderr while a thread captures: passes everything on, and notes lines that
     print."""
@@ -279,6 +289,11 @@ def _is_symbolic(value: Any) -> bool:
     return is_(value, Tensor) and _core._is_symbolic(value)
 
 
+def _place_of(function: Any) -> str:
+    code = getattr(function, "__code__", None)
+    return f" in {code.co_name} (at {code.co_filename}:{code.co_firstlineno})" if code else ""
+
+
 def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any) -> Any:
     """Calls the function, and complains of what replay would not do. CaptureError where a name is
     left with a tensor of the capture; a CaptureWarning for everything else. `places` gets what it
@@ -310,11 +325,11 @@ def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any
     if lost:
         raise _core.CaptureError(
             "[compile] the function gives a name another tensor, which replay would not; got a new "
-            f"value for {', '.join(lost)}; expected a write into the tensor (copy_), or the value "
-            "as a result"
+            f"value for {', '.join(lost)}{_place_of(function)}; expected a write into the tensor "
+            "(copy_), or the value as a result"
         )
     for done, what in (
-        (prints, "prints"),
+        (prints, "prints or writes"),
         (changes, "changes attributes of a Module"),
         (variables, "changes variables that are not its own"),
     ):

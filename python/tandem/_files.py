@@ -19,6 +19,12 @@ def part_of(path: Any) -> tuple[str, str]:
 def whole_file(path: Any) -> Iterator[str]:
     """Gives the path to write to; then the file takes the place of what was there."""
     place, part = part_of(path)
-    yield part
+    try:
+        yield part
+    except BaseException:
+        if part != place:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(part)
+        raise
     if part != place:
         os.replace(part, place)

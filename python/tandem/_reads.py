@@ -90,6 +90,18 @@ class _OfLibraries(dict):
 of_libraries = _OfLibraries()
 
 
+_arguments: "weakref.WeakKeyDictionary[functools.partial, dict]" = weakref.WeakKeyDictionary()
+
+
+def _arguments_of(partial: functools.partial) -> dict:
+    """Those without names, by number: the same dict as long as they are the same."""
+    now = {str(i): e for i, e in enumerate(partial.args)}
+    known = _arguments.setdefault(partial, now)
+    if [*map(id, known.values())] != [*map(id, now.values())]:
+        known = _arguments[partial] = now
+    return known
+
+
 def _is_library(module: types.ModuleType) -> bool:
     file, name = vars(module).get("__file__"), vars(module).get("__name__")
     if isinstance(file, str):
@@ -105,8 +117,8 @@ def is_(value: Any, kinds: Any) -> bool:
 
 def is_array(value: Any) -> bool:
     """Whether it is an array of NumPy's, with numbers in it."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and type(value) is numpy.ndarray and value.dtype.kind in "biuf"
+    numpy = sys.modules.get("numpy")  # which another thread may be importing
+    return type(value) is getattr(numpy, "ndarray", None) and value.dtype.kind in "biuf"
 
 
 def of_type(kind: type, name: str) -> Any:
@@ -381,6 +393,11 @@ class Reads:
         elif sort == "partial":
             for e in (v.func, *v.args, *v.keywords.values()):
                 self._see(e, label, depth + 1)
+            label = label or getattr(v.func, "__name__", "partial")
+            for held in (_arguments_of(v), v.keywords):
+                for name, e in held.items():
+                    if is_(e, CONTAINERS):
+                        self._place(f"{label}({name})", name, held)
         elif sort == "compiled":
             self._see(vars(v).get("_function"), label, depth + 1)
         elif sort == "elements":
@@ -436,6 +453,9 @@ class Reads:
         if _sort_of(type(v)) == "plain":
             return []
         held, of_class = attributes_of(v), surely
+        found = of_type(type(v), name)
+        # A value that the class has for those of its objects that have none of their own.
+        surely = surely or (found is not None and _plain_function(found) is None)
         if is_(v, Module):  # which tells of what changes, but not of what changes within
             for table in ("_modules", "_parameters", "_buffers"):
                 if name in held.get(table, ()):
@@ -446,7 +466,6 @@ class Reads:
                 if name in held:
                     return [(held[name], label)]
             surely = False
-        found = of_type(type(v), name)
         if is_(found, types.MemberDescriptorType):  # a slot, which goes before what has its name
             self._place(label, name, _weak(v) or v)
             try:

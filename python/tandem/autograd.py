@@ -45,8 +45,8 @@ class Function:
     y = Square.apply(x)
 
     forward runs without a tape; backward gets the gradients of the results (zeros for one that
-    nobody used) and returns those of the tensor arguments, or of all (None: no gradient), made of Tandem's functions, so that it can itself be
-    differentiated.
+    nobody used) and returns those of the tensor arguments, or of all (None: no gradient), made of
+    Tandem's functions, so that it can itself be differentiated.
     """
 
     @staticmethod
@@ -65,10 +65,12 @@ class Function:
         ctx = Context()
         made: list = []
         at = [i for i, a in enumerate(args) if isinstance(a, _core.Tensor)]
+        # What the tape is to keep of the tensors is for forward to say.
+        others = [None if isinstance(a, _core.Tensor) else a for a in args]
         single = [True]
 
         def forward(inputs: Sequence[_core.Tensor]) -> tuple:
-            full = list(args)
+            full = list(others)
             for i, t in zip(at, inputs):
                 full[i] = t
             out = cls.forward(ctx, *full)
@@ -84,7 +86,7 @@ class Function:
             out = cls.backward(ctx, *full)
             ctx.saved_tensors = ()
             out = [out] if not isinstance(out, (tuple, list)) else list(out)
-            if len(out) >= len(args) and all(g is None for g in out[len(args):]):
+            if len(out) >= len(others) and all(g is None for g in out[len(others):]):
                 out = [out[i] for i in at]  # PyTorch's way: one for each argument
             if len(out) != len(at):
                 raise _core.AutogradError(

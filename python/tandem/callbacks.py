@@ -166,7 +166,7 @@ class _Monitor(Callback):
 
 class EarlyStopping(_Monitor):
     """Ends the training when `monitor` got better by more than `min_delta` in none of the last
-    `patience` + 1 epochs.
+    `patience` epochs (of 0: in the last one), as Keras does.
 
     mode: "min", "max" or "auto" (max for accuracies and the like).
     restore_best: puts the network's values of the best epoch back at the end, whatever ended it.
@@ -196,7 +196,7 @@ class EarlyStopping(_Monitor):
                 self._state = {k: t.detach().clone() for k, t in state.items()}
             return
         self._bad += 1
-        if self._bad > self.patience:
+        if self._bad >= self.patience:
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
@@ -418,4 +418,4 @@ class TensorBoard(Callback):
         self.writer.flush()
 
     def on_train_end(self) -> None:
-        self.writer.flush()
+        self.writer.close()

@@ -162,8 +162,9 @@ def compile(function: Any = None, /, **options: Any) -> Any:
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing
-    other variables and writing to stdout or stderr happens when it is recorded only, and a
-    CaptureWarning says so.
+    other variables and writing to stdout, stderr, logs or TensorBoard happens when it is recorded
+    only, and a CaptureWarning says so. So does what nobody sees: other files, os.environ, events and
+    queues of threads, the state of other libraries (numpy.random).
 
     Options: without (passes to leave out, see pass_names()), fast (also passes that round
     differently), memory_plan, device_graph, check_capture, check_interval, verify (run eagerly

@@ -404,7 +404,9 @@ class Model:
     # -------------------------------------------------------------------------------- state
 
     def state_dict(self) -> dict:
-        """Everything training changes, by name: "net.…" and "optimizer.…"; the live tensors."""
+        """What training changes of the network, the optimiser and the scaler, by name: "net.…",
+        "optimizer.…"; the live tensors. Not the generators: training that goes on from a file draws
+        other random numbers (dropout, the order of samples) than training that was not stopped."""
         state = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         if self.optimizer is not None:
             state.update((f"optimizer.{k}", v) for k, v in self.optimizer.state_dict().items())

@@ -15,6 +15,7 @@ import zlib
 from typing import Any, Mapping
 
 from . import _core
+from ._capture import note_write
 from ._core import Tensor
 from ._optional import optional
 from ._structure import leaves
@@ -61,7 +62,8 @@ def _pixels(image: Any, op: str) -> Any:
 
 class SummaryWriter:
     """Writes what TensorBoard shows to a folder, which is made. Values are tensors, arrays or
-    numbers; `step` is the position on the x axis. Also a context manager, which closes it.
+    numbers; `step` is the position on the x axis. Also a context manager, which closes it. What is
+    written after that goes to another file in the folder.
 
     ImportError without the package tensorboard.
     """
@@ -76,11 +78,17 @@ class SummaryWriter:
         self._text = part("plugins.text.summary_v2").text_pb
         self._proto = {n: part(f"compat.proto.{n}_pb2")
                        for n in ("event", "summary", "graph", "node_def", "types")}
-        self._writer = part("summary.writer.event_file_writer").EventFileWriter(self.log_dir)
+        self._open = part("summary.writer.event_file_writer").EventFileWriter
+        self._writer: Any = self._open(self.log_dir)
+
+    def _write(self, **event: Any) -> None:
+        note_write()
+        if self._writer is None:
+            self._writer = self._open(self.log_dir)
+        self._writer.add_event(self._proto["event"].Event(wall_time=time.time(), **event))
 
     def _add(self, step: int, summary: Any) -> None:
-        event = self._proto["event"].Event(wall_time=time.time(), step=step, summary=summary)
-        self._writer.add_event(event)
+        self._write(step=step, summary=summary)
 
     def add_scalar(self, tag: str, value: Any, step: int) -> None:
         """One number. ShapeError for more."""
@@ -178,17 +186,18 @@ class SummaryWriter:
         for i, t in enumerate(leaves(result)):
             if isinstance(t, Tensor) and hash(t) in made:
                 add(f"output_{i}", "Output", [made[hash(t)]], t.shape, t.dtype)
-        event = self._proto["event"].Event(wall_time=time.time(),
-                                           graph_def=graph.SerializeToString())
-        self._writer.add_event(event)
+        self._write(graph_def=graph.SerializeToString())
 
     def flush(self) -> None:
         """Puts everything on the disk."""
-        self._writer.flush()
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
         """Puts everything on the disk and closes the file."""
-        self._writer.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def __enter__(self) -> "SummaryWriter":
         return self

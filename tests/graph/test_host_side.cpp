@@ -48,6 +48,28 @@ TEST(HostSide, FreezingAParameterIsNoticed) {
   EXPECT_EQ(f.core().ledger().size(), 2u);  // the first program was right again
 }
 
+TEST(HostSide, WhetherAGradientIsWantedMayBeAllThatIsRead) {
+  Tensor w = ones({1});
+  auto f = compile([=](const Tensor& x) { return w.requires_grad() ? x * 3 : x * 2; });
+  for (int i = 0; i < 6; ++i) {
+    w.set_requires_grad(i % 3 == 2);
+    EXPECT_EQ(value(f(ones({1}))), i % 3 == 2 ? 3 : 2) << i;
+  }
+  EXPECT_EQ(f.core().ledger().size(), 2U);
+}
+
+TEST(HostSide, NumbersOfDifferentKindsAreDifferentPrograms) {
+  // Their bits are the same: 2.0 is 2^62, and INT64_MIN is -0.0.
+  for (const auto& [was, is] : std::vector<std::pair<Scalar, Scalar>>{
+           {2.0, std::int64_t{1} << 62}, {false, 0.0}, {2.0, false}, {-0.0, INT64_MIN}}) {
+    Scalar s = was;
+    auto f = compile([&](const Tensor& x) { return x * s; }, {.check_interval = 2});
+    f(ones({1}));
+    s = is;
+    EXPECT_THROW(f(ones({1})), CaptureError) << was.str() << " " << is.str();
+  }
+}
+
 TEST(HostSide, AParameterFrozenForAnotherStepIsAsItWas) {
   Tensor a = full({1}, 3.0).set_requires_grad(), b = full({1}, 2.0).set_requires_grad();
   const auto step = [=](const Tensor& x) {

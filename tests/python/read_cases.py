@@ -661,6 +661,46 @@ def of_a_function(x):
     return x * RATE
 
 
+def over_a_class_default_of_an_element():
+    blocks = [Plain()]
+
+    def f(x):
+        for b in blocks:
+            x = x * b.rate
+        return x
+
+    return f, lambda v: setattr(blocks[0], "rate", v)
+
+
+def over_a_class_default_of_a_value():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = {"a": Plain()}
+
+        def forward(self, x):
+            for _, part in self.parts.items():
+                x = x * part.rate
+            return x
+
+    net = Net()
+    return net, lambda v: setattr(net.parts["a"], "rate", v)
+
+
+def in_a_dict_of_a_partial():
+    held = {"rate": 1.0}
+    return functools.partial(lambda h, x: x * h["rate"], held), lambda v: held.update(rate=v)
+
+
+def in_a_list_of_a_partial_that_is_called():
+    def scaled(x, rates):
+        return x * rates[0]
+
+    rates = [1.0]
+    p = functools.partial(scaled, rates=rates)
+    return lambda x: p(x), lambda v: rates.__setitem__(0, v)
+
+
 MADE = [v for k, v in list(globals().items())
         if k.split("_")[0] in ("in", "over", "as", "under", "by") and callable(v)]
-assert len(MADE) == 72
+assert len(MADE) == 76

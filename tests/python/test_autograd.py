@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -300,3 +301,23 @@ def test_advice_is_given_in_pythons_words():
     with pytest.raises(td.CaptureError) as e:
         f(td.ones(2))
     assert "Guarded" not in str(e.value) and "an argument of another kind" in str(e.value)
+
+
+def test_a_function_keeps_what_it_saves_only():
+    class Twice(td.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, factor):
+            return x * factor
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2, None
+
+    w = td.ones(3, requires_grad=True)
+    x = w + 1
+    gone = weakref.ref(x)
+    y = Twice.apply(x, 2)
+    del x
+    assert gone() is None
+    y.sum().backward()
+    assert w.grad.tolist() == [2, 2, 2]

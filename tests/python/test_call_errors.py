@@ -21,10 +21,16 @@ def declared():
 # A call, and what stands behind "[name] ": the rule; what was given; what would have fit.
 REFUSED = [
     ("full", lambda: td.full(2, 3, 4), "shape is one argument; got 2, 3, 4; expected (2, 3, 4)"),
-    ("zeros", lambda: td.zeros(2, 3, 1.5), "dtype does not fit; got 3; expected tandem.float32, "),
+    ("zeros", lambda: td.zeros(2, 3, 1.5), "shape does not fit; got 2, 3, 1.5; expected whole num"),
+    ("zeros", lambda: td.zeros(2, 3.0), "shape does not fit; got 2, 3.0; expected whole numbers"),
+    ("zeros", lambda: td.zeros(2, 3, dtype="foo"), "dtype does not fit; got 'foo'; expected tandem"),
+    ("rand", lambda: td.rand(2, 3, generator=5), "generator does not fit; got 5; expected Generator"),
+    ("zeros", lambda: td.zeros(2, 3, td.float64),
+     "beside shape one by one the rest goes by name; got 2, 3, dtype; expected (2, 3, …=…)"),
+    ("zeros", lambda: td.zeros(2, "f"), "dtype does not fit; got 'f'; expected tandem.float32"),
     ("zeros", lambda: td.zeros(2, 3, typo=1), "there is no argument 'typo'; got typo=1; expected"),
     ("reshape", lambda: td.reshape(X, 2, -1), "takes fewer arguments; got 3; expected at most 2: "),
-    ("reshape", lambda: X.reshape(2, 1.5), "takes fewer arguments; got 2; expected at most 1: sh"),
+    ("reshape", lambda: X.reshape(2, 1.5), "shape does not fit; got 2, 1.5; expected whole number"),
     ("permute", lambda: X.permute("ab"), "axes does not fit; got 'ab'; expected a number or a tup"),
     ("sum", lambda: X.sum(dim=1), "there is no argument 'dim'; got dim=1; expected axis, keepdims"),
     ("sum", lambda: td.sum(), "an argument is missing; got none; expected x"),

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -54,9 +55,10 @@ def test_logs_of_batches_are_means_so_far():
 
 
 @pytest.mark.parametrize("values, options, stopped, best", [
-    ([3, 2, 2.5, 2.4, 1], {"patience": 1}, 3, 1),
-    ([3, 2, 2.5, 2.4, 1], {"patience": 2}, None, 4),
-    ([3, 2, 1.95, 1.9, 1.8], {"min_delta": 0.5, "patience": 1}, 3, 1),
+    ([3, 2, 2.5, 2.4, 1], {"patience": 1}, 2, 1),
+    ([3, 2, 2.5, 2.4, 1], {"patience": 2}, 3, 1),
+    ([3, 2, 2.5, 2.4, 1], {"patience": 3}, None, 4),
+    ([3, 2, 1.95, 1.9, 1.8], {"min_delta": 0.5, "patience": 2}, 3, 1),
     ([1, 2, 1.5, 3, 4], {"mode": "max", "patience": 0}, 2, 1),
     ([2, float("nan"), 1, 1, 1], {"patience": 0}, 1, 0),
 ])
@@ -334,6 +336,33 @@ def test_summary_writer(tmp_path):
     assert not sheet[4:, 6:].any()
     ops = [n.op for n in graph_of(found).node]
     assert ops.count("conv2d") == 2 and ops.count("linear") == 2
+
+
+def test_a_writer_ends_with_the_training(tmp_path):
+    pytest.importorskip("tensorboard")
+    x, y = problem(20)
+    m, threads = model(), threading.active_count()
+    for i in range(3):
+        board = callbacks.TensorBoard(tmp_path / str(i))
+        m.fit(x, y, epochs=1, verbose=0, callbacks=[board])
+    m.fit(x, y, epochs=2, verbose=0, callbacks=[board])
+    assert threading.active_count() == threads
+    board.writer.add_text("after", "it")
+    board.writer.close()
+    board.writer.close()
+    assert threading.active_count() == threads
+    assert len(list((tmp_path / "2").iterdir())) == 3
+
+
+def test_a_writer_in_a_compiled_function(tmp_path):
+    pytest.importorskip("tensorboard")
+    with td.tensorboard.SummaryWriter(tmp_path) as w:
+        def f(x):
+            w.add_scalar("rate", 0.5, 1)
+            return x * 2
+
+        with pytest.warns(td.graph.CaptureWarning, match=r"prints or writes .*test_callbacks\.py:\d"):
+            td.compile(f)(td.ones(2))
 
 
 def test_without_tensorboard(monkeypatch):

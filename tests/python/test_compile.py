@@ -396,3 +396,10 @@ def test_programs_are_asked_about_while_they_go():
     for t in threads:
         t.join()
     assert names <= set(td.graph.pass_names())
+
+
+def test_no_keywords_are_none():
+    f = td.compile(lambda x: x + 1)
+    for _ in range(3):
+        assert f(td.ones(2)).tolist() == f(td.ones(2), **{}).tolist() == [2, 2]
+    assert len(f) == 1

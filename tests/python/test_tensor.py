@@ -175,6 +175,17 @@ def test_save_and_load(tmp_path):
     td.save(state, tmp_path / "f")
     again = td.load(tmp_path / "f")
     assert again["a"].tolist() == state["a"].tolist() and again["b"][1:] == [4, "text"]
+    others = {"number": np.float32(1.5), "flag": np.bool_(True), "array": np.arange(6.).reshape(2, 3),
+              "names": np.array(["a", "b"]), "all": (1, 2.5, None, 1 + 2j, b"x", {3}), "text": "x"}
+    td.save(others, tmp_path / "g")
+    again = td.load(tmp_path / "g")
+    assert {k: (type(v), str(v)) for k, v in again.items()} == {
+        k: (type(v), str(v)) for k, v in others.items()}
+    for bad in (tmp_path, td.nn.Linear(1, 1), print, np.array([object()]), td.float32):
+        with pytest.raises(pickle.PicklingError, match="save"):
+            td.save({"x": bad}, tmp_path / "g")
+    assert td.load(tmp_path / "g").keys() == others.keys()
+    assert {p.name for p in tmp_path.iterdir()} == {"f", "g"}
     (tmp_path / "bad").write_bytes(pickle.dumps(print))
     with pytest.raises(pickle.UnpicklingError, match="tensors"):
         td.load(tmp_path / "bad")

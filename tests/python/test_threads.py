@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -92,3 +93,29 @@ time.sleep(0.05)
     for _ in range(4):
         p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
         assert (p.returncode, p.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("work", [
+    "while True: logging.info('%s', x)",  # with the handler's lock held, which logging wants at the end
+    "p.register_hook(lambda g: queue.Queue().get()); (p @ p).sum().backward()",
+    "td.compile(lambda x: (time.sleep(1000), x)[1])(x)",
+])
+def test_the_end_does_not_wait_for_what_is_no_kernel(work):
+    code = f"""
+import logging, queue, threading, time
+logging.basicConfig(level=20, filename="/dev/null")
+import tandem as td
+x, p = td.rand(400, 400), td.rand(400, 400, requires_grad=True)
+
+def run():
+    {work}
+
+threading.Thread(target=run, daemon=True).start()
+time.sleep(0.3)
+import atexit
+atexit.register(lambda: print("end"))
+"""
+    start = time.monotonic()
+    p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (p.returncode, p.stdout, p.stderr) == (0, "end\n", "")
+    assert time.monotonic() - start < 15, "the patience for kernels is 20 seconds"
