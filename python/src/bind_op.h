@@ -106,16 +106,19 @@ void both(const char* name, const F& f, const char* doc, const Extra&... extra) 
   method(name, f, extra..., doc);
 }
 
+/// Sizes that are given one by one: two or more. For others the call is another overload's.
+inline Dims one_by_one(const py::args& sizes) {
+  py::detail::make_caster<Dims> dims;
+  if (sizes.size() < 2 || !dims.load(sizes, true)) throw py::reference_cast_error();
+  return py::detail::cast_op<Dims&>(dims);
+}
+
 /// The method also takes the elements of its one sequence apart: x.reshape(2, -1).
 template <class F>
 void also_apart(const char* name, F f) {
   const py::handle c = tensor_class();
   c.attr(name) = py::cpp_function(
-      [f](const Tensor& x, const py::args& sizes) {
-        py::detail::make_caster<Dims> dims;
-        if (sizes.size() < 2 || !dims.load(sizes, true)) throw py::reference_cast_error();
-        return f(x, py::detail::cast_op<Dims&>(dims));
-      },
+      [f](const Tensor& x, const py::args& sizes) { return f(x, one_by_one(sizes)); },
       py::name(name), py::is_method(c), py::sibling(c.attr(name)));
 }
 

@@ -27,16 +27,15 @@ void creation(const char* name, F f, const Extra&... extra) {
   with_gradient(+f);
 }
 
-// Of a function of a shape and options: its sizes may be given one by one, zeros(2, 3).
-template <class F, class... Extra>
-void also_apart(const char* name, F f, const Extra&... options) {
+// A function of a shape and options, whose sizes may be given one by one: zeros(2, 3).
+template <class F, class... Options>
+void of_shape(const char* name, const char* doc, F f, const Options&... options) {
+  creation(name, f, "shape"_a, options..., doc);
   const auto with_sizes = [&]<class... A>(Tensor (*make)(const Dims&, A...)) {
     op_module->def(
         name,
         [make](const py::args& sizes, A... a, bool requires_grad) {
-          py::detail::make_caster<Dims> dims;
-          if (sizes.size() < 2 || !dims.load(sizes, true)) throw py::reference_cast_error();
-          const Dims& shape = py::detail::cast_op<Dims&>(dims);
+          const Dims shape = one_by_one(sizes);
           Tensor t = without_gil(weight(shape), [&] { return make(shape, std::move(a)...); });
           if (requires_grad) t.set_requires_grad(true, here());
           return t;
@@ -44,12 +43,6 @@ void also_apart(const char* name, F f, const Extra&... options) {
         options..., "requires_grad"_a = false);
   };
   with_sizes(+f);
-}
-// A function of a shape, either way.
-template <class F, class... Options>
-void of_shape(const char* name, const char* doc, F f, const Options&... options) {
-  creation(name, f, "shape"_a, options..., doc);
-  also_apart(name, f, options...);
 }
 
 }  // namespace

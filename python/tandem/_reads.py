@@ -90,15 +90,16 @@ class _OfLibraries(dict):
 of_libraries = _OfLibraries()
 
 
-_arguments: "weakref.WeakKeyDictionary[functools.partial, dict]" = weakref.WeakKeyDictionary()
+_of_partials: "weakref.WeakKeyDictionary[functools.partial, dict]" = weakref.WeakKeyDictionary()
 
 
-def _arguments_of(partial: functools.partial) -> dict:
-    """Those without names, by number: the same dict as long as they are the same."""
-    now = {str(i): e for i, e in enumerate(partial.args)}
-    known = _arguments.setdefault(partial, now)
+def _containers_of(partial: functools.partial) -> dict:
+    """Those among its arguments without names, by number: the same dict as long as they are the
+    same."""
+    now = {str(i): e for i, e in enumerate(partial.args) if is_(e, CONTAINERS)}
+    known = _of_partials.setdefault(partial, now)
     if [*map(id, known.values())] != [*map(id, now.values())]:
-        known = _arguments[partial] = now
+        known = _of_partials[partial] = now
     return known
 
 
@@ -394,7 +395,7 @@ class Reads:
             for e in (v.func, *v.args, *v.keywords.values()):
                 self._see(e, label, depth + 1)
             label = label or getattr(v.func, "__name__", "partial")
-            for held in (_arguments_of(v), v.keywords):
+            for held in (_containers_of(v), v.keywords):
                 for name, e in held.items():
                     if is_(e, CONTAINERS):
                         self._place(f"{label}({name})", name, held)

@@ -75,7 +75,7 @@ def in_an_object_of_an_object():
 
 
 def in_another_inner_object():
-    o = types.SimpleNamespace(inner=None)
+    o = types.SimpleNamespace(inner=types.SimpleNamespace(rate=1.0))
     return (lambda x: x * o.inner.rate,
             lambda v: setattr(o, "inner", types.SimpleNamespace(rate=v)))
 
@@ -661,30 +661,18 @@ def of_a_function(x):
     return x * RATE
 
 
-def over_a_class_default_of_an_element():
-    blocks = [Plain()]
+def over_a_class_default_of_a_value():
+    class Part:
+        rate = 1.0
+
+    parts = {"a": Part()}
 
     def f(x):
-        for b in blocks:
-            x = x * b.rate
+        for part in parts.values():
+            x = x * part.rate
         return x
 
-    return f, lambda v: setattr(blocks[0], "rate", v)
-
-
-def over_a_class_default_of_a_value():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.parts = {"a": Plain()}
-
-        def forward(self, x):
-            for _, part in self.parts.items():
-                x = x * part.rate
-            return x
-
-    net = Net()
-    return net, lambda v: setattr(net.parts["a"], "rate", v)
+    return f, lambda v: setattr(parts["a"], "rate", v)
 
 
 def in_a_dict_of_a_partial():
@@ -703,4 +691,4 @@ def in_a_list_of_a_partial_that_is_called():
 
 MADE = [v for k, v in list(globals().items())
         if k.split("_")[0] in ("in", "over", "as", "under", "by") and callable(v)]
-assert len(MADE) == 76
+assert len(MADE) == 75

@@ -15,7 +15,18 @@ def test_what_changes_is_noticed_at_once(make):
     f, set_rate = make()
     set_rate(1.0)
     f = f if isinstance(f, td.graph.Compiled) else td.compile(f)
-    for rate in (1.0, 1.0, 3.0, 3.0, 5.0, 1.0, 3.0):
+    for rate in (1.0, 1.0, 3.0, 3.0, 5.0, 1.0, 3.0, 1.0):
+        set_rate(rate)
+        assert f(ONE).tolist() == [rate, rate]
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_the_first_change_is_noticed_at_once(make):
+    """Before it an object may have the value of its class, say."""
+    f, set_rate = make()
+    f = f if isinstance(f, td.graph.Compiled) else td.compile(f)
+    assert f(ONE).tolist() == [1, 1]
+    for rate in (3.0, 1.0):
         set_rate(rate)
         assert f(ONE).tolist() == [rate, rate]
 
