@@ -90,14 +90,7 @@ class BackwardPass {
     }
   }
 
-  void seed(const Tensor& output, Tensor g) {
-    const Edge e = edge_of(output);
-    if (!e.wanted()) {
-      fail<AutogradError>("backward",
-                          "the output does not depend on anything that requires a "
-                          "gradient",
-                          output.desc().str());
-    }
+  void seed(const Edge& e, Tensor g) {
     if (!accumulate_ && !e.is_leaf()) mark_useful(e.node());
     send(e, std::move(g));
   }
@@ -284,6 +277,16 @@ class BackwardPass {
   std::unordered_map<Node*, bool> useful_;
 };
 
+Edge edge_from(const Tensor& output) {
+  Edge e = edge_of(output);
+  if (!e.wanted()) {
+    fail<AutogradError>("backward",
+                        "the output does not depend on anything that requires a gradient",
+                        output.desc().str());
+  }
+  return e;
+}
+
 Tensor seed_for(const Tensor& output, std::span<const Tensor> seeds, std::size_t k, const char* op,
                 const SrcLoc& loc) {
   if (k < seeds.size() && seeds[k].defined()) {
@@ -321,12 +324,13 @@ std::vector<Tensor> run(std::span<const Tensor> outputs, std::span<const Tensor>
       fail<AutogradError>(op, "an output is undefined", fmt::format("nothing as output {}", k),
                           "a tensor");
     }
+    const Edge e = edge_from(outputs[k]);
     Tensor g;
     {
       NoGrad no_grad;
       g = seed_for(outputs[k], seeds, k, op, loc);
     }
-    pass.seed(outputs[k], std::move(g));
+    pass.seed(e, std::move(g));
   }
   pass.run();
   return pass.take_results();

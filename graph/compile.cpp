@@ -310,12 +310,17 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   current_ = entries_.empty() ? nullptr : entries_.back();
   if (static_cast<int>(entries_.size()) >= options_.max_signatures) {
     std::string seen;
-    for (const auto& l : ledger_) seen += "\n  " + l.reason;
+    for (std::size_t i = 0, n = 0; i < ledger_.size(); i += n) {
+      for (n = 1; i + n < ledger_.size() && ledger_[i + n].reason == ledger_[i].reason;) ++n;
+      seen += "\n  " + ledger_[i].reason + (n > 1 ? fmt::format(" ({} times)", n) : "");
+    }
     fail<CaptureError>("compile",
                        fmt::format("more than max_signatures = {} different programs were captured",
                                    options_.max_signatures),
                        reason,
-                       "stable shapes, or a larger max_signatures. Captured so far:" + seen);
+                       "stable shapes, values that change as tensors, or a larger max_signatures. "
+                       "Captured so far:" +
+                           seen);
   }
   EntryPtr e = capture(args, statics, trace, reason);
   // Another thread may have given the same parameters gradients meanwhile.

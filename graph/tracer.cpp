@@ -286,6 +286,14 @@ void Tracer::write_grad(const Tensor& leaf, const Tensor& g) {
 
 // -------------------------------------------------------------------------------- the end
 
+bool Tracer::writes_outside() const {
+  const auto written = [](const Slot& s) {
+    return !s.leaf.is_symbolic() && !s.unchanged() &&
+           (s.now.defined() || ensure_grad_meta(s.leaf).grad.defined());
+  };
+  return !versions_before_.empty() || std::ranges::any_of(slots_, written);
+}
+
 Program Tracer::snapshot(std::span<const Tensor> results) {
   check_open();
   std::vector<ValueId> outputs;
@@ -308,10 +316,7 @@ Program Tracer::snapshot(std::span<const Tensor> results) {
       continue;
     }
     const Tensor& grad = s.now;
-    // A slot that was written without being read is a result whatever it holds.
-    const bool unchanged =
-        s.seen.defined() ? grad.defined() && grad.same_as(s.seen) : s.absent && !grad.defined();
-    if (unchanged) continue;
+    if (s.unchanged()) continue;
     if (s.leaf.is_symbolic()) {
       fail<CaptureError>("compile",
                          "a captured function cannot accumulate into the .grad of a tensor it made",

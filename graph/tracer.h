@@ -30,6 +30,8 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
   Program snapshot(std::span<const Tensor> results);
   /// The same, and the capture is over.
   Program finish(std::span<const Tensor> results);
+  /// Whether the program so far writes into tensors or gradients that were there before.
+  bool writes_outside() const;
   /// Gives up. Safe to call after finish().
   void abandon() noexcept;
 
@@ -48,6 +50,11 @@ class Tracer final : public RefCounted, public Interceptor, public TraceGuards {
     Tensor now;           // what the slot holds in the program
     Tensor seen;          // the symbolic tensor that stood for it, if it was read
     bool absent = false;  // it was read, and was empty
+
+    /// A slot that was written without being read is a result whatever it holds.
+    bool unchanged() const {
+      return seen.defined() ? now.defined() && now.same_as(seen) : absent && !now.defined();
+    }
   };
 
   void check_open() const;

@@ -1,5 +1,6 @@
 // All of nn.
 #pragma once
+#include "nn/clip.h"
 #include "nn/grad_scaler.h"
 #include "nn/init.h"
 #include "nn/layers.h"

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/dispatch.h"
 #include "core/error.h"
+#include "nn/module.h"
 #include "nn/option_check.h"
+#include "ops/ops.h"
 
 namespace tandem::optim {
 
@@ -83,6 +86,27 @@ void Schedule::set_steps(std::int64_t t) const {
     state_->optimizer.set_lr(static_cast<int>(i), rates[i]);
   }
   state_->steps = t;
+}
+
+StateDict Schedule::state_dict() const {
+  const NoGrad no_grad;
+  return {{"steps", full({}, steps(), {DType::i64, kCPU})},
+          {"base", Tensor::from(rule().base, {std::ssize(rule().base)}, kCPU)}};
+}
+
+void Schedule::load_state_dict(const StateDict& state) const {
+  const NoGrad no_grad;
+  const StateDict mine = state_dict();
+  load_into("Schedule", mine, state);
+  std::vector<double> base = mine[1].second.to_vector<double>();
+  for (const double rate : base) check_not_negative("Schedule", "a base rate", rate);
+  std::swap(state_->rule.base, base);
+  try {
+    set_steps(mine[0].second.item<std::int64_t>());
+  } catch (...) {
+    std::swap(state_->rule.base, base);
+    throw;
+  }
 }
 
 ScheduleRule StepLROptions::rule() const {

@@ -40,6 +40,12 @@ class Schedule {
   /// To resume. ValueError below 0, and where a rate would be negative, infinite or NaN: nothing is
   /// changed then. CaptureError inside a capture.
   void set_steps(std::int64_t t) const;
+  /// "steps" (i64[]) and the base rates, "base" (f64[groups]): copies.
+  StateDict state_dict() const;
+  /// To resume, whatever rates the optimiser has by now. ValueError naming what is missing or
+  /// unexpected, and for counts and rates that cannot be; ShapeError, TypeError. Nothing is changed
+  /// then. CaptureError inside a capture.
+  void load_state_dict(const StateDict& state) const;
   /// The rate of a group after t steps. ValueError for t below 0, IndexError for a group there is
   /// not.
   double lr(std::int64_t t, int group = 0) const;

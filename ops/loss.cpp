@@ -41,7 +41,7 @@ void check_target(const InferContext& c, int target, const Shape& s) {
   const TensorDesc& t = c.input(target);
   if (s.empty()) c.fail("the scores have a class axis", s.str(), "[N, C, ...] or [C]");
   if (t.dtype != DType::i64 && t.dtype != DType::i32) {
-    c.fail<TypeError>("class labels are integers", t.str(), "i64 or i32");
+    c.fail<TypeError>("class labels are integers", t.str(), "i64, i32 or u8");
   }
   c.expect_shape(target, sample_shape(s), "one label for each sample");
 }
@@ -171,6 +171,11 @@ double nll_flops(const PreparedOp& p) {
   return static_cast<double>(p.in[1].numel());
 }
 
+// Kernels take labels of four or eight bytes; files of images have them in one.
+Tensor labels(const Tensor& target) {
+  return target.dtype() == DType::u8 ? target.to(DType::i64) : target;
+}
+
 Tensor reduced(const Tensor& t, Reduction r) {
   return r == Reduction::none ? t : r == Reduction::sum ? t.sum() : t.mean();
 }
@@ -234,10 +239,12 @@ constinit const OpDef cross_entropy_grad = {.id = id_of(OpId::cross_entropy_grad
 
 Tensor nll_loss(In logp, const Tensor& target, Reduction reduction, std::int64_t ignore_index) {
   const FunctionSite at("nll_loss", logp.loc);
+  expect_defined("nll_loss", {&logp.t, &target}, logp.loc);
   const NllAttrs a{.reduction = static_cast<std::int64_t>(reduction),
                    .ignore_index = ignore_index,
                    .input_shape = {}};
-  return dispatch::call(op::nll, {&logp.t, &target}, a, logp.loc)[0];
+  const Tensor whole = labels(target);
+  return dispatch::call(op::nll, {&logp.t, &whole}, a, logp.loc)[0];
 }
 
 Tensor cross_entropy(In logits, const Tensor& target, const CrossEntropyOptions& o) {
@@ -247,7 +254,8 @@ Tensor cross_entropy(In logits, const Tensor& target, const CrossEntropyOptions&
   const CrossEntropyAttrs a{.reduction = static_cast<std::int64_t>(o.reduction),
                             .ignore_index = o.ignore_index,
                             .label_smoothing = o.label_smoothing};
-  return dispatch::call(op::cross_entropy, {&logits.t, &target}, a, logits.loc)[0];
+  const Tensor whole = labels(target);
+  return dispatch::call(op::cross_entropy, {&logits.t, &whole}, a, logits.loc)[0];
 }
 
 Tensor mse_loss(In a, const Tensor& b, Reduction reduction) {

@@ -43,13 +43,13 @@ struct CrossEntropyOptions {
 };
 
 /// -logp[target] of each sample: logp [N, C, ...] (or [C]) of any floating dtype, target [N, ...]
-/// (or []) i64 or i32 class indices. Mean is over the samples not ignored, NaN if there is none.
-/// Throws ShapeError, TypeError, and IndexError for a label outside [0, C).
+/// (or []) i64, i32 or u8 class indices. Mean is over the samples not ignored, NaN if there is
+/// none. Throws ShapeError, TypeError, and IndexError for a label outside [0, C).
 Tensor nll_loss(In logp, const Tensor& target, Reduction reduction = Reduction::mean,
                 std::int64_t ignore_index = -100);
 
 /// -log(softmax(logits))[target], axis 1 being the classes. logits [N, C, ...] (or [C]); target
-/// either i64 or i32 class indices [N, ...] (or []), or probabilities with the shape of logits
+/// either i64, i32 or u8 class indices [N, ...] (or []), or probabilities with the shape of logits
 /// (ignore_index then means nothing, and mean is over N and the trailing axes). The loss has the
 /// dtype of the logits. Mean is over the samples not ignored, NaN if there is none.
 /// Throws ShapeError, TypeError, ValueError, and IndexError for a label outside [0, C).

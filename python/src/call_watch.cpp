@@ -1,6 +1,6 @@
 #include "python/src/call_watch.h"
 
-#include <frameobject.h>
+#include "python/src/frame_cells.h"
 
 namespace tandem::python {
 
@@ -85,6 +85,9 @@ void bind_call_watch(py::module_& m) {
       .def("__enter__", &CallWatch::begin)
       .def_readonly("went_on", &CallWatch::went_on)
       .def("__exit__", [](CallWatch& w, const py::args&) { w.end(); });
+  m.def("_frame_cells", [](py::handle frame) {
+    return frame_cells(reinterpret_cast<PyFrameObject*>(frame.ptr()));
+  });
 }
 
 }  // namespace tandem::python

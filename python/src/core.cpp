@@ -1,6 +1,7 @@
 // Types, devices, errors, and what makes tensors out of Python's values.
 #include "ops/ops.h"
 #include "python/src/dlpack.h"
+#include "python/src/python_value.h"
 #include "python/src/tensor_object.h"
 
 #include <frameobject.h>
@@ -108,6 +109,16 @@ std::string in_python(std::string text) {
   return text;
 }
 
+// Functions that are no operations have not looked for the user's line.
+std::string told(const Error& e) {
+  std::string text = in_python(e.what());
+  if (text.find(" (at ") == text.npos) {
+    const ErrorSite site(kCaller);
+    text += detail::where();
+  }
+  return text;
+}
+
 void set_python_error() noexcept {
   try {
     throw;
@@ -116,27 +127,27 @@ void set_python_error() noexcept {
   } catch (const py::builtin_exception& e) {
     e.set_error();
   } catch (const ShapeError& e) {
-    PyErr_SetString(errors.shape, in_python(e.what()).c_str());
+    PyErr_SetString(errors.shape, told(e).c_str());
   } catch (const TypeError& e) {
-    PyErr_SetString(errors.type, in_python(e.what()).c_str());
+    PyErr_SetString(errors.type, told(e).c_str());
   } catch (const DeviceError& e) {
-    PyErr_SetString(errors.device, in_python(e.what()).c_str());
+    PyErr_SetString(errors.device, told(e).c_str());
   } catch (const ValueError& e) {
-    PyErr_SetString(errors.value, in_python(e.what()).c_str());
+    PyErr_SetString(errors.value, told(e).c_str());
   } catch (const IndexError& e) {
-    PyErr_SetString(errors.index, in_python(e.what()).c_str());
+    PyErr_SetString(errors.index, told(e).c_str());
   } catch (const AutogradError& e) {
-    PyErr_SetString(errors.autograd, in_python(e.what()).c_str());
+    PyErr_SetString(errors.autograd, told(e).c_str());
   } catch (const CaptureError& e) {
-    PyErr_SetString(errors.capture, in_python(e.what()).c_str());
+    PyErr_SetString(errors.capture, told(e).c_str());
   } catch (const DataError& e) {
-    PyErr_SetString(errors.data, in_python(e.what()).c_str());
+    PyErr_SetString(errors.data, told(e).c_str());
   } catch (const OutOfMemoryError& e) {
-    PyErr_SetString(errors.memory, in_python(e.what()).c_str());
+    PyErr_SetString(errors.memory, told(e).c_str());
   } catch (const InternalError& e) {
-    PyErr_SetString(errors.internal, in_python(e.what()).c_str());
+    PyErr_SetString(errors.internal, told(e).c_str());
   } catch (const Error& e) {
-    PyErr_SetString(errors.error, in_python(e.what()).c_str());
+    PyErr_SetString(errors.error, told(e).c_str());
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   } catch (const std::exception& e) {
@@ -193,6 +204,34 @@ Device to_device(py::handle o) {
   if (py::isinstance<py::str>(o)) return Device::parse(py::cast<std::string>(o), here());
   fail<DeviceError>("device", "a device or its name is needed", py::cast<std::string>(py::repr(o)),
                     "'cpu', 'cuda', 'cuda:1'");
+}
+
+bool to_dims(py::handle o, Dims& dims) {
+  PyObject* const p = o.ptr();
+  if (is_tensor(p) && tensor_of(p).rank() > 0) return to_dims(o.attr("tolist")(), dims);
+  const auto number = [](PyObject* n, std::int64_t& size) {
+    if (!PyIndex_Check(n)) return false;
+    size = PyNumber_AsSsize_t(n, PyExc_OverflowError);
+    if (size == -1 && PyErr_Occurred()) {
+      if (PyErr_ExceptionMatches(PyExc_OverflowError)) refuse_big_integer("shape", n);
+      throw py::error_already_set();
+    }
+    return true;
+  };
+  // Arrays are numbers and sequences; those without axes have no length.
+  Py_ssize_t n = PySequence_Check(p) && !PyUnicode_Check(p) ? PySequence_Size(p) : -1;
+  if (PyErr_Occurred()) PyErr_Clear();
+  if (n < 0) {
+    dims.resize(1);
+    return number(p, dims[0]);
+  }
+  dims.resize(static_cast<int>(std::min<Py_ssize_t>(n, std::numeric_limits<int>::max())));
+  for (int i = 0; i < dims.size(); ++i) {
+    const auto element = py::reinterpret_steal<py::object>(PySequence_GetItem(p, i));
+    if (!element) throw py::error_already_set();
+    if (!number(element.ptr(), dims[i])) return false;
+  }
+  return true;
 }
 
 Conversion to_conversion(py::handle o) {
@@ -254,6 +293,7 @@ void bind_types(py::module_& m) {
 // Shape and leaves of nested lists; false where a leaf is no number.
 bool flatten(py::handle o, int depth, Shape& shape, std::vector<Scalar>& leaves) {
   Scalar s;
+  if (is_numpy_scalar(o.ptr())) return false;
   if (to_scalar(o.ptr(), s)) {
     if (depth < shape.size()) {
       fail<ShapeError>("tensor", "nested lists must have equal lengths", "a number among lists");
@@ -395,12 +435,14 @@ Tensor to_tensor(py::handle o, std::optional<DType> dtype, std::optional<Device>
   };
   if (is_tensor(o.ptr())) return finish(tensor_of(o.ptr()), false);
   Scalar s;
-  if (to_scalar(o.ptr(), s)) return finish(of_numbers({}, {s}, dtype, where), true);
+  // NumPy's numbers have dtypes, as its arrays have.
+  const bool of_numpy = is_numpy_scalar(o.ptr());
+  if (!of_numpy && to_scalar(o.ptr(), s)) return finish(of_numbers({}, {s}, dtype, where), true);
   if (PyList_Check(o.ptr()) || PyTuple_Check(o.ptr())) {
     Shape shape;
     std::vector<Scalar> leaves;
     if (flatten(o, 0, shape, leaves)) return finish(of_numbers(shape, leaves, dtype, where), true);
-  } else if (PyObject_CheckBuffer(o.ptr())) {
+  } else if (!of_numpy && PyObject_CheckBuffer(o.ptr())) {
     if (Tensor t = share_buffer(o); t.defined()) return finish(t, false);
   } else if (py::hasattr(o, "__dlpack__")) {
     bool copied = false;
@@ -410,11 +452,17 @@ Tensor to_tensor(py::handle o, std::optional<DType> dtype, std::optional<Device>
   // Whatever else NumPy understands: other byte orders, read-only memory, lists of arrays.
   const py::object array =
       py::module_::import("numpy").attr("array")(o, py::arg("order") = "C", py::arg("copy") = true);
+  Dims().resize(py::cast<int>(array.attr("ndim")));  // ShapeError for more axes than there may be
   py::object plain = array;
   if (!to_dtype(array.attr("dtype"))) {
     const auto kind = py::cast<std::string>(array.attr("dtype").attr("kind"));
     if (kind == "O" || kind == "U" || kind == "S" || kind == "c" || kind == "V" || kind == "M" ||
         kind == "m") {
+      if (kind == "O" || py::cast<int>(array.attr("ndim")) == 0) {
+        fail<TypeError>("tensor", "cannot be made into a tensor",
+                        py::cast<std::string>(py::str(py::type::of(o))),
+                        "numbers, lists of them, or an array");
+      }
       fail<TypeError>("tensor", "there is no such dtype",
                       py::cast<std::string>(py::str(array.attr("dtype"))),
                       "numbers: float, int or bool");

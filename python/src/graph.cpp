@@ -9,6 +9,7 @@
 #include "graph/builder.h"
 #include "graph/compile.h"
 #include "graph/passes.h"
+#include "graph/tracer.h"
 #include "python/src/call_watch.h"
 #include "python/src/imported.h"
 #include "python/src/places.h"
@@ -171,11 +172,14 @@ class Compiled {
   std::vector<Flat> parts(const py::object& args, const py::object& kwargs,
                           const py::object& self) {
     std::vector<Flat> all;
-    for (const py::handle a : args) flatten(a, all.emplace_back(*looks->identities));
-    for (const auto& [name, a] : py::reinterpret_borrow<py::dict>(kwargs)) {
-      flatten(a, all.emplace_back(*looks->identities));
-    }
-    if (!self.is_none()) watch_object(self, all.emplace_back(*looks->identities));
+    const auto part = [&]() -> Flat& {
+      Flat& flat = all.emplace_back(*looks->identities);
+      flat.with_caches = false;
+      return flat;
+    };
+    for (const py::handle a : args) flatten(a, part());
+    for (const auto& [name, a] : py::reinterpret_borrow<py::dict>(kwargs)) flatten(a, part());
+    if (!self.is_none()) watch_object(self, part());
     return all;
   }
 
@@ -399,12 +403,17 @@ void bind_graph(py::module_& m) {
   m.def("_is_symbolic", [](const Tensor& t) { return t.is_symbolic(); });
   m.def("_is_captured", [](const Tensor& t) { return t.impl()->storage->pinned(); });
   m.def("_is_capturing", [] { return trace_guards() != nullptr; });
+  m.def("_writes_outside", [] {
+    const auto* const t = dynamic_cast<const graph::Tracer*>(trace_guards());
+    return t && t->writes_outside();
+  });
   m.def("_note_host_change", [](std::string what, py::handle module, py::handle name) {
     Identities unused;  // a Module can have weak references
     note_host_change({module.is_none() ? 0 : subject_of(module, name, unused), std::move(what)});
   });
 
-  py::class_<graph::Function>(m, "Function", "A compiled program with named arguments.")
+  py::class_<graph::Function>(m, "Function", py::is_final(),
+                              "A compiled program with named arguments.")
       .def("_run", [](const graph::Function& f, const graph::Feeds& feeds) { return f.run(feeds); })
       .def("dump", &graph::Function::dump, "The program as text.")
       .def(

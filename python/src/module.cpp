@@ -16,6 +16,7 @@ PYBIND11_MODULE(_core, m) {
   bind_autograd(m);
   bind_graph(m);
   bind_nn(m);
+  bind_optim(m);
   bind_models(m);
   bind_data(m);
   bind_profiler(m);

@@ -264,7 +264,8 @@ const std::map<std::string_view, Sections>& table() {
       {"softmax", kSoftmax},
       {"log_softmax", kSoftmax},
       {"cross_entropy",
-       {"logits [N, C, ...], target [N, ...] of int32 or int64, or probabilities like logits; the "
+       {"logits [N, C, ...], target [N, ...] of int32, int64 or uint8, or probabilities like "
+        "logits; the "
         "result has no axes, or target's with reduction 'none'. In nats.",
         "ShapeError for other shapes; OutOfBoundsError for a label that is no class; RangeError "
         "for "

@@ -71,8 +71,11 @@ void bind_creation() {
       [](const Dims& s, T t, D d) { return ones(s, tensor_options(t, d), here()); }, dtype, device);
   of_shape(
       "empty", "Some values of that shape (zeros, in fact).",
-      [](const Dims& s, T t, D d) { return zeros(s, tensor_options(t, d), here()); }, dtype,
-      device);
+      [](const Dims& s, T t, D d) {
+        const FunctionSite site("empty", here());
+        return zeros(s, tensor_options(t, d), here());
+      },
+      dtype, device);
   const auto like = [&]<int value>(const char* name, const char* doc) {
     creation(
         name,

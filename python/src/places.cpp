@@ -4,8 +4,12 @@
 
 #include <algorithm>
 
+#include "python/src/python_value.h"
+
 namespace tandem::python {
 namespace {
+
+const std::vector<Piece> kNothing = {{"", "nothing"}};
 
 Found way_to(py::handle where, py::handle name) {
   using Way = Found::Way;
@@ -139,7 +143,7 @@ std::vector<Piece> Places::spelled(const Place& p) const {
   std::vector<Piece> pieces;
   Flat one(*identities_);
   const py::object value = value_at(p.where, p.name, p.found_by);
-  if (!value) return {{"", "nothing"}};
+  if (!value) return kNothing;
   watch_value(value, {}, one, &pieces);
   return pieces;
 }
@@ -199,10 +203,15 @@ std::vector<Subject> Places::reads() const {
   return all;
 }
 
+bool Places::Place::is_new_cache() const {
+  PyObject* const w = found_by.by_reference ? PyWeakref_GET_OBJECT(where.ptr()) : nullptr;
+  return w && found == kNothing && is_cache(Py_TYPE(w), name);
+}
+
 std::vector<py::object> Places::changed() const {
   std::vector<py::object> labels;
   for (const Place& p : places_) {
-    if (p.idle == 0 && spelled(p) != p.found) labels.push_back(p.label);
+    if (p.idle == 0 && spelled(p) != p.found && !p.is_new_cache()) labels.push_back(p.label);
   }
   return labels;
 }

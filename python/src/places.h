@@ -67,6 +67,9 @@ class Places {
     std::string text;  // the label
     std::string mark;  // that no other place has, so that values are never mixed up
     std::vector<Piece> found;
+
+    /// There was nothing, and what is there now the object keeps to be faster.
+    bool is_new_cache() const;
   };
   std::vector<Piece> spelled(const Place& p) const;
   bool spell_all(Flat& flat, std::vector<Seen>& seen) const;

@@ -61,6 +61,12 @@ PyObject* wrap(Tensor t) {
 
 // ------------------------------------------------------------------------------- numbers
 
+void refuse_big_integer(const char* op, PyObject* o) {
+  PyErr_Format(PyExc_OverflowError,
+               "[%s] an integer must fit 64 bits; got %R; expected -2**63 to 2**63 - 1", op, o);
+  throw py::error_already_set();
+}
+
 bool to_scalar(PyObject* o, Scalar& s) {
   if (PyBool_Check(o)) {
     s = o == Py_True;
@@ -74,8 +80,7 @@ bool to_scalar(PyObject* o, Scalar& s) {
     int overflow = 0;
     const long long v = PyLong_AsLongLongAndOverflow(o, &overflow);
     if (overflow) {
-      PyErr_SetString(PyExc_OverflowError, "[scalar] an integer must fit 64 bits");
-      throw py::error_already_set();
+      refuse_big_integer("scalar", o);
     }
     s = static_cast<std::int64_t>(v);
     return true;
@@ -166,15 +171,19 @@ In at(const Tensor& t) {
   return {t, here()};
 }
 
-// Lists are no operands, on neither side: left to Python, list * tensor would repeat the list.
-PyObject* refusing_lists(const char* op, PyObject* a, PyObject* b, PyObject* result) {
+// Lists and text are no operands, on neither side: left to Python, list * tensor would repeat the
+// list, and tensor == list be False.
+PyObject* refusing_sequences(const char* op, PyObject* a, PyObject* b, PyObject* result) {
   if (result == Py_NotImplemented) {
     for (PyObject* o : {a, b}) {
-      if (!PyList_CheckExact(o) && !PyTuple_CheckExact(o)) continue;
+      const bool is_list = PyList_CheckExact(o) || PyTuple_CheckExact(o),
+                 is_text = PyUnicode_Check(o) || PyBytes_Check(o) || PyByteArray_Check(o);
+      if (!is_list && !is_text) continue;
       Py_DECREF(result);
-      return PyErr_Format(PyExc_TypeError,
-                          "[%s] lists are no operands; got a %s; expected tandem.tensor() of it",
-                          op, Py_TYPE(o)->tp_name);
+      return PyErr_Format(PyExc_TypeError, "[%s] %s; got a %s; expected %s", op,
+                          is_list ? "lists are no operands" : "text is no operand",
+                          Py_TYPE(o)->tp_name,
+                          is_list ? "tandem.tensor() of it" : "a tensor or a number");
     }
   }
   return result;
@@ -187,7 +196,7 @@ PyObject* refusing_lists(const char* op, PyObject* a, PyObject* b, PyObject* res
         a, b, [](const Tensor& x, const Tensor& y) { return name(at(x), y); }, \
         [](const Tensor& x, Scalar y) { return name(at(x), y); },              \
         [](Scalar x, const Tensor& y) { return mirrored; });                   \
-    return refusing_lists(#name, a, b, result);                                \
+    return refusing_sequences(#name, a, b, result);                            \
   }
 TANDEM_SLOT(nb_add, add, add(at(y), x))
 TANDEM_SLOT(nb_subtract, sub, sub(x, at(y)))
@@ -306,11 +315,15 @@ PyObject* nb_inplace_power(PyObject* a, PyObject* b, PyObject*) {
 }
 
 PyObject* compare(PyObject* a, PyObject* b, int op) {
-#define TANDEM_COMPARE(name)                                                 \
-  return binary(                                                             \
-      a, b, [](const Tensor& x, const Tensor& y) { return name(at(x), y); }, \
-      [](const Tensor& x, Scalar y) { return name(at(x), y); },              \
-      [](Scalar, const Tensor&) -> Tensor { fail<InternalError>(#name, "mirrored"); })
+  PyObject* result = nullptr;
+  const char* called = "";
+#define TANDEM_COMPARE(name)                                                            \
+  called = #name;                                                                       \
+  result = binary(                                                                      \
+      a, b, [](const Tensor& x, const Tensor& y) { return name(at(x), y); },            \
+      [](const Tensor& x, Scalar y) { return name(at(x), y); },                         \
+      [](Scalar, const Tensor&) -> Tensor { fail<InternalError>(#name, "mirrored"); }); \
+  break
   switch (op) {
     case Py_EQ: TANDEM_COMPARE(eq);
     case Py_NE: TANDEM_COMPARE(ne);
@@ -320,6 +333,9 @@ PyObject* compare(PyObject* a, PyObject* b, int op) {
     default: TANDEM_COMPARE(ge);
   }
 #undef TANDEM_COMPARE
+  // Of text people ask whether it is the same, and it is not.
+  const bool asks = (op == Py_EQ || op == Py_NE) && !PyList_CheckExact(b) && !PyTuple_CheckExact(b);
+  return asks ? result : refusing_sequences(called, a, b, result);
 }
 
 // ------------------------------------------------------------------------------- conversion
@@ -330,6 +346,11 @@ Scalar value_of(PyObject* a) {
 int nb_bool(PyObject* a) {
   int r = -1;
   guarded([&]() -> PyObject* {
+    const Tensor& t = tensor_of(a);
+    if (t.numel() != 1) {
+      fail<ShapeError>("bool", "the truth of a tensor is that of its one element", t.desc().str(),
+                       ".all() or .any()");
+    }
     r = value_of(a).to<bool>();
     return nullptr;
   });
@@ -393,6 +414,10 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   const PyObject* ok = guarded([&]() -> PyObject* {
     const Tensor& t = tensor_of(self);
     t.expect_values("buffer");
+    if (t.requires_grad()) {
+      fail<AutogradError>("buffer", "the tape does not follow into other memory",
+                          "a tensor that wants a gradient", ".detach()");
+    }
     if (!t.device().is_cpu()) {
       fail<DeviceError>("buffer", "the tensor must be on the CPU", t.device().str(), ".to('cpu')");
     }

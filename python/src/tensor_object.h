@@ -56,6 +56,8 @@ void register_errors(py::module_& m);
 
 /// Python numbers (and NumPy's scalars) as a Scalar. False: it is none, no exception is set.
 bool to_scalar(PyObject* o, Scalar& s);
+/// OverflowError for an integer beyond 64 bits.
+[[noreturn]] void refuse_big_integer(const char* op, PyObject* o);
 /// NumPy's arrays and their like, but no scalars.
 bool is_array(py::handle o);
 /// A tensor of anything like an array: a number, nested lists, an object with DLPack or NumPy's
@@ -68,6 +70,9 @@ py::object dtype_object(DType t);
 std::optional<DType> to_dtype(py::handle o);
 /// A Device or its name. DeviceError otherwise.
 Device to_device(py::handle o);
+/// Sizes or axes: a whole number, or a sequence of them, NumPy arrays and tensors too. False for
+/// anything else; OverflowError for a number beyond 64 bits, ShapeError for more than kMaxRank.
+bool to_dims(py::handle o, Dims& dims);
 /// What to() takes. TypeError, or DeviceError for the name of none.
 using Conversion = std::variant<DType, Device, MemoryFormat>;
 Conversion to_conversion(py::handle o);
@@ -85,6 +90,7 @@ void bind_ops(py::module_& m);
 void bind_autograd(py::module_& m);
 void bind_graph(py::module_& m);
 void bind_nn(py::module_& m);
+void bind_optim(py::module_& m);
 void bind_models(py::module_& m);
 void bind_data(py::module_& m);
 void bind_profiler(py::module_& m);
@@ -157,22 +163,7 @@ struct type_caster<tandem::Device> : type_caster_base<tandem::Device> {
 template <>
 struct type_caster<tandem::Dims> {
   PYBIND11_TYPE_CASTER(tandem::Dims, const_name("int | Sequence[int]"));
-  bool load(handle src, bool) {
-    if (PyIndex_Check(src.ptr())) {
-      const Py_ssize_t n = PyNumber_AsSsize_t(src.ptr(), PyExc_OverflowError);
-      if (n == -1 && PyErr_Occurred()) throw error_already_set();
-      value = {n};
-      return true;
-    }
-    if (!PySequence_Check(src.ptr()) || PyUnicode_Check(src.ptr())) return false;
-    for (const handle h : reinterpret_borrow<sequence>(src)) {
-      if (!PyIndex_Check(h.ptr())) return false;
-      const Py_ssize_t n = PyNumber_AsSsize_t(h.ptr(), PyExc_OverflowError);
-      if (n == -1 && PyErr_Occurred()) throw error_already_set();
-      value.push_back(n);
-    }
-    return true;
-  }
+  bool load(handle src, bool) { return tandem::python::to_dims(src, value); }
   static handle cast(const tandem::Dims& d, return_value_policy, handle) {
     tuple t(static_cast<std::size_t>(d.size()));
     for (int i = 0; i < d.size(); ++i) t[static_cast<std::size_t>(i)] = d[i];

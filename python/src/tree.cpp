@@ -3,12 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <charconv>
-#include <unordered_map>
 
-#include "core/splitmix64.h"
 #include "python/src/imported.h"
+#include "python/src/python_value.h"
 
 namespace tandem::python {
 namespace {
@@ -17,41 +15,6 @@ constexpr int kDeepest = 100;
 constexpr Py_ssize_t kMostWatched = 64;
 constexpr Py_ssize_t kMostText = 4096;
 constexpr int kMostOfVariable = 256;  // elements, those of containers within it included
-
-std::uint64_t next_serial() {  // with the GIL only
-  static std::uint64_t last = 0;
-  return ++last;
-}
-
-/// A number that no other object has, now or later; 0 for an object that can have no weak
-/// reference.
-std::uint64_t serial_of(PyObject* o) {
-  struct Known {
-    py::object ref;
-    std::uint64_t serial;
-  };
-  // With the GIL only. Never destroyed: the interpreter may be gone by then.
-  static auto& known = *new std::unordered_map<PyObject*, Known>();
-  static std::size_t prune_at = 1024;
-  const auto alive = [](PyObject* p, const Known& k) {
-    return PyWeakref_GetObject(k.ref.ptr()) == p;
-  };
-  if (const auto it = known.find(o); it != known.end() && alive(o, it->second)) {
-    return it->second.serial;
-  }
-  PyObject* ref = PyWeakref_NewRef(o, nullptr);
-  if (!ref) {
-    PyErr_Clear();
-    return 0;
-  }
-  if (known.size() >= prune_at) {
-    std::erase_if(known, [&](const auto& e) { return !alive(e.first, e.second); });
-    prune_at = 2 * known.size() + 1024;
-  }
-  const std::uint64_t number = next_serial();
-  known[o] = {py::reinterpret_steal<py::object>(ref), number};
-  return number;
-}
 
 std::string number_text(std::uint64_t n) {
   char digits[24] = "#";
@@ -63,44 +26,6 @@ std::string text_of_name(py::handle name) {
     return s;
   PyErr_Clear();  // half a surrogate pair
   return py::cast<std::string>(py::reinterpret_steal<py::object>(PyObject_ASCII(name.ptr())));
-}
-
-bool is_dataclass(py::handle o) {
-  return !PyType_Check(o.ptr()) && py::hasattr(py::type::of(o), "__dataclass_fields__");
-}
-
-bool is_module(py::handle o) {
-  static Imported type("tandem.nn.module", "Module");
-  return PyType_IsSubtype(Py_TYPE(o.ptr()), reinterpret_cast<PyTypeObject*>(type().ptr())) != 0;
-}
-
-// The fields a dataclass' instance has: neither ClassVar nor InitVar, nor one never assigned.
-std::vector<py::object> fields_of(py::handle o) {
-  std::vector<py::object> names;
-  static Imported fields("dataclasses", "fields");
-  for (const py::handle f : fields()(o)) {
-    py::object name = f.attr("name");
-    if (py::hasattr(o, name)) names.push_back(std::move(name));
-  }
-  return names;
-}
-
-// repr() of a value of a type derived from one of the built-in ones may hide its value.
-reprfunc plain_repr(PyObject* p) {
-  if (PyBool_Check(p)) return PyBool_Type.tp_repr;
-  if (PyLong_Check(p)) return PyLong_Type.tp_repr;
-  if (PyFloat_Check(p)) return PyFloat_Type.tp_repr;
-  if (PyComplex_Check(p)) return PyComplex_Type.tp_repr;
-  if (PyUnicode_Check(p)) return PyUnicode_Type.tp_repr;
-  if (PyBytes_Check(p)) return PyBytes_Type.tp_repr;
-  if (PyByteArray_Check(p)) return PyByteArray_Type.tp_repr;
-  if (PyRange_Check(p)) return PyRange_Type.tp_repr;
-  return nullptr;
-}
-
-bool is_numpy_scalar(PyObject* p) {
-  return PyObject_CheckBuffer(p) && PyObject_HasAttrString(p, "dtype") &&
-         PyObject_HasAttrString(p, "tobytes") && Py_TYPE(p)->tp_hash != PyObject_HashNotImplemented;
 }
 
 class Flattener {
@@ -178,24 +103,6 @@ class Flattener {
     for (const py::handle e : elements) element(e, ',');
   }
 
-  // Another number when an attribute of the class, or of those it derives from, was set: Python
-  // takes a class's number away then, and gives it one when something is looked up in it. From 3.13
-  // on it has a thousand for each class; without one, every look finds another.
-  static std::uint64_t class_version(PyTypeObject* t) {
-    const auto number = [&]() -> std::uint64_t {
-#if PY_VERSION_HEX < 0x030A0000
-      if (PyType_HasFeature(t, Py_TPFLAGS_VALID_VERSION_TAG) == 0) return 0;
-#endif
-      return t->tp_version_tag;
-    };
-    if (const auto n = number()) return n;
-    static PyObject* const nothing = PyUnicode_InternFromString("_tandem_looks_");
-    _PyType_Lookup(t, nothing);
-    if (const auto n = number()) return n;
-    static std::atomic<std::uint64_t> looks{0};
-    return (std::uint64_t{1} << 32) + ++looks;
-  }
-
   // What `o` holds beside what value() spells; `all`: all it holds.
   void attributes(py::handle o, bool all = false) {
     PyObject* p = o.ptr();
@@ -205,7 +112,7 @@ class Flattener {
     }
     if (const py::handle t = py::type::of(o); PyType_HasFeature(Py_TYPE(p), Py_TPFLAGS_HEAPTYPE)) {
       flat_.classes.begin(subject_of(t, {}, *flat_.identities), {"class ", Py_TYPE(p)->tp_name});
-      flat_.classes.text += number_text(class_version(Py_TYPE(p)));
+      flat_.classes.text += number_text(class_version(py::type::of(o)));
     }
     if (is_module(o)) return containers_of(o);
     std::vector<py::object> fields;
@@ -220,6 +127,7 @@ class Flattener {
     const auto attribute = [&](py::handle name, py::handle value) {
       // Tensors of a capture in progress, which nothing outside can use.
       if (is_tensor(value.ptr()) && tensor_of(value.ptr()).is_symbolic()) return;
+      if (!flat_.with_caches && is_cache(Py_TYPE(p), name)) return;
       begin(flat_.watch, o, name);
       element(value, ';');
     };
@@ -362,9 +270,7 @@ class Flattener {
     return false;
   }
 
-  void put(std::string_view s) {
-    (watching_ ? flat_.watch.text : flat_.text) += s;
-  }
+  void put(std::string_view s) { (watching_ ? flat_.watch.text : flat_.text) += s; }
   // A part of an attribute; without a name, of all that the object is.
   void begin(graph::Watch& watch, py::handle o, py::handle name) {
     const char* const type = Py_TYPE(o.ptr())->tp_name;
@@ -449,9 +355,7 @@ class Flattener {
     f.value(o);
     return std::move(own.watch.text);
   }
-  void key(py::handle o) {
-    put(spelled(o));
-  }
+  void key(py::handle o) { put(spelled(o)); }
   void members(py::handle o) {
     std::vector<std::string> all;
     for (const py::handle m : o) all.push_back(spelled(m));
@@ -465,43 +369,7 @@ class Flattener {
   int elements_left_ = -1;  // -1: as many as there are
 };
 
-[[noreturn]] void refuse_copy(py::handle o) {
-  fail<TypeError>("compile", "a value of this type cannot be copied with other tensors in it",
-                  py::cast<std::string>(py::str(py::type::of(o))),
-                  "a tuple, list, dict, dataclass or named tuple");
-}
-
-py::object copied(py::handle o) {
-  static Imported copy("copy", "copy");
-  py::object c = copy()(o);
-  if (c.is(o) || !py::type::of(c).is(py::type::of(o))) refuse_copy(o);
-  return c;
-}
-
-// A tuple of a type of its own, whose constructor may want something else than the elements.
-py::object tuple_like(py::handle o, const py::list& elements) {
-  try {
-    const py::handle tuple(reinterpret_cast<PyObject*>(&PyTuple_Type));
-    py::object c = tuple.attr("__new__")(py::type::of(o), elements);
-    if (py::hasattr(o, "__dict__")) c.attr("__dict__").attr("update")(o.attr("__dict__"));
-    return c;
-  } catch (const py::error_already_set&) {
-    refuse_copy(o);
-  }
-}
-
 }  // namespace
-
-Subject subject_of(py::handle o, py::handle name, Identities& identities) {
-  std::uint64_t state = serial_of(o.ptr());
-  if (state == 0) state = identities.of(o.ptr());
-  if (name) {
-    const Py_hash_t h = PyObject_Hash(name.ptr());  // of a str, which keeps it
-    if (h == -1) PyErr_Clear();
-    state = splitmix64(state) ^ static_cast<std::uint64_t>(h);
-  }
-  return splitmix64(state) | 1;
-}
 
 void flatten(py::handle o, Flat& flat) {
   Flattener(flat).value(o);
@@ -530,29 +398,6 @@ void watch_object(py::handle o, Flat& flat) {
   Flattener(flat).attributes(o, true);
 }
 
-std::uint64_t Identities::of(PyObject* o) {
-  const auto [it, is_new] = named_.try_emplace(o);
-  if (is_new) it->second = {py::reinterpret_borrow<py::object>(o), next_serial(), clock_};
-  it->second.last = clock_;
-  return it->second.number;
-}
-
-void Identities::tick() {
-  constexpr std::uint64_t kLately = 64;
-  if (++clock_ % kLately != 0) return;
-  std::vector<py::object> gone;  // whose ends may run code that comes back here
-  std::erase_if(named_, [&](auto& e) {
-    if (e.second.last + kLately >= clock_) return false;
-    gone.push_back(std::move(e.second.object));
-    return true;
-  });
-}
-
-int Identities::visit(visitproc visit, void* arg) const {
-  for (const auto& [p, n] : named_) Py_VISIT(n.object.ptr());
-  return 0;
-}
-
 void watch_value(py::handle value, const std::set<std::string>& without, Flat& flat,
                  std::vector<Piece>* pieces) {
   Flattener(flat).watched(value, without, pieces);
@@ -561,56 +406,6 @@ void watch_value(py::handle value, const std::set<std::string>& without, Flat& f
 bool watched_by_identity(py::handle value) {
   PyObject* p = value.ptr();
   return !Flattener::is_spelled(p) && !PyFunction_Check(p) && !PyModule_Check(p);
-}
-
-std::uint64_t class_version(py::handle type) {
-  return Flattener::class_version(reinterpret_cast<PyTypeObject*>(type.ptr()));
-}
-
-// flatten() saw the value first, so that it nests no deeper than is good.
-py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at) {
-  PyObject* p = o.ptr();
-  if (is_tensor(p)) return py::cast(tensors[at++]);
-  if (PyTuple_Check(p) || PyList_Check(p)) {
-    py::list l;
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(p); ++i) {
-      l.append(rebuild(PySequence_Fast_GET_ITEM(p, i), tensors, at));
-    }
-    if (PyList_CheckExact(p)) return l;
-    if (PyTuple_CheckExact(p)) return py::tuple(l);
-    if (PyTuple_Check(p)) return tuple_like(o, l);
-    py::object c = copied(o);
-    const auto n = static_cast<Py_ssize_t>(l.size());
-    if (PyList_SetSlice(c.ptr(), 0, PyList_GET_SIZE(c.ptr()), nullptr) != 0 ||
-        PyList_SetSlice(c.ptr(), 0, 0, l.ptr()) != 0 || PyList_GET_SIZE(c.ptr()) != n) {
-      throw py::error_already_set();
-    }
-    return c;
-  }
-  if (PyDict_Check(p)) {
-    py::object c = PyDict_CheckExact(p) ? py::object(py::dict()) : copied(o);
-    for (const auto& [k, v] : py::reinterpret_borrow<py::dict>(o)) {
-      const py::object mine = rebuild(v, tensors, at);
-      if (PyDict_SetItem(c.ptr(), k.ptr(), mine.ptr()) != 0) throw py::error_already_set();
-    }
-    return c;
-  }
-  if (PySet_Check(p) || PyByteArray_Check(p)) return copied(o);
-  if (plain_repr(p) || PyAnySet_Check(p) || o.is_none() || is_numpy_scalar(p)) {
-    return py::reinterpret_borrow<py::object>(o);
-  }
-  if (is_array(o)) return py::cast(tensors[at++]);
-  if (is_dataclass(o) && !is_module(o)) {
-    py::object c = copied(o);
-    for (const py::object& name : fields_of(o)) {
-      const py::object value = rebuild(o.attr(name), tensors, at);
-      if (PyObject_GenericSetAttr(c.ptr(), name.ptr(), value.ptr()) != 0) {
-        throw py::error_already_set();
-      }
-    }
-    return c;
-  }
-  return py::reinterpret_borrow<py::object>(o);
 }
 
 }  // namespace tandem::python

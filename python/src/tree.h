@@ -1,35 +1,14 @@
 // Arguments and results of compiled functions: tensors at the leaves of Python values.
 #pragma once
-#include <map>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "core/inline_array.h"
 #include "graph/watch.h"
-#include "python/src/tensor_object.h"
+#include "python/src/identities.h"
 
 namespace tandem::python {
-
-/// Numbers for objects that can have no weak reference, and so could die and leave their address to
-/// another one unnoticed. Holds on to those that were named lately: one that comes back after long
-/// has another number.
-class Identities {
- public:
-  std::uint64_t of(PyObject* o);
-  /// One more look at what functions read begins.
-  void tick();
-  int visit(visitproc visit, void* arg) const;  // for Python's garbage collector
-
- private:
-  struct Named {
-    py::object object;
-    std::uint64_t number, last;
-  };
-  std::unordered_map<PyObject*, Named> named_;
-  std::uint64_t clock_ = 0;
-};
 
 /// A Python value taken apart.
 struct Flat {
@@ -50,10 +29,9 @@ struct Flat {
   /// nn.Module the containers in its attributes, which do not tell of their changes.
   graph::Watch classes;
   Identities* identities;
+  bool with_caches = true;  // or without what objects keep to be faster
 };
 
-/// An attribute of an object, as what may change.
-Subject subject_of(py::handle o, py::handle name, Identities& identities);
 /// Takes `o` apart, appending to `flat`. Throws ValueError where containers nest more than 100
 /// deep.
 void flatten(py::handle o, Flat& flat);
@@ -74,8 +52,6 @@ void watch_value(py::handle value, const std::set<std::string>& without, Flat& f
                  std::vector<Piece>* pieces = nullptr);
 /// Whether that is nothing but which object it is, and of which class.
 bool watched_by_identity(py::handle value);
-/// A number that changes when an attribute of the class, or of one it derives from, is set.
-std::uint64_t class_version(py::handle type);
 /// `o` with its tensors, in the same order, replaced by tensors[at++]. Containers are new ones, of
 /// the same types. Throws TypeError for a type that cannot be copied.
 py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at);

@@ -22,6 +22,27 @@ from ._tensor import (  # noqa: E402
     cuda_is_available as cuda_is_available,
     tensor as tensor,
 )
+from ._elementwise import (  # noqa: E402
+    acosh as acosh,
+    asinh as asinh,
+    atan2 as atan2,
+    atanh as atanh,
+    clip as clip,
+    copysign as copysign,
+    cosh as cosh,
+    expm1 as expm1,
+    hypot as hypot,
+    isfinite as isfinite,
+    isinf as isinf,
+    log10 as log10,
+    log2 as log2,
+    logaddexp as logaddexp,
+    logical_xor as logical_xor,
+    signbit as signbit,
+    sinh as sinh,
+    tan as tan,
+    trunc as trunc,
+)
 from ._scopes import (  # noqa: E402
     anomaly_mode as anomaly_mode,
     autocast as autocast,

@@ -147,6 +147,12 @@ def _problem(parameters: list, args: tuple, kwargs: dict) -> "tuple[str, str, st
         fits = p.name not in given or _is(given[p.name], kind)
         if not fits and not (given[p.name] is None and kind != p.type):
             return f"{p.name} does not fit", _shown(given[p.name]), _EXPECTED.get(kind, kind)
+    for p in parameters:  # C++'s integers have fewer digits, and some no sign
+        value = given.get(p.name)
+        if p.type == "int" and not isinstance(value, bool) and isinstance(value, int):
+            if not 0 <= value < 2**31:
+                return (f"{p.name} is out of range", _shown(value),
+                        "0 or more" if value < 0 else "a smaller number")
     return None
 
 

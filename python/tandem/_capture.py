@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import logging
 import sys
 import threading
@@ -13,7 +12,8 @@ from typing import Any, Callable
 
 from . import _core
 from ._core import Tensor
-from ._reads import CONTAINERS, Reads, attributes_of, is_, is_array, of_libraries, of_type
+from ._reads import Reads
+from ._values import CONTAINERS, attributes_of, is_, is_array, of_libraries, of_type
 
 
 class CaptureWarning(UserWarning):
@@ -289,6 +289,19 @@ def _is_symbolic(value: Any) -> bool:
     return is_(value, Tensor) and _core._is_symbolic(value)
 
 
+def _random_states() -> dict[str, Any]:
+    """Of Python's and NumPy's own random numbers, which nobody draws at replay."""
+    states: dict[str, Any] = {}
+    for name, get in (("random", "getstate"), ("numpy.random", "get_state")):
+        found = getattr(sys.modules.get(name), get, None)  # which another thread may be importing
+        if found is not None:
+            state = found()
+            states[f"the state of {name}"] = repr(state) if isinstance(state, dict) else [
+                part.tobytes() if is_array(part) else part
+                for part in state]
+    return states
+
+
 def _place_of(function: Any) -> str:
     code = getattr(function, "__code__", None)
     return f" in {code.co_name} (at {code.co_filename}:{code.co_firstlineno})" if code else ""
@@ -301,6 +314,7 @@ def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any
     arguments = (*args, *kwargs.values())
     names = _Names(places, (owner, *arguments))
     reads = Reads(function, owner, arguments, names.place, places.note_read)
+    drawn = _random_states()
     outer = _capture.prints, _capture.changes
     _capture.prints, _capture.changes = [], []
     _Watch.install()
@@ -315,8 +329,15 @@ def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any
                 CaptureWarning, stacklevel=2)
         prints, changes = _capture.prints, _capture.changes
         variables = names.changes(reads.classes)
-    except BaseException:
+        variables += [name for name, state in _random_states().items() if drawn.get(name) != state]
+    except BaseException as e:
         names.empty_caches()
+        if isinstance(e, Exception) and not isinstance(e, _core.CaptureError) and \
+                _core._writes_outside():
+            warnings.warn(
+                f"{type(e).__name__} leaves a compiled function while it is captured, and nothing of "
+                "what it had written into tensors and gradients by then is done, as it would be "
+                "eagerly; check before what is computed", CaptureWarning, stacklevel=2)
         raise
     finally:
         _Watch.remove()

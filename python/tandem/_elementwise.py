@@ -1,5 +1,4 @@
-"""Elementwise functions of the array API standard that are made of others: tandem.array_api has
-them."""
+"""Elementwise functions of the array API standard that are made of others."""
 
 from __future__ import annotations
 

@@ -4,170 +4,32 @@ from __future__ import annotations
 
 import builtins
 import collections
-import dis
 import functools
-import os
-import sys
-import sysconfig
 import types
 import weakref
 from typing import Any, Callable, Iterable
 
 from . import _core
+from ._bytecode import TAKE_ALL, imported, steps
+from ._values import (CONTAINERS, PLAIN, attributes_of, containers_of, contents, custom_function,
+                      file_of, gives_what_it_holds, is_, is_dataclass, is_library, is_users,
+                      of_a_package, of_libraries, of_type, own_classes, plain_function, slot,
+                      slot_names, sort_of, weak, wrapped)
 
-CONTAINERS = (list, dict, set, collections.deque)
-_IGNORED = ("EXTENDED_ARG", "PUSH_NULL", "NOP", "CACHE", "COPY", "DUP_TOP")
-# Values that have nothing to look into.
-_PLAIN = (_core.Tensor, type(None), bool, int, float, complex, str, bytes, _core.dtype, _core.Device)
 _MOST_ELEMENTS = 64
 _MOST_BY_GUESS = 512  # places: they are looked at before each call
 
-_STEPS = {
-    "LOAD_GLOBAL": "global", "LOAD_NAME": "global", "STORE_GLOBAL": "global",
-    "DELETE_GLOBAL": "global", "LOAD_DEREF": "deref", "LOAD_CLASSDEREF": "deref",
-    "LOAD_FROM_DICT_OR_DEREF": "deref", "STORE_DEREF": "store deref", "LOAD_ATTR": "attribute",
-    "LOAD_METHOD": "attribute", "STORE_ATTR": "attribute", "DELETE_ATTR": "attribute",
-    "LOAD_SUPER_ATTR": "loose", "IMPORT_FROM": "from",
-    "STORE_FAST": "store",
-}
-
-
-@functools.lru_cache(maxsize=1024)
-def _steps(code: types.CodeType) -> tuple:
-    """What of a code object is about names: pairs of a kind and a name."""
-    steps: list[tuple[str, Any]] = []
-    instructions = list(dis.get_instructions(code))
-    by_text = ({"getattr", "setattr", "hasattr", "delattr", "vars", "__dict__"} & set(code.co_names)
-               or any(i.opname == "MATCH_CLASS" for i in instructions))
-    constants: list = []
-    for i in instructions:
-        op, arg = i.opname, i.argval
-        if op == "LOAD_CONST":
-            constants.append(arg)
-        if i.is_jump_target:  # what is there may be from elsewhere
-            steps.append(("other", ""))
-        if op in _IGNORED:
-            continue
-        if op.startswith("LOAD_FAST"):
-            steps += [("local", n) for n in (arg if isinstance(arg, tuple) else (arg,))]
-        elif op == "LOAD_CONST" and isinstance(arg, types.CodeType):
-            steps.append(("code", arg))
-        elif op == "LOAD_CONST" and by_text and isinstance(arg, (str, tuple, frozenset)):
-            texts = [arg] if isinstance(arg, str) else arg
-            steps += [("loose", text) for text in texts if isinstance(text, str)]
-            steps.append(("other", ""))
-        elif op == "IMPORT_NAME":  # behind the level and the names
-            level = constants[-2] if len(constants) > 1 and isinstance(constants[-2], int) else 0
-            steps.append(("import", (arg, level)))
-        else:
-            steps.append((_STEPS.get(op, "other"), arg))
-    return tuple(steps)
-
-
-def _folder(path: str) -> str:
-    return os.path.join(os.path.realpath(path), "")
-
-
-_OTHERS = tuple(_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
-_OWN = _folder(os.path.dirname(__file__))
-
-
-class _OfLibraries(dict):
-    """By file: whether code in it is Tandem's, Python's, or an installed package's, and not to
-    change."""
-
-    def __missing__(self, file: str) -> bool:
-        try:
-            path = os.path.realpath(file)
-        except (OSError, ValueError):
-            path = file
-        packages = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-        self[file] = (any(p in path for p in packages) or path.startswith((*_OTHERS, _OWN))
-                      or file.startswith("<frozen "))
-        return self[file]
-
-
-of_libraries = _OfLibraries()
-
-
-_of_partials: "weakref.WeakKeyDictionary[functools.partial, dict]" = weakref.WeakKeyDictionary()
-
-
-def _containers_of(partial: functools.partial) -> dict:
-    """Those among its arguments without names, by number: the same dict as long as they are the
-    same."""
-    now = {str(i): e for i, e in enumerate(partial.args) if is_(e, CONTAINERS)}
-    known = _of_partials.setdefault(partial, now)
-    if [*map(id, known.values())] != [*map(id, now.values())]:
-        known = _of_partials[partial] = now
-    return known
-
-
-def _is_library(module: types.ModuleType) -> bool:
-    file, name = vars(module).get("__file__"), vars(module).get("__name__")
-    if isinstance(file, str):
-        return of_libraries[file]
-    return not isinstance(name, str) or name.partition(".")[0] in (
-        "tandem", *sys.builtin_module_names, *getattr(sys, "stdlib_module_names", ()))
-
-
-def is_(value: Any, kinds: Any) -> bool:
-    """isinstance() that asks the value nothing."""
-    return issubclass(type(value), kinds)
-
-
-def is_array(value: Any) -> bool:
-    """Whether it is an array of NumPy's, with numbers in it."""
-    numpy = sys.modules.get("numpy")  # which another thread may be importing
-    return type(value) is getattr(numpy, "ndarray", None) and value.dtype.kind in "biuf"
-
-
-def of_type(kind: type, name: str) -> Any:
-    """What a class has under a name, as it is there: nothing is bound or run."""
-    return next((vars(k)[name] for k in type.mro(kind) if name in vars(k)), None)
-
-
-def _plain_function(found: Any) -> Any:
-    """The function in a class's attribute, or None."""
-    if is_(found, (staticmethod, classmethod)):
-        found = found.__func__
-    elif is_(found, property):
-        found = found.fget
-    elif is_(found, functools.cached_property):
-        found = found.func
-    return found if is_(found, types.FunctionType) else None
-
-
-def attributes_of(v: Any) -> Any:
-    return object.__getattribute__(v, "__dict__") if type(v).__dictoffset__ != 0 else {}
-
-
 # Modules that traces looked at, by id: some are equal to others, or cannot be hashed.
 SEEN: Any = weakref.WeakValueDictionary()
-_SORTS: Any = weakref.WeakKeyDictionary()  # by type
+# A hook of a tensor's, which nobody holds but the tape, by id.
+_hooks: Any = weakref.WeakValueDictionary()
 
 
-def _sort_of(kind: type) -> str:
-    """What is looked at in a value of this type."""
-    found = _SORTS.get(kind)
-    if found is None:
-        Compiled, Module = _classes()
-        sorts = ((_PLAIN, "plain"), (types.FunctionType, "function"), (types.MethodType, "method"),
-                 (functools.partial, "partial"), (Compiled, "compiled"),
-                 ((list, tuple, set, frozenset, collections.deque), "elements"), (dict, "dict"),
-                 (types.ModuleType, "module of Python"), (Module, "module"))
-        own = "plain" if kind.__module__.partition(".")[0] in ("tandem", "numpy") else "object"
-        found = next((sort for of, sort in sorts if issubclass(kind, of)), own)
-        _SORTS[kind] = found
-    return found
-
-
-@functools.lru_cache(maxsize=None)
-def _classes() -> tuple[type, type]:
-    from .graph import Compiled  # which need this module
-    from .nn.module import Module
-
-    return Compiled, Module
+def note_hook(hook: Any) -> None:
+    """A tensor's hook was registered, by no function that is being captured."""
+    for v in (hook.__self__, hook.__func__) if is_(hook, types.MethodType) else (hook,):
+        if weak(v) is not None:
+            _hooks[id(v)] = v
 
 
 class Reads:
@@ -190,12 +52,16 @@ class Reads:
         self._kept: list = []  # whose numbers are in _done
         self._functions: dict[int, list] = {}  # by the number of their code
         self._there: set[int] = set()  # numbers of what was there before
+        self._taken: set[int] = set()  # of which all is read
+        self._made: set[int] = set()  # numbers of cells that the trace made
         self._objects: list = []  # of those the ones with attributes, with what errors call them
         self._loose: dict[str, None] = {}  # attributes of who knows what
         self._by_guess = 0
         self._see(owner, "")
         for v in arguments:
             self._see_argument(v)
+        for hook in list(_hooks.values()):
+            self._see(hook, "hook")
         self._root(function)
 
     def _see_argument(self, v: Any, depth: int = 0) -> None:
@@ -209,8 +75,8 @@ class Reads:
             parts = list(dict.values(v))
         elif is_(v, (set, frozenset)):
             return
-        elif _is_dataclass(v):
-            slots = (_slot(v, name) for name in of_type(type(v), "__dataclass_fields__"))
+        elif is_dataclass(v):
+            slots = (slot(v, name) for name in of_type(type(v), "__dataclass_fields__"))
             parts = [*attributes_of(v).values(), *slots]
         else:
             self._see(v, "")
@@ -251,17 +117,21 @@ class Reads:
     def enter(self, frame: types.FrameType) -> None:
         """A function begins: what it reads is looked at before it does."""
         code, values = frame.f_code, frame.f_locals
+        own, _ = _core._frame_cells(frame) or ((), {})
+        if own:
+            self._made.update(map(id, own))
+            self._kept.append(own)
         if not self._is_new_call(frame):
             return
         if code.co_argcount and code.co_varnames[0] in values:
             # A class's function, which may be replaced.
             first = values[code.co_varnames[0]]
-            kinds = () if _sort_of(type(first)) == "plain" else type.mro(
+            kinds = () if sort_of(type(first)) == "plain" else type.mro(
                 first if is_(first, type) else type(first))
             for kind in kinds:
                 for name, found in list(vars(kind).items()):
-                    function = _plain_function(found)
-                    if function is not None and function.__code__ is code:
+                    function = plain_function(found)
+                    if any(f.__code__ is code for f in wrapped(function)):
                         self._see(function, "")
                         # And what may come before it, in a class that is derived.
                         for of in (kind, kinds[0]):
@@ -270,8 +140,10 @@ class Reads:
 
     def _is_new_call(self, frame: types.FrameType) -> bool:
         code, values = frame.f_code, frame.f_locals
-        return self._is_new(code, *(v for n, v in values.items()
-                                    if not is_(v, _PLAIN) or n in code.co_freevars))
+        _, outer = _core._frame_cells(frame) or (
+            (), {n: v for n, v in values.items() if n in code.co_freevars})
+        return self._is_new(code, *outer.values(),
+                            *(v for v in values.values() if not is_(v, PLAIN)))
 
     def leave(self, frame: types.FrameType, result: Any) -> None:
         """A function ends: by now its names hold something."""
@@ -298,17 +170,24 @@ class Reads:
         code, values = frame.f_code, frame.f_locals
         known = {}
         for name, v in values.items():
-            if not is_(v, _PLAIN):
+            if not is_(v, PLAIN):
                 label = type(v).__name__ if name == "self" else name
                 known[name] = [(v, label)]
             elif name in code.co_varnames[:code.co_argcount]:
                 known[name] = []
-        # It is one of the functions of this code that have what the frame has.
-        closures = [self._cells(f) for f in self._functions.get(id(code), ())]
-        closures = [cells for cells in closures
-                    if all(_contents(c) is values.get(n) for n, c in cells.items())]
-        for cells in closures or [{}]:
+        for cells in self._closures(frame):
             self._code(code, frame.f_globals, cells, dict(known))
+
+    def _closures(self, frame: types.FrameType) -> list:
+        """The cells by name that the function has, of those that were there before."""
+        cells = _core._frame_cells(frame)
+        if cells is not None:
+            return [{n: c for n, c in cells[1].items() if id(c) not in self._made}]
+        # It is one of the functions of this code that have what the frame has.
+        values = frame.f_locals
+        closures = [self._cells(f) for f in self._functions.get(id(frame.f_code), ())]
+        return [cells for cells in closures
+                if all(contents(c) is values.get(n) for n, c in cells.items())] or [{}]
 
     @staticmethod
     def _cells(function: types.FunctionType) -> dict:
@@ -318,10 +197,11 @@ class Reads:
         # Of each expression what it may be, as far as can be told; None: who knows.
         current: Any = None
         given = {n: v for n, v in known.items() if n not in cells}
-        stored = collections.Counter(arg for kind, arg in _steps(code) if kind == "store")
+        stored = collections.Counter(arg for kind, arg in steps(code) if kind == "store")
         stored.update(code.co_varnames[:code.co_argcount])
         varying = False  # what `current` is of stands for several things, in a loop say
-        for kind, arg in _steps(code):
+        takes_all = not TAKE_ALL.isdisjoint(code.co_names)
+        for kind, arg in steps(code):
             if kind == "attribute":
                 if current is None or varying:
                     self._loose[arg] = None
@@ -331,15 +211,17 @@ class Reads:
             elif kind == "local":
                 current = known.get(arg)
                 varying = stored[arg] > 1
+                for v, label in (current or ()) if takes_all else ():
+                    self._all_of(v, label)
                 continue
             elif kind == "store":
                 known[arg] = None if current is None else (known.get(arg) or []) + current
                 continue
             elif kind == "global":
                 v = names.get(arg)
-                if not (is_(v, types.ModuleType) and _is_library(v)):
+                if not (is_(v, types.ModuleType) and is_library(v)):
                     self._place(arg, arg, names)
-                if arg not in names and _is_users(vars(builtins).get(arg)):
+                if arg not in names and is_users(vars(builtins).get(arg)):
                     self._place(arg, arg, vars(builtins))
                 current = [(v, arg)] if arg in names else None
             elif kind in ("deref", "store deref"):
@@ -348,10 +230,10 @@ class Reads:
                     varying = True
                     continue
                 self._place(arg, arg, cells[arg])
-                v = _contents(cells[arg])
+                v = contents(cells[arg])
                 current = None if v is None else [(v, arg)]
             elif kind == "import":
-                v, full = _imported(*arg, names)
+                v, full = imported(*arg, names)
                 current = None if v is None else [(v, full)]
                 continue
             elif kind == "from":
@@ -359,7 +241,9 @@ class Reads:
                     self._attribute(v, arg, f"{label}.{arg}")
                 continue
             elif kind == "code":
-                self._code(arg, names, {}, {n: v for n, v in known.items() if n in arg.co_freevars})
+                inner = arg.co_freevars
+                self._code(arg, names, {n: c for n, c in cells.items() if n in inner},
+                           {n: v for n, v in known.items() if n in inner})
                 current = None
             elif kind == "loose":
                 self._loose[arg] = None
@@ -373,11 +257,13 @@ class Reads:
             varying = False
             for v, label in current or ():
                 self._see(v, label)
+                if takes_all:
+                    self._all_of(v, label)
 
     # -------------------------------------------------------------------------- of each value
 
     def _see(self, v: Any, label: str, depth: int = 0) -> None:
-        sort = _sort_of(type(v))
+        sort = sort_of(type(v))
         if sort == "plain" or id(v) in self._there or depth > 8:
             return
         self._there.add(id(v))
@@ -395,7 +281,7 @@ class Reads:
             for e in (v.func, *v.args, *v.keywords.values()):
                 self._see(e, label, depth + 1)
             label = label or getattr(v.func, "__name__", "partial")
-            for held in (_containers_of(v), v.keywords):
+            for held in (containers_of(v), v.keywords):
                 for name, e in held.items():
                     if is_(e, CONTAINERS):
                         self._place(f"{label}({name})", name, held)
@@ -407,7 +293,7 @@ class Reads:
         elif sort == "dict":
             self._elements(list(dict.values(v)), label, depth)
         elif sort == "module of Python":
-            if not _is_library(v):
+            if not is_library(v):
                 self._objects.append((v, label))
         elif sort in ("object", "module"):
             self._objects.append((v, label or type(v).__name__))
@@ -416,10 +302,15 @@ class Reads:
                 self.classes[kind] = _core._class_version(kind)
             if sort == "module":
                 self._see_module(v, label)
+            elif kind is v and issubclass(v, custom_function()):  # whose apply() runs them
+                for name in ("forward", "backward"):
+                    self._of_class(v, name, f"{label or v.__name__}.{name}")
+            elif kind is not v and gives_what_it_holds(kind):
+                self._all_of(v, label, depth)
 
     def _see_module(self, v: Any, label: str) -> None:
         SEEN[id(v)] = v
-        if not of_libraries[_file_of(type(v).forward)]:
+        if not of_libraries[file_of(type(v).forward)]:
             self._place(f"{type(v).__name__}.forward", "forward", type(v))
         tables = attributes_of(v)
         for name, child in tables.get("_modules", {}).items():
@@ -433,30 +324,47 @@ class Reads:
             for e in elements:
                 self._see(e, label, depth + 1)
 
+    def _all_of(self, v: Any, label: str, depth: int = 0) -> None:
+        """All that an object holds is read, and what its values hold that are a library's."""
+        if sort_of(type(v)) != "object" or is_(v, type) or id(v) in self._taken:
+            return
+        self._taken.add(id(v))
+        self._kept.append(v)
+        slots = [n for k in type.mro(type(v)) for n in slot_names(vars(k).get("__slots__", ()))]
+        for name in [*attributes_of(v), *slots][:_MOST_ELEMENTS]:
+            if self._by_guess >= _MOST_BY_GUESS or depth > 8:
+                return
+            self._by_guess += 1
+            for found, where in self._attribute(v, name, f"{label}.{name}"):
+                self._see(found, where, depth + 1)
+                for e in dict.values(found) if is_(found, dict) else (found,):
+                    if of_a_package(type(e)) or is_dataclass(e):
+                        self._all_of(e, where, depth + 1)
+
     def _attribute(self, v: Any, name: str, label: str, surely: bool = True) -> list:
         """What an attribute holds, which is made a place; unless it is not `surely` one of v."""
-        Compiled, Module = _classes()
+        Compiled, Module = own_classes()
         while is_(v, Compiled):
             if name in vars(v) or (surely and not is_(v, Module)):
-                self._place(label, name, _weak(v))
+                self._place(label, name, weak(v))
             if name in vars(v):
                 return [(vars(v)[name], label)]
             v = vars(v)["_function"]
         if id(v) not in self._there and not is_(v, types.ModuleType):
             return []
         if is_(v, types.ModuleType):
-            if _is_library(v) or not (surely or name in vars(v)):
+            if is_library(v) or not (surely or name in vars(v)):
                 return []
             self._place(label, name, vars(v))
             return [(vars(v)[name], label)] if name in vars(v) else []
         if is_(v, type):
             return self._of_class(v, name, label)
-        if _sort_of(type(v)) == "plain":
+        if sort_of(type(v)) == "plain":
             return []
         held, of_class = attributes_of(v), surely
         found = of_type(type(v), name)
         # A value that the class has for those of its objects that have none of their own.
-        surely = surely or (found is not None and _plain_function(found) is None)
+        surely = surely or (found is not None and plain_function(found) is None)
         if is_(v, Module):  # which tells of what changes, but not of what changes within
             for table in ("_modules", "_parameters", "_buffers"):
                 if name in held.get(table, ()):
@@ -468,22 +376,22 @@ class Reads:
                     return [(held[name], label)]
             surely = False
         if is_(found, types.MemberDescriptorType):  # a slot, which goes before what has its name
-            self._place(label, name, _weak(v) or v)
+            self._place(label, name, weak(v) or v)
             try:
                 return [(found.__get__(v), label)]
             except AttributeError:  # nothing in it
                 return []
         if name in held or (surely and type(v).__dictoffset__ != 0):
-            self._place(label, name, _weak(v) or held)
+            self._place(label, name, weak(v) or held)
         if name in held:
             return [(held[name], label)]
         return self._of_class(type(v), name, label, of_class)
 
     def _of_class(self, kind: type, name: str, label: str, surely: bool = False) -> list:
         found = of_type(kind, name)
-        function = _plain_function(found)
+        function = plain_function(found)
         if function is not None:
-            if not of_libraries[function.__code__.co_filename]:
+            if not all(of_libraries[f.__code__.co_filename] for f in wrapped(function)):
                 self._place(label, name, kind)
             self._see(function, label)
             return [(function, label)] if not is_(found, (property, functools.cached_property)) else []
@@ -498,51 +406,3 @@ class Reads:
             return []
         self._place(label, name, kind)
         return [(found, label)]
-
-
-def _is_dataclass(v: Any) -> bool:
-    return of_type(type(v), "__dataclass_fields__") is not None and not is_(v, _classes()[1])
-
-
-def _slot(v: Any, name: str) -> Any:
-    found = of_type(type(v), name)
-    try:
-        return found.__get__(v) if is_(found, types.MemberDescriptorType) else None
-    except AttributeError:  # nothing in it
-        return None
-
-
-def _contents(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not bound yet
-        return None
-
-
-def _imported(name: str, level: int, names: dict) -> tuple[Any, str]:
-    """The module that an import statement in these globals means, if it is there already."""
-    if level:
-        package = str(names.get("__package__") or names.get("__name__", ""))
-        base = package.split(".")[: len(package.split(".")) - level + 1]
-        name = ".".join([*base, *([name] if name else [])])
-        module = sys.modules.get(name)
-    else:
-        module = sys.modules.get(name if name in sys.modules else name.partition(".")[0])
-    return (module if is_(module, types.ModuleType) else None), name
-
-
-def _file_of(function: Any) -> str:
-    return function.__code__.co_filename if is_(function, types.FunctionType) else _OWN
-
-
-def _is_users(builtin: Any) -> bool:
-    """Whether somebody put it among the built-in names."""
-    return getattr(builtin, "__module__", "builtins" if builtin is None else "") != "builtins"
-
-
-def _weak(v: Any) -> Any:
-    # An object is not kept by those that look at it.
-    try:
-        return weakref.ref(v)
-    except TypeError:
-        return None

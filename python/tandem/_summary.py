@@ -149,14 +149,21 @@ def summary(net: Module, input_shape: Sequence[int] | None = None, batch_size: i
         one the network is not run, and only modules and parameters are listed; Model.summary()
         knows the shape of what fit() was given.
     dtype: of the input; that of the first parameter if not given (int64 for ids).
-    What the network raises for a shape that does not fit.
+    ShapeError for a shape that does not fit.
 
     >>> import tandem as td
     >>> s = td.summary(td.nn.Sequential(td.nn.Linear(3, 2), td.nn.ReLU()), (3,))
     >>> s.parameters, s.layers[1].output_shape
     (8, (1, 2))
     """
-    return summary_of(net, example_input(net, input_shape, dtype, batch_size))
+    x = example_input(net, input_shape, dtype, batch_size)
+    try:
+        return summary_of(net, x)
+    except _core.ShapeError as e:
+        raise _core.ShapeError(
+            "[summary] the network takes no samples of this shape; got "
+            f"{tuple(input_shape or ())}, in batches of {batch_size}; expected that of one sample, "
+            f"without the batch: {e}") from e
 
 
 def evaluated(net: Module, x: Any, keep: bool = False) -> tuple[Any, dict, Any]:

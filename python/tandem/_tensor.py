@@ -53,9 +53,7 @@ def _numpy(self: Tensor) -> Any:
 def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
     import numpy as np
 
-    t = self.detach()
-    if t.dtype is _core.bfloat16:
-        t = t.astype(_core.float32)
+    t = self.astype(_core.float32) if self.dtype is _core.bfloat16 else self
     a = t.to("cpu").numpy()
     if copy or (dtype is not None and a.dtype != dtype):
         return np.array(a, dtype=dtype)
@@ -86,8 +84,13 @@ def operation_of(ufunc: Any, method: str, options: dict) -> "Callable | None":
     import numpy as np
 
     function = ours
-    return lambda *inputs: function(
-        *(_core._tensor(a) if isinstance(a, np.ndarray) else a for a in inputs))
+
+    def operand(a: Any) -> Any:
+        # Python's operators would ask NumPy's numbers again, which ask who is asked now.
+        return (_core._tensor(a) if isinstance(a, np.ndarray) else
+                a.item() if isinstance(a, np.generic) else a)
+
+    return lambda *inputs: function(*map(operand, inputs))
 
 
 def _values(a: Any) -> Any:
@@ -138,7 +141,8 @@ def _iter(self: Tensor) -> Any:
 
 
 def _contains(self: Tensor, value: Any) -> bool:
-    return bool((self == value).any())
+    found = self == value
+    return bool(found.any()) if isinstance(found, Tensor) else False
 
 
 def _reversed(self: Tensor) -> Any:

@@ -156,15 +156,17 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     A value that changes where nobody looks is a CaptureError, at the latest when calls 4, 8, 16, …
     and every check_interval-th (1024) look: numbers taken out of NumPy arrays, containers of more
     than 64 elements (256 with those within), what only code in C, Python's library, installed
-    packages or other threads read (ContextVar, threading.local, UserDict, what functools.lru_cache
+    packages or other threads read (ContextVar, threading.local, what functools.lru_cache
     returns), attributes of metaclasses and those of a Module that are set in its __dict__, names
     that are put together, files, clocks.
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing
-    other variables and writing to stdout, stderr, logs or TensorBoard happens when it is recorded
-    only, and a CaptureWarning says so. So does what nobody sees: other files, os.environ, events and
-    queues of threads, the state of other libraries (numpy.random).
+    other variables, drawing from random or numpy.random, and writing to stdout, stderr, logs or
+    TensorBoard happens when it is recorded only, and a CaptureWarning says so. So does what nobody
+    sees: other files, os.environ, events and queues of threads, the state of other libraries. An
+    exception that leaves the function ends the recording, with nothing done of what was computed
+    before it; a CaptureWarning says where that was something.
 
     Options: without (passes to leave out, see pass_names()), fast (also passes that round
     differently), memory_plan, device_graph, check_capture, check_interval, verify (run eagerly

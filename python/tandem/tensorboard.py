@@ -27,7 +27,7 @@ __all__ = ["SummaryWriter"]
 def _array(a: Any) -> Any:
     import numpy as np
 
-    return np.asarray(a)
+    return np.asarray(a.detach() if isinstance(a, Tensor) else a)
 
 
 def _png(image: Any) -> bytes:
@@ -173,7 +173,7 @@ class SummaryWriter:
             name = "input" if len(inputs) == 1 else f"input_{i}"
             made[hash(t)] = name
             add(name, "Input", [], t.shape, t.dtype)
-        for name, t in net.state_dict().items():
+        for name, t in [*net.named_parameters(), *net.named_buffers()]:
             made[hash(t)] = name.replace(".", "/")
             add(made[hash(t)], "Parameter", [], t.shape, t.dtype)
         for i, c in enumerate(calls):

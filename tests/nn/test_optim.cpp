@@ -445,6 +445,33 @@ TEST(Schedules, EachGroupInProportionAndResumable) {
   EXPECT_NEAR(opt.lr(1), 4, 1e-12);
 }
 
+TEST(Schedules, StatesGoOnFromRatesThatHaveChanged) {
+  const Tensor w = Tensor::from<float>({1, 2}, {2}).set_requires_grad();
+  optim::SGD opt({w}, {.lr = 1}), other({w}, {.lr = 1});
+  optim::CosineAnnealingLR s(opt, {.t_max = 10});
+  for (int i = 0; i < 5; ++i) s.step();
+  other.load_state_dict(opt.state_dict());
+  const optim::CosineAnnealingLR t(other, {.t_max = 10});  // from the rate it has by now
+  t.load_state_dict(s.state_dict());
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(opt.lr(), other.lr());
+    EXPECT_EQ(s.steps(), t.steps());
+    s.step(), t.step();
+  }
+  const auto state = [](double steps, double base) {
+    return StateDict{{"steps", full({}, steps, {DType::i64})},
+                     {"base", full({1}, base, {DType::f64})}};
+  };
+  for (const StateDict& bad :
+       {state(-1, 1), state(1, -1), state(1, std::nan("")), StateDict{{"steps", zeros({})}},
+        StateDict{{"steps", zeros({}, {DType::i64})}, {"base", zeros({2}, {DType::f64})}}}) {
+    EXPECT_THROW(t.load_state_dict(bad), Error);
+    EXPECT_EQ(s.steps(), t.steps());
+    EXPECT_EQ(t.rule().base[0], 1);
+    EXPECT_EQ(opt.lr(), other.lr());
+  }
+}
+
 TEST(Schedules, TheUpdateUsesTheNewRate) {
   auto p = leaves();
   const optim::SGD opt(p, {.lr = 0.1});

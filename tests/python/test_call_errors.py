@@ -90,7 +90,57 @@ REFUSED = [
     ("Tensor", lambda: setattr(X, "requires_grad", "x"), "the attribute cannot be this; got 'x'; "),
     ("Tensor", lambda: setattr(X, "grad", 3), "the attribute cannot be this; got 3; expected a te"),
     ("clamp", lambda: td.clamp(X, min="a"), "min does not fit; got 'a'; expected "),
+    ("zeros", lambda: td.zeros(td.tensor([2.0, 3.0])), "shape does not fit; got Tensor; expected a"),
+    ("manual_seed", lambda: td.manual_seed(-1), "seed is out of range; got -1; expected 0 or more"),
+    ("set_num_threads", lambda: td.set_num_threads(2**40),
+     "n is out of range; got 1099511627776; expected a smaller number"),
+    ("mul", lambda: td.tensor(2) * "ab", "text is no operand; got a str; expected a tensor or a numb"),
+    ("mul", lambda: b"ab" * td.tensor(2), "text is no operand; got a bytes; expected a tensor or a n"),
+    ("eq", lambda: td.ones(2) == [1, 1], "lists are no operands; got a list; expected tandem.tensor"),
+    ("ne", lambda: td.ones(2) != (1, 1), "lists are no operands; got a tuple; expected tandem.tensor"),
+    ("lt", lambda: td.ones(2) < "a", "text is no operand; got a str; expected a tensor or a number"),
+    ("tensor", lambda: td.asarray(None), "cannot be made into a tensor; got <class 'NoneType'>; expe"),
+    ("tensor", lambda: td.asarray("a"), "cannot be made into a tensor; got <class 'str'>; expected nu"),
 ]
+
+
+# The same for other errors, which say in addition where.
+TOLD = [
+    (OverflowError, lambda: td.zeros(2**63), "[shape] an integer must fit 64 bits; got 9223372036"),
+    (OverflowError, lambda: td.zeros((2, 2**63)), "[shape] an integer must fit 64 bits; got 92233720"),
+    (OverflowError, lambda: X + 2**64, "[scalar] an integer must fit 64 bits; got 18446744073709551616"),
+    (td.ShapeError, lambda: td.zeros((1,) * 12), "[shape] a tensor has at most 8 axes; got 12"),
+    (td.ShapeError, lambda: td.asarray(np.ones((1,) * 12)), "[shape] a tensor has at most 8 axes; got "),
+    (td.ShapeError, lambda: td.empty(2, -3), "[empty] sizes must not be negative; got [2, -3]"),
+    (td.ShapeError, lambda: bool(td.ones(3)),
+     "[bool] the truth of a tensor is that of its one element; got f32[3]; expected .all() or .any()"),
+    (td.AutogradError, lambda: td.ones(2).backward(),
+     "[backward] the output does not depend on anything that requires a gradient; got f32[2]"),
+    (td.RangeError, lambda: optim.SGD([]), "[SGD] a group has parameters; got none; expected at least"),
+    (td.ShapeError, lambda: td.summary(nn.Linear(3, 1), (1, 4)),
+     "[summary] the network takes no samples of this shape; got (1, 4), in batches of 1; expected "),
+    (td.AutogradError, lambda: np.mean(td.ones(2, requires_grad=True)), "[numpy] the tape does not f"),
+    (td.RangeError, lambda: nn.utils.clip_grad_norm_([X], -1), "[clip_grad_norm] max_norm is out of"),
+]
+
+
+@pytest.mark.parametrize("kind, call, text", TOLD, ids=[t[2].partition(";")[0] for t in TOLD])
+def test_what_is_wrong_is_told(kind, call, text):
+    with pytest.raises(kind) as e:
+        call()
+    assert str(e.value).startswith(text)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: memoryview(td.ones(2)[0]), lambda: nn.Linear(3, 1).weight.item(),
+    lambda: td.Device("gpu"), lambda: optim.StepLR(optim.SGD([td.ones(1, requires_grad=True)]), 0),
+    lambda: td.graph.compile(lambda x: x, max_signatures=0),
+])
+def test_errors_of_what_is_no_operation_name_the_line(call):
+    try:
+        call()
+    except td.Error as e:
+        assert "(at test_call_errors.py:" in str(e)
 
 
 @pytest.mark.parametrize("name, call, text", REFUSED, ids=[f"{i}-{r[0]}" for i, r in

@@ -20,13 +20,13 @@ import pytest
 import tandem as td
 from tandem import nn
 
+import closure_cases
 from read_cases import MADE, ONE, Plain, Scales, global_rate, helper, in_a_compiled_function
 
 SWITCH = None
-LATER = td.tensor([5.0])
 
 
-@pytest.mark.parametrize("make", MADE)
+@pytest.mark.parametrize("make", MADE + closure_cases.MADE)
 def test_looking_costs_no_traces(make, traces):
     f, set_rate = make()
     set_rate(2.0)
@@ -67,17 +67,6 @@ def test_programs_that_read_different_things_take_turns(traces):
     assert len(traces) - count <= 4
 
 
-def test_an_array_that_the_function_changes_is_reported():
-    array = np.ones(2, np.float32)
-
-    def changes(x):
-        array[0] += 1
-        return x * array
-
-    with pytest.warns(td.graph.CaptureWarning, match=r"not its own.*\(array\)"):
-        td.compile(changes)(ONE)
-
-
 def test_programs_that_read_alike_are_told_apart():
     config = types.SimpleNamespace(a=1.0, b=2.0)
     f = td.compile(lambda x, a: x * config.a if a else (x * 2.0 if config.b > 0 else x))
@@ -90,118 +79,6 @@ def test_programs_that_read_alike_are_told_apart():
     f(ONE, False)
     config.a = 7.0
     assert f(ONE, True).tolist() == [7, 7]
-
-
-class Temporary:
-    def __init__(self, x):
-        self.x, self.n = x, 0
-
-    def step(self):
-        def inner():
-            self.last = self.x * 2
-            self.n += 1
-            return sum(self.x * i for i in (1, 0)) + self.last
-        return inner()
-
-    def again(self):
-        return super().__init__(), self.x * 3
-
-
-def through_a_method(x):
-    return Temporary(x).step()
-
-
-def through_super(x):
-    return Temporary(x).again()[1]
-
-
-def through_a_closure(x):
-    s = types.SimpleNamespace(last=None)
-
-    def g():
-        s.last = x * 2
-    g()
-    return s.last
-
-
-def through_a_nonlocal(x):
-    total = None
-
-    def add(v):
-        nonlocal total
-        total = v if total is None else total + v
-    add(x)
-    add(x)
-    return total
-
-
-def through_a_class(x):
-    class Context:
-        saved = None
-
-    def keep():
-        Context.saved = x * 3
-    keep()
-    return Context.saved
-
-
-@pytest.mark.parametrize("f", [through_a_method, through_super, through_a_closure,
-                               through_a_nonlocal, through_a_class])
-def test_what_the_function_makes_is_its_own(f, traces):
-    g = td.compile(f)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for _ in range(10):
-            assert g(ONE).tolist() == f(ONE).tolist()
-    assert len(traces) == 4, "two at the capture, and those of calls 4 and 8"
-
-
-@dataclasses.dataclass
-class Batch:
-    x: td.Tensor
-    config: object = None
-
-    @property
-    def doubled(self):
-        return self.x * 2
-
-    def scaled(self):
-        return dataclasses.replace(self, x=self.doubled)
-
-
-class SlotBatch:
-    __slots__ = ("x", "config")
-    __dataclass_fields__ = Batch.__dataclass_fields__
-
-    def __init__(self, x, config=None):
-        self.x, self.config = x, config
-
-
-@pytest.mark.parametrize("f, make", [
-    (lambda b: b.x * 2, Batch), (lambda b: b.doubled, Batch), (lambda b: b.scaled().x, Batch),
-    (lambda b: b["b"][0].x * 2, lambda x: {"b": [Batch(x)]}), (lambda b: b.x * 2, SlotBatch),
-])
-def test_a_dataclass_that_is_given_costs_no_traces(f, make, traces):
-    g, alive = td.compile(f), []
-    for _ in range(40):
-        b = make(td.ones(2))
-        if type(b) is Batch:
-            alive.append(weakref.ref(b))
-        assert g(b).tolist() == [2, 2]
-    # Two at the capture, those of calls 4, 8, 16 and 32; one when copyreg notes slots in the class.
-    assert len(traces) <= 7
-    del b
-    gc.collect()
-    assert sum(type(o) is SlotBatch for o in gc.get_objects()) == 0
-    assert all(r() is None for r in alive)
-
-
-def test_what_is_in_a_dataclass_that_is_given_is_looked_at():
-    config = Plain()
-    f = td.compile(lambda b: b.x * b.config.rate)
-    for rate in (1.0, 3.0, 5.0):
-        config.rate = rate
-        assert f(Batch(ONE, config)).tolist() == [rate, rate]
 
 
 def test_a_refused_capture_leaves_caches_as_they_were():
@@ -336,34 +213,6 @@ def test_what_another_thread_changes_in_a_capture_is_still_looked_at():
         assert f(ONE).tolist() == [rate, rate]
 
 
-def test_a_class_that_the_function_changes_is_reported():
-    class Counts:
-        calls = 0
-
-        def __call__(self, x):
-            type(self).calls += 1
-            return x * 2
-
-    counts = Counts()
-    with pytest.warns(td.graph.CaptureWarning, match="Counts|counts"):
-        td.compile(lambda x: counts(x))(ONE)
-    with pytest.warns(td.graph.CaptureWarning, match="class .*Counts"):
-        td.compile(lambda c, x: c(x))(Counts(), ONE)
-
-
-def test_a_tensor_left_in_an_object_is_refused():
-    o = types.SimpleNamespace(inner=types.SimpleNamespace(w=td.ones(2)))
-
-    @td.compile
-    def f(x):
-        o.inner.w = o.inner.w * x
-        return o.inner.w
-
-    with pytest.raises(td.CaptureError, match=r"value for .*\.w in f \(at .*\.py:\d+\);"):
-        f(ONE)
-    assert o.inner.w.tolist() == [1, 1]
-
-
 # ------------------------------------------------------------------------- values, not tensors
 
 
@@ -480,36 +329,6 @@ def test_a_profiler_goes_on():
     with pytest.raises(ZeroDivisionError):
         td.compile(lambda x: named_so(1 / 0))(ONE)
     assert sys.getprofile() is None
-
-
-def test_what_is_set_for_the_first_time_is_reported():
-    o = types.SimpleNamespace(last=None)
-
-    def sets_a_global(x):
-        global LATER
-        LATER = x * 2
-        return x
-
-    def sets_an_attribute(x):
-        o.last = x * 2
-        return x
-
-    def makes_an_attribute(x):
-        o.new = x * 2
-        return x
-
-    for f, name in ((sets_a_global, "LATER"), (sets_an_attribute, "o.last"),
-                    (makes_an_attribute, "o.new")):
-        with pytest.raises(td.CaptureError, match=f"new value for {name} in "):
-            td.compile(f)(ONE)
-    assert LATER.tolist() == [5] and vars(o) == {"last": None}
-
-    def counts(x):
-        o.number = 5
-        return x
-
-    with pytest.warns(td.graph.CaptureWarning, match=r"\(o.number\)"):
-        td.compile(counts)(ONE)
 
 
 def test_what_is_filled_once_is_still_looked_at():

@@ -354,9 +354,10 @@ def test_tensors_beside_those_of_a_layer_are_converted_with_them(wrap):
 
 def test_a_conversion_to_what_a_tensor_is_leaves_it():
     net = Scaled()
-    before = net.state_dict()
-    after = net.to(td.float32).to("cpu").state_dict()
-    assert all(after[k] is before[k] for k in before)
+    before = [*net.named_parameters(), *net.named_buffers()]
+    net.to(td.float32).to("cpu")
+    after = [*net.named_parameters(), *net.named_buffers()]
+    assert all(b is a for (_, a), (_, b) in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -510,3 +511,23 @@ def test_a_model_of_a_compiled_module():
     model = td.Model(net, lambda params: optim.Adam(params, lr=0.05), "mse")
     history = model.fit(x, x.sum(axis=1, keepdims=True), epochs=20, batch_size=8, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0] / 2
+
+
+def test_labels_as_files_of_images_have_them():
+    scores = td.tensor([[1.0, 2.0, 0.5], [0.0, 1.0, 3.0]])
+    for dtype in ("uint8", "int32"):
+        labels = np.array([1, 2], dtype)
+        for loss in (nn.cross_entropy, nn.nll_loss):
+            want = loss(scores, td.tensor([1, 2]))
+            assert loss(scores, td.asarray(labels)).tolist() == want.tolist()
+    with pytest.raises(td.OutOfBoundsError, match="got label 3 of sample 0"):
+        nn.cross_entropy(scores, td.tensor([3, 0], dtype="uint8"))
+
+
+def test_a_state_can_be_written_to():
+    net = nn.Linear(2, 1)
+    state = net.state_dict()
+    state["weight"].mul_(0)
+    state["weight"][0, 1] = 5.0
+    assert net.weight.tolist() == [[0, 5]] and net.weight.requires_grad
+    assert state["bias"].numpy().shape == (1,)

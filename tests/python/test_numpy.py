@@ -23,6 +23,52 @@ def test_functions_of_two_are_operations(name):
         assert np.allclose(got.numpy(), want, rtol=1e-6) and got.numpy().dtype == want.dtype
 
 
+@pytest.mark.parametrize("number", [
+    np.float64(0.1), np.float32(2), np.float16(2), np.int64(3), np.int32(3), np.uint8(3), np.True_])
+def test_numbers_have_dtypes_as_arrays_have(number):
+    for t in (td.asarray(number), td.tensor(number), td.tensor([number])[0]):
+        assert t.numpy().dtype == number.dtype and t.numpy() == number
+    assert td.asarray(number, td.float32).dtype is td.float32
+    x = td.ones(2)
+    assert (x * number).dtype is td.float32, "an operand counts as Python's do"
+
+
+def test_logic_with_numbers_of_numpy():
+    t = td.tensor([True, False])
+    for got in (np.True_ & t, t & np.True_, np.False_ | t, np.False_ ^ t):
+        assert isinstance(got, td.Tensor) and got.tolist() == [True, False]
+    with pytest.raises(td.DTypeError, match=r"\[or\] takes bool tensors"):
+        np.int64(1) | t
+
+
+def test_gradients_do_not_get_lost():
+    """Memory that NumPy writes is not watched by the tape."""
+    w = td.ones(2, requires_grad=True)
+    for use in (np.asarray, np.mean, np.sum, memoryview, lambda t: np.gcd(t, 2),
+                lambda t: np.asarray(t * 2), lambda t: t.numpy()):
+        with pytest.raises((td.AutogradError, BufferError), match="the tape does not follow"):
+            use(w)
+    assert np.asarray(w.detach()).tolist() == [1, 1] and np.exp(w).requires_grad
+    with td.no_grad():
+        assert np.asarray(w * 2).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_comparisons_know_all_numbers(dtype):
+    a = np.array([0, 1, 200], dtype)
+    for f in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal):
+        for number in (-1, 300, 2**40, -2**40, 1.5, 1):
+            want = f(a.astype(np.int64), number).tolist()
+            assert f(td.asarray(a), number).tolist() == want, (f, number)
+            assert f(number, td.asarray(a)).tolist() == f(number, a.astype(np.int64)).tolist()
+
+
+def test_what_is_in_a_tensor():
+    t = td.tensor([1.0, 2.0])
+    assert 1 in t and 3 not in t and "a" not in t and None not in t
+    assert t != "a" and not t == None  # noqa: E711
+
+
 @pytest.mark.parametrize("name", [
     "negative", "absolute", "sign", "floor", "ceil", "rint", "square", "reciprocal", "exp", "log",
     "log1p", "sqrt", "sin", "cos", "arctan", "tanh", "isnan"])

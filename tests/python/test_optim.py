@@ -70,3 +70,58 @@ def test_a_step_with_scaled_gradients():
     assert w.tolist() == [2.0 - 0.5 * 8]
     with pytest.raises(td.ShapeError):
         opt.step(td.ones(3))
+
+
+def test_clipping_is_the_same_compiled():
+    """nn.utils.clip_grad_norm_ between backward() and step(), with a limit that changes."""
+    limit = {"norm": 0.5}
+
+    def training(wrap):
+        td.manual_seed(0)
+        net = td.nn.Linear(3, 2)
+        opt = optim.SGD(net.parameters(), lr=0.1)
+
+        def step(x):
+            opt.zero_grad()
+            (net(x) ** 2).sum().backward()
+            norm = td.nn.utils.clip_grad_norm_(net.parameters(), limit["norm"])
+            opt.step()
+            return norm
+
+        return wrap(step), net
+
+    (eager, a), (compiled, b) = training(lambda f: f), training(td.compile)
+    x = td.ones(4, 3)
+    for limit["norm"] in (0.5, 0.5, 100.0, 0.25, 0.25):
+        assert eager(x).item() == compiled(x).item()
+        assert a.weight.tolist() == b.weight.tolist()
+    norm = math.sqrt(sum((p.grad ** 2).sum().item() for p in b.parameters()))
+    assert math.isclose(norm, 0.25, rel_tol=1e-4)
+    td.nn.utils.clip_grad_value_(b.weight, 0.01)
+    assert abs(b.weight.grad).max().item() <= math.nextafter(0.01, 1)
+    assert td.nn.utils.clip_grad_norm_([], 1.0).item() == 0
+
+
+def test_a_schedule_goes_on_from_its_state():
+    opt, other = optimiser(1.0, 0.5), optimiser(1.0, 0.5)
+    schedule = optim.CosineAnnealingLR(opt, T_max=10)
+    for _ in range(5):
+        schedule.step()
+    other.load_state_dict(opt.state_dict())
+    again = optim.CosineAnnealingLR(other, T_max=10)
+    again.load_state_dict(schedule.state_dict())
+    for _ in range(3):
+        assert [opt.get_lr(i) for i in (0, 1)] == [other.get_lr(i) for i in (0, 1)]
+        schedule.step(), again.step()
+    with pytest.raises(td.RangeError, match="lacks"):
+        again.load_state_dict({"steps": 3})
+    assert again.steps == 8
+
+
+def test_what_optimisers_and_schedules_look_like():
+    w = [td.ones(1, requires_grad=True)]
+    assert repr(optim.Adam(w, lr=0.5)) == "Adam(lr=0.5)"
+    assert repr(optimiser(1.0, 0.5)) == "SGD(lr=[1.0, 0.5])"
+    schedule = optim.StepLR(optim.SGD(w), 3)
+    schedule.step()
+    assert repr(schedule) == "StepLR(steps=1)"

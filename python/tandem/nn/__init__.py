@@ -1,6 +1,6 @@
 """Networks: modules with named parameters."""
 
-from . import functional, init, models
+from . import functional, init, models, utils
 from .containers import ModuleDict, ModuleList, Sequential
 from .layers import (
     GELU,
@@ -37,5 +37,5 @@ __all__ = [
     "LayerNorm", "LeakyReLU", "Linear", "MSELoss", "MaxPool2d", "Model", "Module", "ModuleDict",
     "ModuleList", "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus",
     "Tanh", "cross_entropy", "functional", "init", "make_model", "model_names", "models",
-    "mse_loss", "nll_loss",
+    "mse_loss", "nll_loss", "utils",
 ]

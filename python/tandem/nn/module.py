@@ -12,8 +12,8 @@ from .. import _core
 from .._capture import note_change
 from .._reads import SEEN
 from .._core import Tensor
-from .._structure import mapped
 from ..graph import Compiled
+from ._hooks import Hook, Passage
 
 _MISSING = object()
 _TABLES = ("_parameters", "_buffers", "_modules")
@@ -64,70 +64,6 @@ def _own_names(kind: type) -> frozenset:
     return frozenset(names)
 
 
-class Hook:
-    """A registered hook; remove() takes it away."""
-
-    def __init__(self, hooks: dict, key: int):
-        self._hooks, self._key = hooks, key
-
-    def remove(self) -> None:
-        """The hook is not called any more."""
-        if self._hooks.pop(self._key, None) is not None:
-            note_change("hooks")
-
-
-class _Passage:
-    """One call of a module whose backward hooks wait for the gradients: its tensors pass through
-    functions that give them on as they are, in both directions."""
-
-    def __init__(self, module: "Module"):
-        self._module = module
-        self._given: list[bool] = []  # of each tensor argument, whether it wants a gradient
-        self._grad_output: tuple = ()
-
-    def _through(self, tensors: list, backward: Callable) -> Iterator[Tensor]:
-        name = type(self._module).__name__
-        return iter(_core._custom(name, lambda t: (list(t), []), lambda g, _: backward(g), tensors))
-
-    def into(self, args: tuple) -> tuple:
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        self._given = [t.requires_grad for t in tensors]
-        wanting = [t for t in tensors if t.requires_grad]
-        if not wanting:
-            return args
-        passed = self._through(wanting, self._call_hooks)
-        return tuple(next(passed) if isinstance(a, Tensor) and a.requires_grad else a for a in args)
-
-    def out(self, result: Any) -> Any:
-        tensors: list[Tensor] = []
-        mapped(lambda t: tensors.append(t) if isinstance(t, Tensor) and t.requires_grad else None,
-               result)
-        if not tensors:
-            return result
-        passed = self._through(tensors, self._note)
-        return mapped(lambda t: next(passed) if isinstance(t, Tensor) and t.requires_grad else t,
-                      result)
-
-    def _note(self, grads: list) -> list:
-        self._grad_output = tuple(grads)
-        if not any(self._given):
-            self._call_hooks([])
-        return grads
-
-    def _call_hooks(self, grads: list) -> list:
-        of_wanting = iter(grads)
-        full = tuple(next(of_wanting) if wants else None for wants in self._given)
-        for hook in list(self._module._backward_hooks.values()):
-            changed = hook(self._module, full, self._grad_output)
-            if changed is not None:
-                full = changed if isinstance(changed, tuple) else (changed,)
-        if len(full) != len(self._given):
-            raise _core.AutogradError(
-                f"[{type(self._module).__name__}] a backward hook returns a gradient for each "
-                f"tensor argument; got {len(full)}; expected {len(self._given)}")
-        return [g for g, wants in zip(full, self._given) if wants]
-
-
 class Module:
     """Base of layers and models.
 
@@ -165,7 +101,7 @@ class Module:
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
         if self._backward_hooks:
-            passage = _Passage(self)
+            passage = Passage(self)
             result = passage.out(self.forward(*passage.into(args), **kwargs))
         else:
             result = self.forward(*args, **kwargs)
@@ -424,8 +360,8 @@ class Module:
     # ------------------------------------------------------------------------------- state
 
     def state_dict(self) -> "OrderedDict[str, Tensor]":
-        """Parameters and buffers by path: the live tensors, not copies."""
-        state = OrderedDict(self.named_parameters())
+        """Parameters and buffers by path: over the same memory, not copies, and off the tape."""
+        state = OrderedDict((name, p.detach()) for name, p in self.named_parameters())
         state.update(self._named("buffers", "", saved=True))
         return state
 

@@ -1,0 +1,68 @@
+"""What of functions' byte code is about names."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import sys
+import types
+from typing import Any
+
+from ._values import is_
+
+_IGNORED = ("EXTENDED_ARG", "PUSH_NULL", "NOP", "CACHE", "COPY", "DUP_TOP")
+# Who takes objects apart.
+TAKE_ALL = {"vars", "__dict__", "asdict", "astuple", "fields", "attrgetter"}
+
+_STEPS = {
+    "LOAD_GLOBAL": "global", "LOAD_NAME": "global", "STORE_GLOBAL": "global",
+    "DELETE_GLOBAL": "global", "LOAD_DEREF": "deref", "LOAD_CLASSDEREF": "deref",
+    "LOAD_FROM_DICT_OR_DEREF": "deref", "STORE_DEREF": "store deref", "LOAD_ATTR": "attribute",
+    "LOAD_METHOD": "attribute", "STORE_ATTR": "attribute", "DELETE_ATTR": "attribute",
+    "LOAD_SUPER_ATTR": "loose", "IMPORT_FROM": "from",
+    "STORE_FAST": "store",
+}
+
+
+@functools.lru_cache(maxsize=1024)
+def steps(code: types.CodeType) -> tuple:
+    """What of a code object is about names: pairs of a kind and a name."""
+    found: list[tuple[str, Any]] = []
+    instructions = list(dis.get_instructions(code))
+    by_text = ({"getattr", "setattr", "hasattr", "delattr", "vars", "__dict__"} & set(code.co_names)
+               or any(i.opname == "MATCH_CLASS" for i in instructions))
+    constants: list = []
+    for i in instructions:
+        op, arg = i.opname, i.argval
+        if op == "LOAD_CONST":
+            constants.append(arg)
+        if i.is_jump_target:  # what is there may be from elsewhere
+            found.append(("other", ""))
+        if op in _IGNORED:
+            continue
+        if op.startswith("LOAD_FAST"):
+            found += [("local", n) for n in (arg if isinstance(arg, tuple) else (arg,))]
+        elif op == "LOAD_CONST" and isinstance(arg, types.CodeType):
+            found.append(("code", arg))
+        elif op == "LOAD_CONST" and by_text and isinstance(arg, (str, tuple, frozenset)):
+            texts = [arg] if isinstance(arg, str) else arg
+            found += [("loose", text) for text in texts if isinstance(text, str)]
+            found.append(("other", ""))
+        elif op == "IMPORT_NAME":  # behind the level and the names
+            level = constants[-2] if len(constants) > 1 and isinstance(constants[-2], int) else 0
+            found.append(("import", (arg, level)))
+        else:
+            found.append((_STEPS.get(op, "other"), arg))
+    return tuple(found)
+
+
+def imported(name: str, level: int, names: dict) -> tuple[Any, str]:
+    """The module that an import statement in these globals means, if it is there already."""
+    if level:
+        package = str(names.get("__package__") or names.get("__name__", ""))
+        base = package.split(".")[: len(package.split(".")) - level + 1]
+        name = ".".join([*base, *([name] if name else [])])
+        module = sys.modules.get(name)
+    else:
+        module = sys.modules.get(name if name in sys.modules else name.partition(".")[0])
+    return (module if is_(module, types.ModuleType) else None), name

@@ -1,0 +1,293 @@
+"""Ways for a function to read something that is not its own through functions that nobody can find from
+it: within it, behind a library's, or run by the tape. As in read_cases.py each makes a function and
+what changes what it reads."""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import operator
+import types
+
+import tandem as td
+from tandem import nn
+
+
+def rates(value=1.0):
+    held = {"rate": value}
+    return held, lambda v: held.update(rate=v)
+
+
+def in_a_generator():
+    held, set_rate = rates()
+    return lambda x: sum(w * held["rate"] for w in (x,)), set_rate
+
+
+def in_a_comprehension():
+    held, set_rate = rates()
+    return lambda x: [w * held["rate"] for w in (x,)][0], set_rate
+
+
+def in_a_lambda():
+    o = types.SimpleNamespace(rate=1.0)
+    return lambda x: list(map(lambda w: w * o.rate, [x]))[0], lambda v: setattr(o, "rate", v)
+
+
+def in_a_reduction():
+    held, set_rate = rates()
+    return lambda x: functools.reduce(lambda a, b: a * held["rate"], [x, x]), set_rate
+
+
+def in_a_function_two_levels_down():
+    rate = 1.0
+
+    def f(x):
+        def g():
+            def h():
+                return x * rate
+            return h()
+        return g()
+
+    def set_rate(v):
+        nonlocal rate
+        rate = v
+
+    return f, set_rate
+
+
+def in_a_function_that_a_helper_makes():
+    o = types.SimpleNamespace(rate=1.0)
+
+    def made():
+        return lambda x: x * o.rate
+
+    return lambda x: made()(x), lambda v: setattr(o, "rate", v)
+
+
+def in_a_condition_of_a_loop():
+    n = 1
+
+    def f(x):
+        return x + sum(x for i in range(4) if i < n - 1)
+
+    def set_rate(v):
+        nonlocal n
+        n = int(v)
+
+    return f, set_rate
+
+
+def in_a_generator_of_a_forward():
+    held, set_rate = rates()
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return sum(w * held["rate"] for w in (x,))
+
+    return Net(), set_rate
+
+
+def in_a_function_without_a_tape():
+    held, set_rate = rates()
+
+    @td.no_grad()
+    def scaled(x):
+        return x * held["rate"]
+
+    return lambda x: scaled(x), set_rate
+
+
+def in_a_forward_without_a_tape():
+    held, set_rate = rates()
+
+    class Net(nn.Module):
+        @td.no_grad()
+        def forward(self, x):
+            return x * held["rate"]
+
+    return Net(), set_rate
+
+
+def in_a_hook_without_a_tape():
+    held, set_rate = rates()
+    net = nn.Identity()
+    net.register_forward_hook(td.no_grad()(lambda module, args, result: result * held["rate"]))
+    return net, set_rate
+
+
+def in_another_decorated_method():
+    class Plain:
+        @td.no_grad()
+        def scaled(self, x):
+            return x * 1.0
+
+    o = Plain()
+    return lambda x: o.scaled(x), lambda v: setattr(Plain, "scaled", lambda self, x: x * v)
+
+
+def in_a_context():
+    held, set_rate = rates()
+
+    @contextlib.contextmanager
+    def scope():
+        yield held["rate"]
+
+    def f(x):
+        with scope() as rate:
+            return x * rate
+
+    return f, set_rate
+
+
+def in_a_stack_of_contexts():
+    held, set_rate = rates()
+
+    @contextlib.contextmanager
+    def scope():
+        yield held["rate"]
+
+    def f(x):
+        with contextlib.ExitStack() as stack:
+            return x * stack.enter_context(scope())
+
+    return f, set_rate
+
+
+def by_a_type():
+    held, set_rate = rates()
+
+    @functools.singledispatch
+    def scaled(x):
+        return x * held["rate"]
+
+    return lambda x: scaled(x), set_rate
+
+
+def gradient(f):
+    def g(x):
+        w = td.ones(2, requires_grad=True)
+        return td.grad(f(w).sum(), w) * x
+
+    return g
+
+
+def in_a_tensors_hook():
+    held, set_rate = rates()
+    w = nn.Parameter(td.ones(2))
+    w.register_hook(lambda g: g * held["rate"])
+    return lambda x: td.grad((w * x).sum(), w), set_rate
+
+
+def in_a_tensors_hook_of_a_class():
+    class Hook:
+        rate = 1.0
+
+        def __call__(self, g):
+            return g * self.rate
+
+    hook, w = Hook(), nn.Parameter(td.ones(2))
+    w.register_hook(hook)
+    return lambda x: td.grad((w * x).sum(), w), lambda v: setattr(hook, "rate", v)
+
+
+def in_a_tensors_hook_that_is_a_method():
+    class Hooks:
+        rate = 1.0
+
+        def hook(self, g):
+            return g * self.rate
+
+    o, w = Hooks(), nn.Parameter(td.ones(2))
+    w.register_hook(o.hook)
+    return lambda x: td.grad((w * x).sum(), w), lambda v: setattr(o, "rate", v)
+
+
+def in_a_hook_of_this_tape():
+    held, set_rate = rates()
+
+    def f(w):
+        y = w * 1
+        y.register_hook(lambda g: g * held["rate"])
+        return y
+
+    return gradient(f), set_rate
+
+
+def in_a_backward_hook():
+    held, set_rate = rates()
+    net = nn.Identity()
+    net.register_full_backward_hook(lambda module, into, out: (into[0] * held["rate"],))
+    return gradient(net), set_rate
+
+
+def in_a_gradient_of_its_own():
+    held, set_rate = rates()
+
+    class F(td.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * held["rate"]
+
+    return gradient(F.apply), set_rate
+
+
+def by_another_forward():
+    class F(td.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1.0
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    return (lambda x: F.apply(x)), lambda v: setattr(F, "forward",
+                                                     staticmethod(lambda ctx, x: x * v))
+
+
+def in_all_of_an_object():
+    o = types.SimpleNamespace(rate=1.0)
+
+    def scaled(x, rate):
+        return x * rate
+
+    return lambda x: scaled(x, **vars(o)), lambda v: setattr(o, "rate", v)
+
+
+def in_all_of_a_dataclass():
+    @dataclasses.dataclass
+    class Inner:
+        rate: float = 1.0
+
+    @dataclasses.dataclass
+    class Config:
+        inner: Inner = dataclasses.field(default_factory=Inner)
+
+    o = Config()
+    return (lambda x: x * dataclasses.asdict(o)["inner"]["rate"],
+            lambda v: setattr(o.inner, "rate", v))
+
+
+def under_a_getter():
+    o = types.SimpleNamespace(rate=1.0)
+    return lambda x: x * operator.attrgetter("rate")(o), lambda v: setattr(o, "rate", v)
+
+
+def in_several_dicts():
+    held, set_rate = rates()
+    chain = collections.ChainMap({}, held)
+    return lambda x: x * chain["rate"], set_rate
+
+
+def in_a_dict_of_the_library():
+    held = collections.UserDict(rate=1.0)
+    return lambda x: x * held["rate"], lambda v: held.update(rate=v)
+
+
+MADE = [v for k, v in list(globals().items())
+        if k.split("_")[0] in ("in", "over", "as", "under", "by") and callable(v)]
+assert len(MADE) == 27
