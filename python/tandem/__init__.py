@@ -22,6 +22,15 @@ from ._tensor import (  # noqa: E402
     cuda_is_available as cuda_is_available,
     tensor as tensor,
 )
+from ._composed import (  # noqa: E402
+    allclose as allclose,
+    isclose as isclose,
+    logsumexp as logsumexp,
+    norm as norm,
+    outer as outer,
+    rand_like as rand_like,
+    randn_like as randn_like,
+)
 from ._elementwise import (  # noqa: E402
     acosh as acosh,
     asinh as asinh,
@@ -75,12 +84,35 @@ contiguous, channels_last = MemoryFormat.contiguous, MemoryFormat.channels_last 
 
 if _typing.TYPE_CHECKING:
     from . import array_api as array_api
+    from .array_api import (
+        broadcast_arrays as broadcast_arrays,
+        can_cast as can_cast,
+        empty_like as empty_like,
+        finfo as finfo,
+        iinfo as iinfo,
+        isdtype as isdtype,
+        matrix_transpose as matrix_transpose,
+        meshgrid as meshgrid,
+        moveaxis as moveaxis,
+        repeat as repeat,
+        result_type as result_type,
+        tensordot as tensordot,
+        tile as tile,
+        tril as tril,
+        triu as triu,
+        unstack as unstack,
+        vecdot as vecdot,
+    )
 else:
 
     def __getattr__(name: str) -> _typing.Any:
-        # A namespace that few programs ask for.
-        if name == "array_api":
+        # A namespace that few programs ask for, and what only it has of the standard's functions.
+        if not name.startswith("_"):
             import importlib
 
-            return importlib.import_module("tandem.array_api")
+            array_api = importlib.import_module("tandem.array_api")
+            if name == "array_api":
+                return array_api
+            if name in array_api.supported:
+                return globals().setdefault(name, getattr(array_api, name))
         raise AttributeError(f"module 'tandem' has no attribute {name!r}")

@@ -6,7 +6,9 @@ import operator
 from typing import Any, Callable
 
 from . import _core
+from ._composed import expand, masked_fill, nbytes, norm, ravel, swapaxes
 from ._core import Tensor
+from ._elementwise import clip
 from ._structure import mapped
 
 
@@ -196,6 +198,16 @@ def _numel(self: Tensor) -> int:
     return self.size
 
 
+def _clip(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Each element brought into [min, max], numbers or tensors; None: no bound."""
+    return clip(self, min, max)
+
+
+def _norm(self: Tensor, ord: float = 2.0, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The norm of vectors along the axes; see tandem.norm."""
+    return norm(self, ord, axis, keepdims)
+
+
 def _in_place(name: str, operation: Callable, doc: str) -> Callable:
     def method(self: Tensor, other: Any) -> Tensor:
         result = operation(self, other)
@@ -258,6 +270,13 @@ for _name, _function in {
     "add_": _add_,
     "sub_": _sub_,
     "mul_": _mul_,
+    "clip": _clip,
+    "expand": expand,
+    "masked_fill": masked_fill,
+    "nbytes": property(nbytes),
+    "norm": _norm,
+    "ravel": ravel,
+    "swapaxes": swapaxes,
     "register_hook": _register_hook,
     "__array_namespace__": _array_namespace,
     "to_device": _to_device,

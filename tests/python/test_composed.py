@@ -1,0 +1,88 @@
+"""Functions made of others against NumPy's, eagerly and compiled, and their gradients."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tandem as td
+
+RNG = np.random.default_rng(0)
+A = RNG.normal(size=(3, 4)).astype(np.float32)
+X = td.asarray(A)
+
+
+@pytest.mark.parametrize("order", [2.0, 1.0, 3.0, 0.5, math.inf, -math.inf])
+def test_norms(order):
+    for axis in (0, 1, -1):
+        want = np.linalg.norm(A, order, axis=axis)
+        assert np.allclose(td.norm(X, order, axis), want, rtol=1e-5)
+        assert td.norm(X, order, axis, keepdims=True).shape == (
+            np.linalg.norm(A, order, axis=axis, keepdims=True).shape)
+    assert np.allclose(X.norm(order), np.linalg.norm(A.ravel(), order), rtol=1e-5)
+    with pytest.raises(td.RangeError, match="order 0"):
+        X.norm(0)
+
+
+def test_sums_of_exponentials():
+    for axis in (0, 1, None):
+        assert np.allclose(td.logsumexp(X, axis), np.log(np.exp(A).sum(axis)), rtol=1e-5)
+    assert td.logsumexp(X, 1, keepdims=True).shape == (3, 1)
+    for values, want in (([1000.0, 1000.0], 1000 + math.log(2)), ([-1e4, -1e4], -1e4 + math.log(2)),
+                         ([-math.inf] * 2, -math.inf), ([math.inf, 1.0], math.inf)):
+        assert math.isclose(td.logsumexp(td.tensor(values)).item(), want, rel_tol=1e-6), values
+    assert math.isnan(td.logsumexp(td.tensor([math.nan, 1.0])).item())
+
+
+@pytest.mark.parametrize("f", [
+    td.logsumexp, td.norm, lambda x: td.norm(x, 3.0, 0).sum(), lambda x: td.outer(x[0], x[1]).sum(),
+    lambda x: td.logsumexp(x, 1).sum(), lambda x: x.masked_fill(x > 0, 2.0).sum(),
+    lambda x: (x.expand(2, -1, -1) * x.swapaxes(0, 1).swapaxes(-1, -2)).sum(),
+    lambda x: (x.ravel() * td.arange(12)).sum(), lambda x: x.clip(-0.5, 0.5).sum(),
+])
+def test_gradients(f):
+    x = td.tensor(A.astype(np.float64), requires_grad=True)
+    assert td.gradcheck(f, [x])
+    assert td.compile(f)(x).item() == f(x).item()
+
+
+def test_what_is_close():
+    a = np.array([1.0, math.inf, math.nan, 1.0, -math.inf, 0.0], np.float32)
+    b = np.array([1.00001, math.inf, math.nan, 1.1, math.inf, 1e-9], np.float32)
+    for equal_nan in (False, True):
+        assert td.isclose(td.asarray(a), td.asarray(b), equal_nan=equal_nan).tolist() == (
+            np.isclose(a, b, equal_nan=equal_nan).tolist())
+    assert td.allclose(X, A + 1e-7) and not td.allclose(X, A + 1e-3) and td.allclose(1, 1.0)
+    assert td.allclose(X, A + 1e-3, atol=0.01) and td.allclose(td.tensor([2, 3]), td.tensor([2, 3]))
+    with pytest.raises(td.DTypeError, match="a list"):
+        td.allclose(X, [1.0])
+    with pytest.raises(td.CaptureError):
+        td.compile(lambda x: x * td.allclose(x, x))(X)
+
+
+def test_shapes():
+    assert X.expand(2, -1, 4).shape == (2, 3, 4) and td.ones(3, 1).expand((-1, 5)).shape == (3, 5)
+    assert X.ravel().tolist() == A.ravel().tolist() and X.nbytes == A.nbytes
+    assert X.swapaxes(0, -1).tolist() == A.swapaxes(0, -1).tolist()
+    assert np.array_equal(td.outer(X[0], X[1]), np.outer(A[0], A[1]))
+    for wrong in (lambda: X.expand(2, 2), lambda: X.swapaxes(0, 2), lambda: td.outer(X, X)):
+        with pytest.raises(td.ShapeError):
+            wrong()
+
+
+def test_random_numbers_like_others():
+    x = td.ones(2, 3, dtype=td.float64)
+    for f in (td.rand_like, td.randn_like):
+        assert f(x).shape == (2, 3) and f(x).dtype is td.float64
+        assert f(x, td.float32).dtype is td.float32
+        assert f(x).tolist() != f(x).tolist()
+    assert 0 <= td.rand_like(x).min().item() and td.rand_like(x).max().item() < 1
+
+
+def test_functions_of_the_standard_have_their_names_here_too():
+    for name in (n for n in td.array_api.supported if n[0] != "_"):
+        assert hasattr(td, name), name
+    assert td.tril is td.array_api.tril
+    assert td.isfinite(td.tensor([1.0, math.inf])).tolist() == [True, False]
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        td.nonsense
