@@ -233,7 +233,7 @@ Tensor binary_scalar(const OpDef& op, const In& x, Scalar s, bool reversed) {
   }
   // 300 is more than any u8: compared in a type that knows it.
   const bool compares = elementwise_rule(static_cast<OpId>(op.id)).types == TypeRule::test;
-  if (compares && is_integral(x->dtype()) && !s.fits(promote(x->dtype(), s))) {
+  if (compares && x->defined() && is_integral(x->dtype()) && !s.fits(promote(x->dtype(), s))) {
     return unary(op, In(x->to(DType::i64, x.loc), x.loc), BinaryAttrs{s, reversed});
   }
   return unary(op, x, BinaryAttrs{s, reversed});

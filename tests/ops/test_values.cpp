@@ -307,5 +307,16 @@ TEST(EmptyTensors, HaveNeutralElements) {
   EXPECT_EQ(x.grad().shape(), (Shape{0, 3}));
 }
 
+TEST(Integers, ComparisonsKnowNumbersBeyondTheType) {
+  const Tensor x = Tensor::from<std::uint8_t>({0, 44, 255}, {3});  // 300 would be 44
+  const auto trues = [](const Tensor& t) { return t.sum().item(); };
+  EXPECT_EQ(trues(eq(x, 300)), 0);
+  EXPECT_EQ(trues(ne(x, 300)), 3);
+  EXPECT_EQ(trues(lt(x, 300)), 3);
+  EXPECT_EQ(trues(ge(x, -1)), 3);
+  EXPECT_EQ(trues(gt(300, x)), 3);
+  EXPECT_EQ(trues(le(std::int64_t{1} << 40, x.to(DType::i32))), 0);
+}
+
 }  // namespace
 }  // namespace tandem
