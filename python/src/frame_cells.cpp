@@ -2,6 +2,8 @@
 
 #include <frameobject.h>
 
+#include <utility>
+
 // Which cells a running function has, Python tells nobody: code objects have the variables' names,
 // and function objects, which cannot be found from a frame, the cells.
 #if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030E0000
@@ -13,23 +15,29 @@ namespace tandem::python {
 namespace {
 
 #if PY_VERSION_HEX < 0x030E0000
-struct Slots {
-  PyObject** first;
-  py::tuple names;
-  Py_ssize_t outer;  // where the variables of the functions around begin, after all others
-};
+enum class Kind : std::uint8_t { other, own, outer };
 
-Slots slots_of(PyFrameObject* frame, const PyCodeObject* code) {
+// Calls tell(kind, name, what the slot holds) for each variable.
+template <class F>
+void each_variable(PyFrameObject* frame, const PyCodeObject* code, F&& tell) {
 #if PY_VERSION_HEX >= 0x030B0000
-  return {frame->f_frame->localsplus, py::reinterpret_borrow<py::tuple>(code->co_localsplusnames),
-          code->co_nlocalsplus - code->co_nfreevars};
-#else
-  py::list names;
-  for (PyObject* part : {code->co_varnames, code->co_cellvars, code->co_freevars}) {
-    for (const py::handle name : py::reinterpret_borrow<py::tuple>(part)) names.append(name);
+  const Py_ssize_t outer = code->co_nlocalsplus - code->co_nfreevars;
+  const char* const kinds = PyBytes_AS_STRING(code->co_localspluskinds);
+  for (Py_ssize_t i = 0; i < code->co_nlocalsplus; ++i) {
+    constexpr int kIsCell = 0x40;  // CO_FAST_CELL
+    const Kind kind = i >= outer                  ? Kind::outer
+                      : (kinds[i] & kIsCell) != 0 ? Kind::own
+                                                  : Kind::other;
+    tell(kind, PyTuple_GET_ITEM(code->co_localsplusnames, i), frame->f_frame->localsplus[i]);
   }
-  return {frame->f_localsplus, py::tuple(names),
-          PyTuple_GET_SIZE(code->co_varnames) + PyTuple_GET_SIZE(code->co_cellvars)};
+#else
+  PyObject** slot = frame->f_localsplus + code->co_nlocals;
+  for (const auto& [kind, names] :
+       {std::pair(Kind::own, code->co_cellvars), std::pair(Kind::outer, code->co_freevars)}) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); ++i) {
+      tell(kind, PyTuple_GET_ITEM(names, i), *slot++);
+    }
+  }
 #endif
 }
 #endif
@@ -40,18 +48,17 @@ py::object frame_cells([[maybe_unused]] PyFrameObject* frame) {
 #if PY_VERSION_HEX < 0x030E0000
   const auto code =
       py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
-  const Slots slots = slots_of(frame, reinterpret_cast<PyCodeObject*>(code.ptr()));
   py::list own;
   py::dict outer;
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(slots.names.ptr()); ++i) {
-    PyObject* const held = slots.first[i];
-    if (!held || !PyCell_Check(held)) continue;
-    if (i < slots.outer) {
+  const auto take = [&](Kind kind, PyObject* name, PyObject* held) {
+    if (kind == Kind::other || !held || !PyCell_Check(held)) return;
+    if (kind == Kind::own) {
       own.append(py::handle(held));
     } else {
-      outer[py::handle(PyTuple_GET_ITEM(slots.names.ptr(), i))] = py::handle(held);
+      outer[py::handle(name)] = py::handle(held);
     }
-  }
+  };
+  each_variable(frame, reinterpret_cast<PyCodeObject*>(code.ptr()), take);
   return py::make_tuple(own, outer);
 #else
   return py::none();

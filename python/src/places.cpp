@@ -67,6 +67,64 @@ bool is_immutable(PyObject* o) {
          t == &PyUnicode_Type;
 }
 
+// Calls f(element) for the elements of a list or a tuple, and the keys and values of a dict, until
+// one is refused. False: it was, or the value is nothing of the kind.
+template <class F>
+bool each_element(PyObject* o, F&& f) {
+  if (PyDict_CheckExact(o)) {
+    PyObject *k = nullptr, *v = nullptr;
+    for (Py_ssize_t i = 0; PyDict_Next(o, &i, &k, &v);) {
+      if (!f(k) || !f(v)) return false;
+    }
+    return true;
+  }
+  if (!PyList_CheckExact(o) && !PyTuple_CheckExact(o)) return false;
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o); ++i) {
+    if (!f(PySequence_Fast_GET_ITEM(o, i))) return false;
+  }
+  return true;
+}
+
+// A weak reference where there can be one, else one that the garbage collector is told of.
+py::object reference_to(PyObject* o) {
+  auto ref = py::reinterpret_steal<py::object>(PyWeakref_NewRef(o, nullptr));
+  if (ref) return ref;
+  PyErr_Clear();
+  return py::reinterpret_borrow<py::object>(o);
+}
+
+// Where all of them are numbers and text, which stay as they are, or count by identity: references
+// to them, and to the classes of the latter.
+bool note_elements(PyObject* o, std::vector<py::object>& elements) {
+  constexpr std::size_t kMost = 256;
+  const bool all = each_element(o, [&](PyObject* e) {
+    if (elements.size() >= kMost) return false;
+    if (is_immutable(e)) {
+      elements.push_back(py::reinterpret_borrow<py::object>(e));
+      return true;
+    }
+    if (!watched_by_identity(e) && !PyFunction_Check(e)) return false;
+    elements.push_back(reference_to(e));
+    elements.push_back(py::weakref(py::type::of(e)));
+    return true;
+  });
+  if (!all) elements.clear();
+  return all && !elements.empty();
+}
+
+bool are_the_elements(PyObject* o, const std::vector<py::object>& elements) {
+  auto at = elements.begin();
+  const auto next_is = [&](PyObject* e) {
+    if (at == elements.end()) return false;
+    PyObject* const was = (at++)->ptr();
+    return was == e || (PyWeakref_Check(was) && PyWeakref_GET_OBJECT(was) == e);
+  };
+  const bool same = each_element(o, [&](PyObject* e) {
+    return next_is(e) && (is_immutable(e) || next_is(reinterpret_cast<PyObject*>(Py_TYPE(e))));
+  });
+  return same && at == elements.end();
+}
+
 // Whose class, code and defaults are all there is to spell.
 bool is_plain_function(PyObject* o) {
   return PyFunction_Check(o) && !PyFunction_GET_DEFAULTS(o) && !PyFunction_GET_KW_DEFAULTS(o);
@@ -80,6 +138,7 @@ bool Places::Seen::is_there() const {
   if (!value || !was) return value == was;
   if (PyWeakref_GET_OBJECT(type.ptr()) != reinterpret_cast<PyObject*>(Py_TYPE(value))) return false;
   if (value != was && (!PyWeakref_Check(was) || PyWeakref_GET_OBJECT(was) != value)) return false;
+  if (!elements.empty() && !are_the_elements(value, elements)) return false;
   return !code || (is_plain_function(value) && PyFunction_GET_CODE(value) == code.ptr());
 }
 
@@ -88,9 +147,10 @@ bool Places::Seen::note(PyObject* value) {
   type = py::weakref(py::type::of(value));
   if (is_immutable(value)) {
     held = py::reinterpret_borrow<py::object>(value);
+  } else if (note_elements(value, elements)) {
+    held = py::reinterpret_borrow<py::object>(value);
   } else if (is_plain_function(value) || watched_by_identity(value)) {
-    held = py::reinterpret_steal<py::object>(PyWeakref_NewRef(value, nullptr));
-    if (!held) PyErr_Clear();
+    held = reference_to(value);
     if (PyFunction_Check(value)) {
       code = py::reinterpret_borrow<py::object>(PyFunction_GET_CODE(value));
     }
@@ -236,6 +296,12 @@ void Places::note_changes() {
 
 int Places::visit(visitproc visit, void* arg) const {
   for (const Place& p : places_) Py_VISIT(p.where.ptr());
+  for (const Seen& s : seen_) {
+    Py_VISIT(s.held.ptr());
+    Py_VISIT(s.type.ptr());
+    Py_VISIT(s.code.ptr());
+    for (const py::object& o : s.elements) Py_VISIT(o.ptr());
+  }
   return 0;
 }
 

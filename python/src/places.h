@@ -50,6 +50,7 @@ class Places {
     py::object held = {};  // the value, or a weak reference to it; null: there was nothing
     py::object type = {};  // a weak reference
     py::object code = {};  // of a function
+    std::vector<py::object> elements = {};  // of a container
 
     bool is_there() const;
     /// Whether that can be said of the value; takes note of it.

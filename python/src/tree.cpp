@@ -110,6 +110,9 @@ class Flattener {
         PyModule_Check(p)) {
       return;
     }
+    static Imported slots("copyreg", "_slotnames");
+    // Which notes them in the class, and so changes it.
+    const auto slot_names = py::reinterpret_borrow<py::list>(slots()(py::type::of(o)));
     if (const py::handle t = py::type::of(o); PyType_HasFeature(Py_TYPE(p), Py_TPFLAGS_HEAPTYPE)) {
       flat_.classes.begin(subject_of(t, {}, *flat_.identities), {"class ", Py_TYPE(p)->tp_name});
       flat_.classes.text += number_text(class_version(py::type::of(o)));
@@ -141,8 +144,7 @@ class Flattener {
         }
       }
     }
-    static Imported slots("copyreg", "_slotnames");
-    for (const py::handle name : slots()(py::type::of(o))) {
+    for (const py::handle name : slot_names) {
       if (is_field(name) || !py::hasattr(o, name)) continue;
       attribute(name, py::object(o.attr(name)));
     }

@@ -25,6 +25,23 @@ _STEPS = {
 
 
 @functools.lru_cache(maxsize=1024)
+def takes_objects_apart(code: types.CodeType) -> bool:
+    """Whether it reads attributes that it does not name."""
+    return not TAKE_ALL.isdisjoint(code.co_names) or ("format" in code.co_names and any(
+        isinstance(c, str) and "{" in c for c in code.co_consts))
+
+
+@functools.lru_cache(maxsize=1024)
+def _start(code: types.CodeType) -> int:
+    return next((i.offset for i in dis.get_instructions(code) if i.opname == "RESUME"), -1)
+
+
+def is_resumed(frame: types.FrameType) -> bool:
+    """Whether a generator goes on in it."""
+    return frame.f_lasti > _start(frame.f_code)
+
+
+@functools.lru_cache(maxsize=1024)
 def steps(code: types.CodeType) -> tuple:
     """What of a code object is about names: pairs of a kind and a name."""
     found: list[tuple[str, Any]] = []

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import builtins
 import collections
+import copyreg
 import functools
 import types
 import weakref
 from typing import Any, Callable, Iterable
 
 from . import _core
-from ._bytecode import TAKE_ALL, imported, steps
-from ._values import (CONTAINERS, PLAIN, attributes_of, containers_of, contents, custom_function,
-                      file_of, gives_what_it_holds, is_, is_dataclass, is_library, is_users,
-                      of_a_package, of_libraries, of_type, own_classes, plain_function, slot,
-                      slot_names, sort_of, weak, wrapped)
+from ._bytecode import imported, is_resumed, steps, takes_objects_apart
+from ._values import (CONTAINERS, GETTERS, PLAIN, asks_its_class, attributes_of, containers_of,
+                      contents, custom_function, file_of, gives_what_it_holds, is_, is_dataclass,
+                      is_library, is_users, of_a_package, of_libraries, of_type, own_classes,
+                      plain_function, proxied, slot, slot_names, sort_of, weak, wrapped)
 
 _MOST_ELEMENTS = 64
 _MOST_BY_GUESS = 512  # places: they are looked at before each call
@@ -27,9 +28,9 @@ _hooks: Any = weakref.WeakValueDictionary()
 
 def note_hook(hook: Any) -> None:
     """A tensor's hook was registered, by no function that is being captured."""
-    for v in (hook.__self__, hook.__func__) if is_(hook, types.MethodType) else (hook,):
-        if weak(v) is not None:
-            _hooks[id(v)] = v
+    v = hook.__self__ if is_(hook, types.MethodType) else hook
+    if not is_(v, types.FunctionType) and weak(v) is not None:  # whose frame tells all
+        _hooks[id(v)] = v
 
 
 class Reads:
@@ -109,6 +110,8 @@ class Reads:
                 function = function.__func__
             elif is_(function, functools.partial):
                 function = function.func
+            elif is_(function, own_classes()[0]):  # perhaps of a method
+                function = vars(function).get("_function")
             else:
                 return
 
@@ -118,7 +121,7 @@ class Reads:
         """A function begins: what it reads is looked at before it does."""
         code, values = frame.f_code, frame.f_locals
         own, _ = _core._frame_cells(frame) or ((), {})
-        if own:
+        if own and not is_resumed(frame):  # then they were there before, or are known
             self._made.update(map(id, own))
             self._kept.append(own)
         if not self._is_new_call(frame):
@@ -200,7 +203,7 @@ class Reads:
         stored = collections.Counter(arg for kind, arg in steps(code) if kind == "store")
         stored.update(code.co_varnames[:code.co_argcount])
         varying = False  # what `current` is of stands for several things, in a loop say
-        takes_all = not TAKE_ALL.isdisjoint(code.co_names)
+        takes_all = takes_objects_apart(code)
         for kind, arg in steps(code):
             if kind == "attribute":
                 if current is None or varying:
@@ -257,6 +260,7 @@ class Reads:
             varying = False
             for v, label in current or ():
                 self._see(v, label)
+                takes_all |= is_(v, GETTERS)
                 if takes_all:
                     self._all_of(v, label)
 
@@ -286,12 +290,20 @@ class Reads:
                     if is_(e, CONTAINERS):
                         self._place(f"{label}({name})", name, held)
         elif sort == "compiled":
-            self._see(vars(v).get("_function"), label, depth + 1)
+            for name in ("_instance", "_function"):
+                self._see(vars(v).get(name), label, depth + 1)
+        elif sort == "reference":
+            self._see(weakref.ref.__call__(v), label, depth + 1)
+        elif sort == "proxy":
+            for name, e in proxied(v).items():
+                self._place(f"{label}[{name!r}]", name, proxied(v))
+                self._see(e, label, depth + 1)
         elif sort == "elements":
             kind = next(k for k in (list, tuple, set, frozenset, collections.deque) if is_(v, k))
             self._elements(list(kind.__iter__(v)), label, depth)
         elif sort == "dict":
             self._elements(list(dict.values(v)), label, depth)
+            self._elements(list(dict.keys(v)), label, depth)
         elif sort == "module of Python":
             if not is_library(v):
                 self._objects.append((v, label))
@@ -299,6 +311,9 @@ class Reads:
             self._objects.append((v, label or type(v).__name__))
             kind = v if is_(v, type) else type(v)
             if kind not in self.classes:
+                if not asks_its_class(kind):
+                    # Whoever copies an object notes these in its class, which would be a change.
+                    copyreg._slotnames(kind)  # type: ignore[attr-defined]
                 self.classes[kind] = _core._class_version(kind)
             if sort == "module":
                 self._see_module(v, label)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
-import collections.abc
 import functools
+import gc
+import operator
 import os
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ from typing import Any, Iterator
 from . import _core
 
 CONTAINERS = (list, dict, set, collections.deque)
+GETTERS = (operator.attrgetter, operator.methodcaller)
 # Values that have nothing to look into.
 PLAIN = (_core.Tensor, type(None), bool, int, float, complex, str, bytes, _core.dtype, _core.Device)
 
@@ -69,6 +71,13 @@ def of_type(kind: type, name: str) -> Any:
     return next((vars(k)[name] for k in type.mro(kind) if name in vars(k)), None)
 
 
+def asks_its_class(kind: type) -> bool:
+    """Whether code of a metaclass runs when somebody asks for an attribute of the class."""
+    return type(kind) is not type and (
+        of_type(type(kind), "__getattr__") is not None
+        or of_type(type(kind), "__getattribute__") is not type.__getattribute__)
+
+
 def plain_function(found: Any) -> Any:
     """The function in a class's attribute, or None."""
     if is_(found, (staticmethod, classmethod)):
@@ -115,7 +124,8 @@ def sort_of(kind: type) -> str:
     found = _SORTS.get(kind)
     if found is None:
         Compiled, Module = own_classes()
-        sorts = ((PLAIN, "plain"), (types.FunctionType, "function"), (types.MethodType, "method"),
+        sorts = ((PLAIN, "plain"), (weakref.ref, "reference"), (types.MappingProxyType, "proxy"),
+                 (types.FunctionType, "function"), (types.MethodType, "method"),
                  (functools.partial, "partial"), (Compiled, "compiled"),
                  ((list, tuple, set, frozenset, collections.deque), "elements"), (dict, "dict"),
                  (types.ModuleType, "module of Python"), (Module, "module"))
@@ -160,8 +170,19 @@ def is_cache(kind: type, name: str) -> bool:
 
 def gives_what_it_holds(kind: type) -> bool:
     """Whether a library's functions look its objects' values up: those of a configuration, say."""
-    return of_a_package(kind) and kind.__module__ != "builtins" and (
-        issubclass(kind, collections.abc.Mapping) or of_type(kind, "__getattr__") is not None)
+    def looks_up(base: type) -> bool:
+        found = (vars(base).get("__getitem__"), vars(base).get("__getattr__"))
+        return any(f is not None and not getattr(f, "__isabstractmethod__", False) for f in found)
+
+    return any(of_a_package(base) and base.__module__ != "builtins" and looks_up(base)
+               for base in type.mro(kind))
+
+
+def proxied(proxy: types.MappingProxyType) -> dict:
+    """The entries of what it stands for that have a name; of a dict, and of no more than 64."""
+    held = next(iter(gc.get_referents(proxy)), None)
+    return held if type(held) is dict and len(held) <= 64 and all(
+        type(name) is str for name in held) else {}
 
 
 def is_dataclass(v: Any) -> bool:

@@ -12,6 +12,7 @@ import time
 from typing import Any, Callable, Iterable, Mapping
 
 from . import _core
+from ._arguments import between
 from ._core import Tensor
 from ._optional import optional
 
@@ -177,7 +178,7 @@ class EarlyStopping(_Monitor):
     def __init__(self, monitor: str = "val_loss", patience: int = 0, min_delta: float = 0.0,
                  mode: str = "auto", restore_best: bool = True):
         super().__init__(monitor, mode, min_delta)
-        self.patience = patience
+        self.patience = int(between("EarlyStopping", "patience", patience, 0, math.inf))
         self.restore_best = restore_best
         self.best_epoch: int | None = None
         self.stopped_epoch: int | None = None

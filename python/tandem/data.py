@@ -305,7 +305,7 @@ def _not_negative(who: str, name: str, value: Any) -> int:
 
 def _unlike(what: str, got: Any) -> _core.ShapeError:
     return _core.ShapeError(f"[DataLoader] samples of a batch have {what}; got {got}; expected a "
-                            "`collate` that makes them fit")
+                            "`collate` that makes them fit, or an ArrayLoader of arrays side by side")
 
 
 def _stacked(samples: list) -> Any:

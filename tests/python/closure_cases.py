@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import operator
 import types
+import weakref
 
 import tandem as td
 from tandem import nn
@@ -288,6 +289,143 @@ def in_a_dict_of_the_library():
     return lambda x: x * held["rate"], lambda v: held.update(rate=v)
 
 
+class Config(collections.UserDict):
+    pass
+
+
+def in_a_dict_of_its_own_kind():
+    held = Config(rate=1.0)
+    return lambda x: x * held["rate"], lambda v: held.update(rate=v)
+
+
+def in_a_method_of_a_dict_of_its_own_kind():
+    class Rates(collections.UserDict):
+        def scaled(self, x):
+            return x * self["rate"]
+
+    held = Rates(rate=1.0)
+    return lambda x: held.scaled(x), lambda v: held.update(rate=v)
+
+
+def in_a_list_of_the_library():
+    held = collections.UserList([1.0])
+    return lambda x: x * held[0], lambda v: held.__setitem__(0, v)
+
+
+def in_keys():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.options = types.SimpleNamespace(rate=1.0)
+
+        def forward(self, x):
+            return x * self.options.rate
+
+    weights = {Net(): 1.0}
+
+    def f(x):
+        for net, weight in weights.items():
+            x = net(x) * weight
+        return x
+
+    return f, lambda v: setattr(next(iter(weights)).options, "rate", v)
+
+
+class Parent:
+    rate = 1.0
+
+
+def under_a_weak_reference():
+    parent = Parent()
+
+    class Child:
+        def __init__(self):
+            self.parent = weakref.ref(parent)
+
+        def __call__(self, x):
+            return x * self.parent().rate
+
+    child = Child()
+    return lambda x: child(x), lambda v: setattr(parent, "rate", v)
+
+
+def under_a_weak_value():
+    parent = Parent()
+    held = weakref.WeakValueDictionary(parent=parent)
+    return lambda x: x * held["parent"].rate, lambda v: setattr(parent, "rate", v)
+
+
+def in_a_frozen_dict():
+    held, set_rate = rates()
+    frozen = types.MappingProxyType(held)
+    return lambda x: x * frozen["rate"], set_rate
+
+
+def in_an_object_of_a_frozen_dict():
+    o = types.SimpleNamespace(rate=1.0)
+    frozen = types.MappingProxyType({"o": o})
+    return lambda x: x * frozen["o"].rate, lambda v: setattr(o, "rate", v)
+
+
+def in_a_generator_that_was_there():
+    setters = []
+
+    def stream():
+        rate = 1.0
+
+        def set_rate(v):
+            nonlocal rate
+            rate = v
+        setters.append(set_rate)
+        while True:
+            yield sum(rate for _ in range(1))
+
+    values = stream()
+    next(values)
+    return lambda x: x * next(values), setters[0]
+
+
+def in_a_cell():
+    rate = 1.0
+
+    def scaled(x):
+        return x * rate
+
+    def set_rate(v):
+        nonlocal rate
+        rate = v
+
+    def f(cell, x):
+        return scaled(x) if cell is not None else x
+
+    return lambda x: f(scaled.__closure__[0], x), set_rate
+
+
+def under_a_getter_from_outside():
+    o, get = types.SimpleNamespace(rate=1.0), operator.attrgetter("rate")
+    return lambda x: x * get(o), lambda v: setattr(o, "rate", v)
+
+
+def in_a_format():
+    o = types.SimpleNamespace(rate=1.0)
+    return lambda x: x * float("{0.rate}".format(o)), lambda v: setattr(o, "rate", v)
+
+
+def in_a_method_that_is_compiled_already():
+    class Plain:
+        rate = 1.0
+
+        def helper(self):
+            return self.rate
+
+        @td.compile
+        def scaled(self, x):
+            return x * self.helper()
+
+    o = Plain()
+    return td.compile(o.scaled), lambda v: setattr(o, "rate", v)
+
+
 MADE = [v for k, v in list(globals().items())
         if k.split("_")[0] in ("in", "over", "as", "under", "by") and callable(v)]
-assert len(MADE) == 27
+assert len(MADE) == 40

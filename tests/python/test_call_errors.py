@@ -119,6 +119,8 @@ TOLD = [
     (td.RangeError, lambda: optim.SGD([]), "[SGD] a group has parameters; got none; expected at least"),
     (td.ShapeError, lambda: td.summary(nn.Linear(3, 1), (1, 4)),
      "[summary] the network takes no samples of this shape; got (1, 4), in batches of 1; expected "),
+    (td.RangeError, lambda: td.callbacks.EarlyStopping(patience=-1),
+     "[EarlyStopping] patience is out of range; got -1; expected 0 or more"),
     (td.AutogradError, lambda: np.mean(td.ones(2, requires_grad=True)), "[numpy] the tape does not f"),
     (td.RangeError, lambda: nn.utils.clip_grad_norm_([X], -1), "[clip_grad_norm] max_norm is out of"),
 ]

@@ -141,3 +141,21 @@ def test_what_is_in_a_dataclass_that_is_given_is_looked_at():
     for rate in (1.0, 3.0, 5.0):
         config.rate = rate
         assert f(Batch(ONE, config)).tolist() == [rate, rate]
+
+
+def test_what_was_looked_at_last_goes_with_the_function():
+    """Lists, dicts, and objects that no weak reference refers to, in a circle with the function."""
+    def circle():
+        o, fs, held = types.SimpleNamespace(rate=2.0), [], {}
+        f = td.compile(lambda x: x * o.rate * fs[0].rate * len(held))
+        o.f, held["f"] = f, f
+        plain = Plain()
+        plain.rate = 1.0
+        fs.append(plain)
+        for _ in range(3):
+            assert f(ONE).tolist() == [2, 2]
+        return weakref.ref(plain)
+
+    gone = [circle() for _ in range(3)]
+    gc.collect()
+    assert all(r() is None for r in gone)

@@ -1,5 +1,6 @@
 """What a function does beside computing while it is captured, and replay would not do: it is told."""
 
+import copy
 import functools
 import pathlib
 import random
@@ -172,6 +173,22 @@ def test_what_objects_keep_to_be_faster_is_no_change():
     assert by_object(ONE, o).tolist() == [2, 2]
     o.rate = 7.0
     assert by_object(ONE, o).tolist() == [7, 7]
+
+
+def test_what_copying_notes_in_a_class_is_no_change():
+    class Held:
+        def __init__(self):
+            self.rate = 2.0
+
+        @td.compile
+        def scaled(self, x):
+            return x * self.rate
+
+    a, b = Held(), Held()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outer = td.compile(lambda x: a.scaled(x) + copy.copy(b).rate)
+        assert [outer(ONE).tolist() for _ in range(3)] == [[4, 4]] * 3
 
 
 def test_too_many_values_are_counted():
