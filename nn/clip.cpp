@@ -27,14 +27,14 @@ Tensor wide(const Tensor& t) {
 Tensor clip_grad_norm(std::span<const Tensor> parameters, double max_norm, double norm_type,
                       SrcLoc loc) {
   const FunctionSite at("clip_grad_norm", loc);
-  check_not_negative("clip_grad_norm", "max_norm", max_norm);
+  check_option(max_norm >= 0, "clip_grad_norm", "max_norm", max_norm, "0 or more");
   check_option(norm_type > 0, "clip_grad_norm", "norm_type", norm_type, "above 0");
   const NoGrad no_grad;
   std::vector<Tensor> gradients = gradients_of(parameters);
-  if (gradients.empty()) return zeros({});
   const bool largest = std::isinf(norm_type), euclidean = norm_type == 2;
   Tensor total;
   for (const Tensor& g : gradients) {
+    if (g.numel() == 0) continue;
     const Tensor x = wide(g);
     Tensor part = largest     ? max(abs(x))
                   : euclidean ? square(x).sum()
@@ -46,6 +46,7 @@ Tensor clip_grad_norm(std::span<const Tensor> parameters, double max_norm, doubl
     part = part.to(total.device());
     total = largest ? maximum(total, part) : total + part;
   }
+  if (!total.defined()) return zeros({});
   const Tensor norm = largest ? total : euclidean ? sqrt(total) : pow(total, 1 / norm_type);
   const Tensor factor = minimum(max_norm / (norm + 1e-6), 1.0);
   for (Tensor& g : gradients) g.mul_(factor.to(g.device()).to(g.dtype()));

@@ -85,6 +85,10 @@ void bind_call_watch(py::module_& m) {
       .def("__enter__", &CallWatch::begin)
       .def_readonly("went_on", &CallWatch::went_on)
       .def("__exit__", [](CallWatch& w, const py::args&) { w.end(); });
+  // Of a weak reference or proxy; None: it is gone.
+  m.def("_referent", [](py::handle ref) {
+    return py::reinterpret_borrow<py::object>(PyWeakref_GetObject(ref.ptr()));
+  });
   m.def("_frame_cells", [](py::handle frame) {
     return frame_cells(reinterpret_cast<PyFrameObject*>(frame.ptr()));
   });

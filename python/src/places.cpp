@@ -93,8 +93,13 @@ py::object reference_to(PyObject* o) {
   return py::reinterpret_borrow<py::object>(o);
 }
 
+// Whose class, code and defaults are all there is to spell.
+bool is_plain_function(PyObject* o) {
+  return PyFunction_Check(o) && !PyFunction_GET_DEFAULTS(o) && !PyFunction_GET_KW_DEFAULTS(o);
+}
+
 // Where all of them are numbers and text, which stay as they are, or count by identity: references
-// to them, and to the classes of the latter.
+// to them, to the classes of the latter, and to the code of functions.
 bool note_elements(PyObject* o, std::vector<py::object>& elements) {
   constexpr std::size_t kMost = 256;
   const bool all = each_element(o, [&](PyObject* e) {
@@ -103,13 +108,16 @@ bool note_elements(PyObject* o, std::vector<py::object>& elements) {
       elements.push_back(py::reinterpret_borrow<py::object>(e));
       return true;
     }
-    if (!watched_by_identity(e) && !PyFunction_Check(e)) return false;
+    if (!watched_by_identity(e) && !is_plain_function(e)) return false;
     elements.push_back(reference_to(e));
     elements.push_back(py::weakref(py::type::of(e)));
+    if (PyFunction_Check(e)) {
+      elements.push_back(py::reinterpret_borrow<py::object>(PyFunction_GET_CODE(e)));
+    }
     return true;
   });
   if (!all) elements.clear();
-  return all && !elements.empty();
+  return all;
 }
 
 bool are_the_elements(PyObject* o, const std::vector<py::object>& elements) {
@@ -117,17 +125,15 @@ bool are_the_elements(PyObject* o, const std::vector<py::object>& elements) {
   const auto next_is = [&](PyObject* e) {
     if (at == elements.end()) return false;
     PyObject* const was = (at++)->ptr();
-    return was == e || (PyWeakref_Check(was) && PyWeakref_GET_OBJECT(was) == e);
+    return was == e || (PyWeakref_CheckRef(was) && e != Py_None && PyWeakref_GET_OBJECT(was) == e);
   };
   const bool same = each_element(o, [&](PyObject* e) {
-    return next_is(e) && (is_immutable(e) || next_is(reinterpret_cast<PyObject*>(Py_TYPE(e))));
+    if (!next_is(e)) return false;
+    if (is_immutable(e)) return true;
+    if (!next_is(reinterpret_cast<PyObject*>(Py_TYPE(e)))) return false;
+    return !PyFunction_Check(e) || (is_plain_function(e) && next_is(PyFunction_GET_CODE(e)));
   });
   return same && at == elements.end();
-}
-
-// Whose class, code and defaults are all there is to spell.
-bool is_plain_function(PyObject* o) {
-  return PyFunction_Check(o) && !PyFunction_GET_DEFAULTS(o) && !PyFunction_GET_KW_DEFAULTS(o);
 }
 
 }  // namespace
@@ -135,10 +141,15 @@ bool is_plain_function(PyObject* o) {
 bool Places::Seen::is_there() const {
   const py::object now = value_at(where, name, found_by);
   PyObject *const value = now.ptr(), *const was = held.ptr();
+  if (by_elements) {  // whichever container it is
+    return value &&
+           PyWeakref_GET_OBJECT(type.ptr()) == reinterpret_cast<PyObject*>(Py_TYPE(value)) &&
+           are_the_elements(value, elements);
+  }
   if (!value || !was) return value == was;
   if (PyWeakref_GET_OBJECT(type.ptr()) != reinterpret_cast<PyObject*>(Py_TYPE(value))) return false;
-  if (value != was && (!PyWeakref_Check(was) || PyWeakref_GET_OBJECT(was) != value)) return false;
-  if (!elements.empty() && !are_the_elements(value, elements)) return false;
+  if (value != was && (!PyWeakref_CheckRef(was) || PyWeakref_GET_OBJECT(was) != value))
+    return false;
   return !code || (is_plain_function(value) && PyFunction_GET_CODE(value) == code.ptr());
 }
 
@@ -147,8 +158,8 @@ bool Places::Seen::note(PyObject* value) {
   type = py::weakref(py::type::of(value));
   if (is_immutable(value)) {
     held = py::reinterpret_borrow<py::object>(value);
-  } else if (note_elements(value, elements)) {
-    held = py::reinterpret_borrow<py::object>(value);
+  } else if (by_elements = note_elements(value, elements); by_elements) {
+    return true;
   } else if (is_plain_function(value) || watched_by_identity(value)) {
     held = reference_to(value);
     if (PyFunction_Check(value)) {

@@ -47,10 +47,11 @@ class Places {
   struct Seen {
     PyObject *where = nullptr, *name = nullptr;  // the place's
     Found found_by = {};
-    py::object held = {};  // the value, or a weak reference to it; null: there was nothing
-    py::object type = {};  // a weak reference
-    py::object code = {};  // of a function
-    std::vector<py::object> elements = {};  // of a container
+    py::object held = {};      // the value, or a weak reference to it; null: there was nothing
+    py::object type = {};      // a weak reference
+    py::object code = {};      // of a function
+    bool by_elements = false;  // of a container, and not by what is held
+    std::vector<py::object> elements = {};
 
     bool is_there() const;
     /// Whether that can be said of the value; takes note of it.

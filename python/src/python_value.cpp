@@ -40,6 +40,14 @@ bool is_numpy_scalar(PyObject* p) {
          PyObject_HasAttrString(p, "tobytes") && Py_TYPE(p)->tp_hash != PyObject_HashNotImplemented;
 }
 
+PyObject* proxied_dict(PyObject* p) {
+  if (Py_TYPE(p) != &PyDictProxy_Type) return nullptr;
+  PyObject* held = nullptr;  // what the collector is told of
+  const auto take = [](PyObject* o, void* to) { return *static_cast<PyObject**>(to) = o, 1; };
+  PyDictProxy_Type.tp_traverse(p, take, &held);
+  return held && PyDict_CheckExact(held) ? held : nullptr;
+}
+
 bool is_cache(PyTypeObject* type, py::handle name) {
   static Imported is("tandem._values", "is_cache");
   return py::cast<bool>(is()(py::handle(reinterpret_cast<PyObject*>(type)), name));

@@ -15,6 +15,8 @@ std::vector<py::object> fields_of(py::handle o);
 /// type derived from one of the built-in ones may hide its value.
 reprfunc plain_repr(PyObject* p);
 bool is_numpy_scalar(PyObject* p);
+/// The dict that a types.MappingProxyType stands for; null for another mapping, and for all else.
+PyObject* proxied_dict(PyObject* p);
 /// Whether what an object of this class keeps under a name is made again where it is missing:
 /// functools.cached_property, and what a library keeps for itself.
 bool is_cache(PyTypeObject* type, py::handle name);

@@ -36,6 +36,10 @@ class Flattener {
     PyObject* p = o.ptr();
     if (is_tensor(p)) return tensor(tensor_of(p));
     if (o.is_none()) return put("N");
+    if (watching_ && proxied_dict(p)) {
+      const Deeper deeper(*this);
+      return value(proxied_dict(p));
+    }
     if (is_container(p)) {
       // What an attribute holds is shown to a limit: it is spelled at every call.
       if (watching_ && length_of(p) > kMostWatched) return identity(o);
@@ -224,7 +228,7 @@ class Flattener {
 
   static bool is_spelled(PyObject* p) {
     return p == Py_None || is_tensor(p) || is_container(p) || plain_repr(p) || PyMethod_Check(p) ||
-           is_numpy_scalar(p) || has_hidden_elements(p);
+           proxied_dict(p) || is_numpy_scalar(p) || has_hidden_elements(p);
   }
 
  private:
@@ -306,8 +310,9 @@ class Flattener {
     number(t);
   }
   void identity(py::handle o) {
-    put(py::cast<std::string>(py::type::of(o).attr("__qualname__")));
+    type(o);
     number(o);
+    if (PyFunction_Check(o.ptr())) function(o.ptr());
   }
   // What a function object may be given anew.
   void function(PyObject* f) {
@@ -329,7 +334,14 @@ class Flattener {
       type(o);
     }
     put("(");
-    if (PyDict_Check(p)) {
+    if (PyODict_Check(p)) {  // whose order is its own
+      const py::handle kind(reinterpret_cast<PyObject*>(&PyODict_Type));
+      for (const py::handle item : py::list(kind.attr("items")(o))) {
+        key(PyTuple_GET_ITEM(item.ptr(), 0));
+        put(":");
+        element(PyTuple_GET_ITEM(item.ptr(), 1), ',');
+      }
+    } else if (PyDict_Check(p)) {
       for (const auto& [k, v] : py::reinterpret_borrow<py::dict>(o)) {
         key(k);
         put(":");

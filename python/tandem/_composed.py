@@ -45,10 +45,22 @@ def outer(a: Tensor, b: Tensor) -> Tensor:
     return _core.expand_dims(a, 1) * b
 
 
+def _real(x: Tensor) -> Tensor:
+    return x if x.dtype.is_floating_point else x.astype(_core.float32)
+
+
+def _root(x: Tensor, order: float) -> Tensor:
+    """The root of what is not negative; of 0 with a gradient of 0, not of infinity."""
+    is_zero = x == 0
+    safe = _core.where(is_zero, _core.ones_like(x), x)
+    root = _core.sqrt(safe) if order == 2 else safe ** (1 / order)
+    return _core.where(is_zero, _core.zeros_like(x), root)
+
+
 def logsumexp(x: Tensor, axis: "int | Sequence[int] | None" = None, keepdims: bool = False) -> Tensor:
     """log of the sum of exp(x) along the axes (None: all), without overflow: the largest is taken out
     first."""
-    axes = tuple(range(x.ndim)) if axis is None else axis
+    axes, x = tuple(range(x.ndim)) if axis is None else axis, _real(x)
     with _core._NoGrad():
         top = x.max(axes, keepdims=True)
         top = _core.where(top - top == 0, top, _core.zeros_like(top))  # no infinities, nor NaN
@@ -59,16 +71,17 @@ def logsumexp(x: Tensor, axis: "int | Sequence[int] | None" = None, keepdims: bo
 def norm(x: Tensor, ord: float = 2.0, axis: "int | Sequence[int] | None" = None,
          keepdims: bool = False) -> Tensor:
     """The norm of vectors along the axes (None: of all elements as one): (sum |x|^ord)^(1 / ord), the
-    largest of |x| for math.inf and the smallest for -math.inf. RangeError for an order of 0."""
-    axes = tuple(range(x.ndim)) if axis is None else axis
+    largest of |x| for math.inf and the smallest for -math.inf. Of integers in float32. The gradient at
+    a vector of zeros is 0. RangeError for an order of 0."""
+    axes, x = tuple(range(x.ndim)) if axis is None else axis, _real(x)
     if ord == 0:
         raise _core.RangeError("[norm] there is no norm of order 0; got 0; expected 2, 1, math.inf, …")
     if math.isinf(ord):
         size = abs(x)
         return (size.max if ord > 0 else size.min)(axes, keepdims=keepdims)
     if ord == 2:
-        return _core.sqrt(_core.square(x).sum(axes, keepdims=keepdims))
-    return (abs(x) ** ord).sum(axes, keepdims=keepdims) ** (1 / ord)
+        return _root(_core.square(x).sum(axes, keepdims=keepdims), 2)
+    return _root((abs(x) ** ord).sum(axes, keepdims=keepdims), ord)
 
 
 def rand_like(x: Tensor, dtype: Any = None, device: Any = None) -> Tensor:

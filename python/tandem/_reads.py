@@ -6,16 +6,18 @@ import builtins
 import collections
 import copyreg
 import functools
+import gc
+import inspect
 import types
 import weakref
 from typing import Any, Callable, Iterable
 
 from . import _core
 from ._bytecode import imported, is_resumed, steps, takes_objects_apart
-from ._values import (CONTAINERS, GETTERS, PLAIN, asks_its_class, attributes_of, containers_of,
+from ._values import (CONTAINERS, GETTERS, PROXIES, asks_its_class, attributes_of, containers_of,
                       contents, custom_function, file_of, gives_what_it_holds, is_, is_dataclass,
                       is_library, is_users, of_a_package, of_libraries, of_type, own_classes,
-                      plain_function, proxied, slot, slot_names, sort_of, weak, wrapped)
+                      plain_function, slot, slot_names, sort_of, weak, wrapped)
 
 _MOST_ELEMENTS = 64
 _MOST_BY_GUESS = 512  # places: they are looked at before each call
@@ -54,6 +56,7 @@ class Reads:
         self._functions: dict[int, list] = {}  # by the number of their code
         self._there: set[int] = set()  # numbers of what was there before
         self._taken: set[int] = set()  # of which all is read
+        self._begun: set[int] = set()  # numbers of frames of generators that the trace made
         self._made: set[int] = set()  # numbers of cells that the trace made
         self._objects: list = []  # of those the ones with attributes, with what errors call them
         self._loose: dict[str, None] = {}  # attributes of who knows what
@@ -121,9 +124,15 @@ class Reads:
         """A function begins: what it reads is looked at before it does."""
         code, values = frame.f_code, frame.f_locals
         own, _ = _core._frame_cells(frame) or ((), {})
-        if own and not is_resumed(frame):  # then they were there before, or are known
+        if not is_resumed(frame):
             self._made.update(map(id, own))
             self._kept.append(own)
+            if code.co_flags & inspect.CO_GENERATOR:
+                self._begun.add(id(frame))
+                self._kept.append(frame)
+        elif id(frame) not in self._begun:  # before this trace, with all that it has
+            for name, v in values.items():
+                self._see(v, name)
         if not self._is_new_call(frame):
             return
         if code.co_argcount and code.co_varnames[0] in values:
@@ -146,7 +155,7 @@ class Reads:
         _, outer = _core._frame_cells(frame) or (
             (), {n: v for n, v in values.items() if n in code.co_freevars})
         return self._is_new(code, *outer.values(),
-                            *(v for v in values.values() if not is_(v, PLAIN)))
+                            *(v for v in values.values() if sort_of(type(v)) != "plain"))
 
     def leave(self, frame: types.FrameType, result: Any) -> None:
         """A function ends: by now its names hold something."""
@@ -173,7 +182,7 @@ class Reads:
         code, values = frame.f_code, frame.f_locals
         known = {}
         for name, v in values.items():
-            if not is_(v, PLAIN):
+            if sort_of(type(v)) != "plain":
                 label = type(v).__name__ if name == "self" else name
                 known[name] = [(v, label)]
             elif name in code.co_varnames[:code.co_argcount]:
@@ -293,28 +302,23 @@ class Reads:
             for name in ("_instance", "_function"):
                 self._see(vars(v).get(name), label, depth + 1)
         elif sort == "reference":
-            self._see(weakref.ref.__call__(v), label, depth + 1)
+            self._see(_core._referent(v), label, depth + 1)
         elif sort == "proxy":
-            for name, e in proxied(v).items():
-                self._place(f"{label}[{name!r}]", name, proxied(v))
-                self._see(e, label, depth + 1)
+            for held in gc.get_referents(v):
+                self._see(held, label, depth + 1)
         elif sort == "elements":
             kind = next(k for k in (list, tuple, set, frozenset, collections.deque) if is_(v, k))
             self._elements(list(kind.__iter__(v)), label, depth)
+            self._see_attributes(v, label)
         elif sort == "dict":
             self._elements(list(dict.values(v)), label, depth)
             self._elements(list(dict.keys(v)), label, depth)
+            self._see_attributes(v, label)
         elif sort == "module of Python":
             if not is_library(v):
                 self._objects.append((v, label))
         elif sort in ("object", "module"):
-            self._objects.append((v, label or type(v).__name__))
-            kind = v if is_(v, type) else type(v)
-            if kind not in self.classes:
-                if not asks_its_class(kind):
-                    # Whoever copies an object notes these in its class, which would be a change.
-                    copyreg._slotnames(kind)  # type: ignore[attr-defined]
-                self.classes[kind] = _core._class_version(kind)
+            kind = self._see_attributes(v, label)
             if sort == "module":
                 self._see_module(v, label)
             elif kind is v and issubclass(v, custom_function()):  # whose apply() runs them
@@ -322,6 +326,18 @@ class Reads:
                     self._of_class(v, name, f"{label or v.__name__}.{name}")
             elif kind is not v and gives_what_it_holds(kind):
                 self._all_of(v, label, depth)
+
+    def _see_attributes(self, v: Any, label: str) -> type:
+        """Gives its class, or itself if it is one."""
+        kind = v if is_(v, type) else type(v)
+        if kind.__module__ != "builtins":
+            self._objects.append((v, label or type(v).__name__))
+            if kind not in self.classes:
+                if not asks_its_class(kind):
+                    # Whoever copies an object notes these in its class, which would be a change.
+                    copyreg._slotnames(kind)  # type: ignore[attr-defined]
+                self.classes[kind] = _core._class_version(kind)
+        return kind
 
     def _see_module(self, v: Any, label: str) -> None:
         SEEN[id(v)] = v
@@ -359,6 +375,8 @@ class Reads:
     def _attribute(self, v: Any, name: str, label: str, surely: bool = True) -> list:
         """What an attribute holds, which is made a place; unless it is not `surely` one of v."""
         Compiled, Module = own_classes()
+        if is_(v, PROXIES):
+            v = _core._referent(v)
         while is_(v, Compiled):
             if name in vars(v) or (surely and not is_(v, Module)):
                 self._place(label, name, weak(v))

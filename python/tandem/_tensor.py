@@ -67,12 +67,17 @@ _UFUNCS: "dict[str, Callable]" = {
     name: getattr(_core, {"power": "pow", "absolute": "abs", "rint": "round", "arccos": "acos",
                           "arcsin": "asin", "arctan": "atan"}.get(name, name))
     for name in (
-        "add subtract multiply divide floor_divide remainder power maximum minimum matmul equal "
-        "not_equal less less_equal greater greater_equal logical_and logical_or logical_not "
+        "add subtract multiply divide floor_divide remainder power maximum minimum matmul "
+        "logical_and logical_or logical_not "
         "negative absolute sign floor ceil rint square reciprocal exp log log1p sqrt sin cos "
         "arccos arcsin arctan tanh isnan"
     ).split()
 }
+# These take a number first as one, where the functions would make a tensor of it.
+_COMPARISONS: "dict[str, Callable]" = {
+    "less": operator.lt, "less_equal": operator.le, "greater": operator.gt,
+    "greater_equal": operator.ge, "equal": operator.eq, "not_equal": operator.ne}
+_UFUNCS.update(_COMPARISONS)
 _UFUNCS.update(bitwise_and=operator.and_, bitwise_or=operator.or_, bitwise_xor=operator.xor,
                invert=operator.invert, positive=operator.pos, divmod=divmod)
 
@@ -88,9 +93,12 @@ def operation_of(ufunc: Any, method: str, options: dict) -> "Callable | None":
     function = ours
 
     def operand(a: Any) -> Any:
-        # Python's operators would ask NumPy's numbers again, which ask who is asked now.
-        return (_core._tensor(a) if isinstance(a, np.ndarray) else
-                a.item() if isinstance(a, np.generic) else a)
+        # Python's operators would ask NumPy's numbers again, which ask who is asked now. Where these
+        # are compared they come as arrays, new ones each time.
+        if isinstance(a, np.generic) or (isinstance(a, np.ndarray) and a.ndim == 0
+                                         and ufunc.__name__ in _COMPARISONS):
+            return a.item()
+        return _core._tensor(a) if isinstance(a, np.ndarray) else a
 
     return lambda *inputs: function(*map(operand, inputs))
 

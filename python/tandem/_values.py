@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import gc
 import operator
 import os
 import sys
@@ -17,6 +16,7 @@ from . import _core
 
 CONTAINERS = (list, dict, set, collections.deque)
 GETTERS = (operator.attrgetter, operator.methodcaller)
+PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
 # Values that have nothing to look into.
 PLAIN = (_core.Tensor, type(None), bool, int, float, complex, str, bytes, _core.dtype, _core.Device)
 
@@ -124,12 +124,13 @@ def sort_of(kind: type) -> str:
     found = _SORTS.get(kind)
     if found is None:
         Compiled, Module = own_classes()
-        sorts = ((PLAIN, "plain"), (weakref.ref, "reference"), (types.MappingProxyType, "proxy"),
-                 (types.FunctionType, "function"), (types.MethodType, "method"),
+        sorts = ((_core.Tensor, "plain"), ((weakref.ref, *PROXIES), "reference"),
+                 (types.MappingProxyType, "proxy"), (types.FunctionType, "function"), (types.MethodType, "method"),
                  (functools.partial, "partial"), (Compiled, "compiled"),
                  ((list, tuple, set, frozenset, collections.deque), "elements"), (dict, "dict"),
                  (types.ModuleType, "module of Python"), (Module, "module"))
-        own = "plain" if kind.__module__.partition(".")[0] in ("tandem", "numpy") else "object"
+        own = "plain" if kind in PLAIN or kind.__module__.partition(".")[0] in (
+            "tandem", "numpy") else "object"
         found = next((sort for of, sort in sorts if issubclass(kind, of)), own)
         _SORTS[kind] = found
     return found
@@ -176,13 +177,6 @@ def gives_what_it_holds(kind: type) -> bool:
 
     return any(of_a_package(base) and base.__module__ != "builtins" and looks_up(base)
                for base in type.mro(kind))
-
-
-def proxied(proxy: types.MappingProxyType) -> dict:
-    """The entries of what it stands for that have a name; of a dict, and of no more than 64."""
-    held = next(iter(gc.get_referents(proxy)), None)
-    return held if type(held) is dict and len(held) <= 64 and all(
-        type(name) is str for name in held) else {}
 
 
 def is_dataclass(v: Any) -> bool:

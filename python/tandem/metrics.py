@@ -115,7 +115,7 @@ class MeanAbsoluteError(Function):
 
 def _labels(pred: Tensor, target: Tensor, op: str) -> tuple[Tensor, Tensor]:
     # Class scores [N, C, …] and labels [N, …], or scores of one class [N] or [N, 1] (logits).
-    pred, target = pred.detach(), target.detach()
+    pred, target = (_core._tensor(v).detach() for v in (pred, target))
     if pred.ndim == target.ndim + 1 and pred.shape[1] > 1:
         return pred.argmax(1), target
     if pred.ndim == target.ndim + 1:
@@ -178,6 +178,7 @@ class TopKAccuracy(Accuracy):
         self.k = k
 
     def _right(self, pred: Tensor, target: Tensor) -> Tensor:
+        pred, target = _core._tensor(pred), _core._tensor(target)
         if pred.ndim != 2 or target.ndim != 1 or pred.shape[1] < self.k:
             raise _core.ShapeError(
                 f"[{self.name}] takes scores [N, C] with C >= {self.k} and labels [N]; "
@@ -206,8 +207,9 @@ class ConfusionMatrix(Metric):
         with no_grad():
             pred, target = _labels(pred, target, self.name)
             # A product of one-hot rows counts pairs; exact in float64 up to 2^53.
-            rows = _core.one_hot(target.flatten(), n, _core.float64)
-            columns = _core.one_hot(pred.flatten(), n, _core.float64)
+            rows, columns = (_core.one_hot(
+                (t.astype(_core.int64) if t.dtype is _core.uint8 else t).flatten(), n, _core.float64)
+                for t in (target, pred))
             pairs = (rows.T @ columns).astype(_core.int64)
             self._matrix = pairs if self._matrix is None else self._matrix + pairs
 

@@ -36,6 +36,12 @@ TEST(ClipGradients, ToANorm) {
   EXPECT_EQ(optim::clip_grad_norm(p, 20).item(), 13);
   EXPECT_EQ(p[0].grad().to_vector<float>(), (std::vector<float>{3, -4})) << "short enough";
   EXPECT_EQ(optim::clip_grad_norm(std::vector<Tensor>{p[2]}, 1).item(), 0);
+  // Of nothing there is no largest element, and no limit is one, too.
+  std::vector<Tensor> more = with_gradients();
+  more.insert(more.begin(), zeros({0}).set_requires_grad());
+  more[0].set_grad(zeros({0}));
+  EXPECT_EQ(optim::clip_grad_norm(more, kInfinity, kInfinity).item(), 12);
+  EXPECT_EQ(more[2].grad().item(), 12);
 }
 
 TEST(ClipGradients, SumsOfSixteenBitsAreWide) {

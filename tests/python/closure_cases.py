@@ -5,6 +5,7 @@ what changes what it reads."""
 import collections
 import contextlib
 import dataclasses
+import enum
 import functools
 import operator
 import types
@@ -426,6 +427,115 @@ def in_a_method_that_is_compiled_already():
     return td.compile(o.scaled), lambda v: setattr(o, "rate", v)
 
 
+def by_other_code_of_a_function_in_a_list():
+    def f(x):
+        return x * 1.0
+
+    def of(v):
+        def g(x):
+            return x * 1.0
+        return g.__code__.replace(co_consts=tuple(v if c == 1.0 else c for c in g.__code__.co_consts))
+
+    functions = [f]
+    return (lambda x: [g(x) for g in functions][0]), lambda v: setattr(f, "__code__", of(v))
+
+
+def by_other_defaults_of_a_function_in_a_dict():
+    def f(x, rate=1.0):
+        return x * rate
+
+    functions = {"f": f}
+    return (lambda x: functions["f"](x)), lambda v: setattr(f, "__defaults__", (v,))
+
+
+def by_another_class_of_an_element():
+    def made(v):
+        class Scaled:
+            def scaled(self, x):
+                return x * v
+        return Scaled
+
+    elements = [made(1.0)()]
+    return (lambda x: [e.scaled(x) for e in elements][0],
+            lambda v: setattr(elements[0], "__class__", made(v)))
+
+
+def by_a_method_of_a_number():
+    class Kind(enum.IntEnum):
+        FIRST = 1
+
+        def scaled(self, x):
+            return x * 1.0
+
+    kind = Kind.FIRST
+    return (lambda x: kind.scaled(x)), lambda v: setattr(Kind, "scaled", lambda self, x: x * v)
+
+
+def in_an_attribute_of_a_number():
+    class Rate(float):
+        pass
+
+    rate = Rate(1.0)
+    rate.scale = 1.0
+    return lambda x: x * rate.scale, lambda v: setattr(rate, "scale", v)
+
+
+def in_an_attribute_of_a_dict_in_a_list():
+    class Options(dict):
+        pass
+
+    options = [Options()]
+    options[0].rate = 1.0
+    return lambda x: x * options[0].rate, lambda v: setattr(options[0], "rate", v)
+
+
+def under_a_weak_proxy():
+    parent = Parent()
+    in_an_attribute = types.SimpleNamespace(parent=parent)  # else it goes
+    proxy = weakref.proxy(parent)
+    return lambda x: x * proxy.rate, lambda v: setattr(in_an_attribute.parent, "rate", v)
+
+
+def in_the_length_of_a_frozen_dict():
+    held = {0: None}
+    frozen = types.MappingProxyType(held)
+
+    def set_rate(v):
+        held.clear()
+        held.update(dict.fromkeys(range(int(v))))
+
+    return lambda x: x * len(frozen), set_rate
+
+
+def in_a_local_of_a_generator_that_was_there():
+    o = types.SimpleNamespace(rate=1.0)
+
+    def stream(o):
+        while True:
+            yield o.rate
+
+    values = stream(o)
+    next(values)
+    return lambda x: x * next(values), lambda v: setattr(o, "rate", v)
+
+
+def in_what_is_no_longer_there():
+    class Part:
+        pass
+
+    parts = [Part()]
+
+    def set_rate(v):
+        parts[:] = [Part() if v == 1.0 else None for _ in range(int(v))]
+
+    return lambda x: x * sum(1 for p in parts), set_rate
+
+
+def in_an_order():
+    rates = collections.OrderedDict((v, v) for v in (1.0, 3.0, 5.0))
+    return lambda x: x * next(iter(rates.values())), lambda v: rates.move_to_end(v, last=False)
+
+
 MADE = [v for k, v in list(globals().items())
         if k.split("_")[0] in ("in", "over", "as", "under", "by") and callable(v)]
-assert len(MADE) == 40
+assert len(MADE) == 51

@@ -159,3 +159,17 @@ def test_what_was_looked_at_last_goes_with_the_function():
     gone = [circle() for _ in range(3)]
     gc.collect()
     assert all(r() is None for r in gone)
+
+
+def test_a_list_that_is_looked_at_keeps_nothing():
+    class Part:
+        pass
+
+    o = types.SimpleNamespace(parts=[Part()], named={"part": Part()})
+    gone = weakref.ref(o.parts[0]), weakref.ref(o.named["part"])
+    f = td.compile(lambda x: x * len(o.parts) * len(o.named))
+    for _ in range(6):
+        f(ONE)
+    o.parts, o.named = [], {}
+    gc.collect()
+    assert all(r() is None for r in gone)

@@ -24,6 +24,21 @@ def test_norms(order):
         X.norm(0)
 
 
+def test_integers_are_computed_as_real_numbers():
+    for dtype in ("uint8", "int32", "int64"):
+        a = np.array([200, 100, 79], dtype)
+        for order in (2.0, 3.0, math.inf):
+            assert np.allclose(td.norm(td.asarray(a), order), np.linalg.norm(a.astype("f8"), order))
+        assert td.logsumexp(td.asarray(a)).item() == 200
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0, 3.0])
+def test_a_vector_of_zeros_has_a_gradient(order):
+    w = td.tensor([[0.0, 0.0], [1.0, 0.0]], requires_grad=True)
+    td.norm(w, order, 1).sum().backward()
+    assert w.grad.tolist() == [[0, 0], [1, 0]]
+
+
 def test_sums_of_exponentials():
     for axis in (0, 1, None):
         assert np.allclose(td.logsumexp(X, axis), np.log(np.exp(A).sum(axis)), rtol=1e-5)

@@ -63,6 +63,13 @@ def test_comparisons_know_all_numbers(dtype):
             assert f(number, td.asarray(a)).tolist() == f(number, a.astype(np.int64)).tolist()
 
 
+def test_numbers_of_numpy_are_compared_in_captures():
+    for number in (np.float64(1.5), np.float32(1.5), np.int64(1)):
+        f = td.compile(lambda x: (number < x) & (x != number) & (number >= x - 1))
+        x = td.tensor([1.0, 2.0, 3.0])
+        assert f(x).tolist() == f(x).tolist() == [False, True, False]
+
+
 def test_what_is_in_a_tensor():
     t = td.tensor([1.0, 2.0])
     assert 1 in t and 3 not in t and "a" not in t and None not in t
