@@ -532,7 +532,7 @@ def in_what_is_no_longer_there():
 
 
 def in_an_order():
-    rates = collections.OrderedDict((v, v) for v in (1.0, 3.0, 5.0))
+    rates = collections.OrderedDict((v, v) for v in (1.0, 2.0, 3.0, 5.0))
     return lambda x: x * next(iter(rates.values())), lambda v: rates.move_to_end(v, last=False)
 
 
