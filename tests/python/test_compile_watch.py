@@ -3,7 +3,6 @@ without a reason, no code of the user's, nothing that the function makes itself.
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import gc
 import pickle
@@ -20,13 +19,14 @@ import pytest
 import tandem as td
 from tandem import nn
 
+import class_cases
 import closure_cases
 from read_cases import MADE, ONE, Plain, Scales, global_rate, helper, in_a_compiled_function
 
 SWITCH = None
 
 
-@pytest.mark.parametrize("make", MADE + closure_cases.MADE)
+@pytest.mark.parametrize("make", MADE + class_cases.MADE + closure_cases.MADE)
 def test_looking_costs_no_traces(make, traces):
     f, set_rate = make()
     set_rate(2.0)
