@@ -5,7 +5,6 @@
 //   optim::clip_grad_norm(net.parameters(), 1.0);
 //   opt.step();
 #pragma once
-#include <limits>
 #include <span>
 
 #include "core/tensor.h"

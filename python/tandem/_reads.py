@@ -123,7 +123,8 @@ class Reads:
     def enter(self, frame: types.FrameType) -> None:
         """A function begins: what it reads is looked at before it does."""
         code, values = frame.f_code, frame.f_locals
-        own, _ = _core._frame_cells(frame) or ((), {})
+        cells = _core._frame_cells(frame)
+        own = () if cells is None else cells[0]
         if not is_resumed(frame):
             self._made.update(map(id, own))
             self._kept.append(own)
@@ -133,7 +134,7 @@ class Reads:
         elif id(frame) not in self._begun:  # before this trace, with all that it has
             for name, v in values.items():
                 self._see(v, name)
-        if not self._is_new_call(frame):
+        if not self._is_new_call(frame, cells):
             return
         if code.co_argcount and code.co_varnames[0] in values:
             # A class's function, which may be replaced.
@@ -148,19 +149,19 @@ class Reads:
                         # And what may come before it, in a class that is derived.
                         for of in (kind, kinds[0]):
                             self._place(f"{of.__name__}.{name}", name, of)
-        self._frame(frame)
+        self._frame(frame, cells)
 
-    def _is_new_call(self, frame: types.FrameType) -> bool:
+    def _is_new_call(self, frame: types.FrameType, cells: "tuple | None") -> bool:
         code, values = frame.f_code, frame.f_locals
-        _, outer = _core._frame_cells(frame) or (
-            (), {n: v for n, v in values.items() if n in code.co_freevars})
-        return self._is_new(code, *outer.values(),
+        outer = {n: v for n, v in values.items() if n in code.co_freevars}
+        return self._is_new(code, *(outer if cells is None else cells[1]).values(),
                             *(v for v in values.values() if sort_of(type(v)) != "plain"))
 
     def leave(self, frame: types.FrameType, result: Any) -> None:
         """A function ends: by now its names hold something."""
-        if self._is_new_call(frame):
-            self._frame(frame)
+        cells = _core._frame_cells(frame)
+        if self._is_new_call(frame, cells):
+            self._frame(frame, cells)
 
     def finish(self) -> None:
         """Looks for the attributes of who knows what, in all that was seen."""
@@ -178,7 +179,7 @@ class Reads:
                         self._of_class(kind, name, f"{kind.__name__}.{name}")
             i += 1
 
-    def _frame(self, frame: types.FrameType) -> None:
+    def _frame(self, frame: types.FrameType, of_frame: "tuple | None") -> None:
         code, values = frame.f_code, frame.f_locals
         known = {}
         for name, v in values.items():
@@ -187,12 +188,11 @@ class Reads:
                 known[name] = [(v, label)]
             elif name in code.co_varnames[:code.co_argcount]:
                 known[name] = []
-        for cells in self._closures(frame):
+        for cells in self._closures(frame, of_frame):
             self._code(code, frame.f_globals, cells, dict(known))
 
-    def _closures(self, frame: types.FrameType) -> list:
+    def _closures(self, frame: types.FrameType, cells: "tuple | None") -> list:
         """The cells by name that the function has, of those that were there before."""
-        cells = _core._frame_cells(frame)
         if cells is not None:
             return [{n: c for n, c in cells[1].items() if id(c) not in self._made}]
         # It is one of the functions of this code that have what the frame has.

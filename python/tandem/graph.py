@@ -158,7 +158,7 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     than 64 elements (256 with those within), what only code in C, Python's library, installed
     packages or other threads read (ContextVar, threading.local, what functools.lru_cache
     returns), attributes of metaclasses and those of a Module that are set in its __dict__, names
-    that are put together, files, clocks.
+    that are put together, whether two elements of a container are one object, files, clocks.
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing
