@@ -47,6 +47,9 @@ while (($#)); do
   shift
 done
 
+if [[ -n $python ]]; then sources=(python/tandem/train.py); else sources=(apps/{train,console}.cpp); fi
+refuse_unknown "$(cd "$root" && cat "${sources[@]}")" "${args[@]}"
+
 if [[ -n $fetch_data ]]; then
   data=${XDG_CACHE_HOME:-$HOME/.cache}/tandem/mnist
   download_mnist "$data"

@@ -1,4 +1,5 @@
 // What an operation costs the host beside its arithmetic: tensors of a few elements, one thread.
+#include <algorithm>
 #include <vector>
 
 #include "benchmarks/bench_main.h"
@@ -119,6 +120,31 @@ void replay_fused(benchmark::State& state) {
 BENCHMARK(replay_unfused)->Arg(1)->Arg(16)->Arg(64)->Arg(512);
 BENCHMARK(replay_bare)->Arg(64);
 BENCHMARK(replay_fused)->Arg(64);
+
+// From the end of a replay to the start of the next in a loop: what a compiled training step of E1
+// costs beside its replay, once the kernels have emptied the caches. python_overhead.py measures
+// the same from Python.
+void between_replays_of_e1(benchmark::State& state) {
+  const nn::Sequential net = models::lenet();
+  optim::Adam opt(net.parameters(), {.lr = 1e-3});
+  const Tensor x = rand({64, 1, 28, 28}), y = randint(0, 10, {64});
+  auto step = compile(
+      [&](const Tensor& x, const Tensor& y) {
+        opt.zero_grad();
+        Tensor loss = nn::cross_entropy(net(x), y);
+        loss.backward();
+        opt.step();
+        return loss;
+      },
+      {.check_capture = false});
+  step(x, y);
+  step.core().gaps();
+  for (auto _ : state) step(x, y);
+  std::vector<double> us = step.core().gaps();
+  std::ranges::nth_element(us, us.begin() + static_cast<std::ptrdiff_t>(us.size() / 2));
+  state.counters["gap_us"] = us.at(us.size() / 2);
+}
+BENCHMARK(between_replays_of_e1)->Iterations(40)->Unit(benchmark::kMillisecond);
 
 void view_op(benchmark::State& state) {
   const Tensor a = rand({8, 4});

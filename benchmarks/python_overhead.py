@@ -5,14 +5,19 @@ call of a compiled function whose program is one add, in nanoseconds per call on
 The last is bench_overhead's replay_unfused/1 with Python around it: three arguments and a result.
 It closes over a net and its optimiser, as a training step does.
 
-And a compiled training step of E1 (LeNet on MNIST's shapes, batch 64, Adam): what a call takes beside
-the replay itself, which is what C++ would do, and what the comparisons with fresh recordings take,
-spread over the calls between them.
+And a compiled training step of E1 (LeNet on MNIST's shapes, batch 64, Adam): how long it takes from the
+end of a replay to the start of the next in a plain loop, in turn with bench_overhead, which measures the
+same from C++ (between_replays_of_e1); the difference is what the step costs more from Python. And what
+the comparisons with fresh recordings take.
 """
 
 import argparse
+import json
 import os
+import statistics
+import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers"))
@@ -23,6 +28,9 @@ def parse():
     p = argparse.ArgumentParser(description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--seconds", type=measure.positive(float), default=2.0, help="per case")
+    p.add_argument("--rounds", type=measure.positive(int), default=15,
+                   help="40 steps of E1 from C++ and 40 from Python each")
+    p.add_argument("--bench", help="the program bench_overhead; without it, nothing from C++")
     p.add_argument("--json", help="write the result here (default: print it)")
     return p.parse_args()
 
@@ -40,9 +48,17 @@ def per_call(f, seconds, calls=1000):
     return measure.interval(samples)
 
 
-def around_e1(td, args):
-    """Microseconds: of each call around the replay, of an empty function of Python's after it (the
-    caches are the kernels' by then), and of each recording."""
+def gap_from_cpp(bench):
+    """Microseconds: the median of 40 steps."""
+    with tempfile.NamedTemporaryFile("r", suffix=".json") as out:
+        subprocess.run([bench, "--benchmark_filter=^between_replays_of_e1",
+                        f"--benchmark_out={out.name}", "--benchmark_out_format=json"],
+                       check=True, stdout=subprocess.DEVNULL)
+        return json.load(out)["benchmarks"][0]["gap_us"]
+
+
+def e1(td, args):
+    """Microseconds between replays, and for each recording."""
     import numpy as np
 
     batch = 64
@@ -59,31 +75,34 @@ def around_e1(td, args):
         opt.step()
         return loss
 
-    def nothing(x, y):
-        return x
-
-    around, empty, replays, recordings = [], [], [], []
-    clock = time.perf_counter_ns
     replayed = td.compile(step, check_capture=False)
-    replayed._timed = True
     replayed(x, y)
-    end = time.perf_counter() + 10 * args.seconds
-    while time.perf_counter() < end or len(around) < 30:
-        t0 = clock()
-        replayed(x, y)
-        t1 = clock()
-        nothing(x, y)
-        t2 = clock()
-        replays.append(replayed._replay_ms * 1e3)
-        around.append((t1 - t0) / 1e3 - replays[-1])
-        empty.append((t2 - t1) / 1e3)
-        if len(around) % 4 == 0:  # records twice, and compares
+
+    def gap_from_python():
+        replayed._gaps()
+        for _ in range(41):
+            replayed(x, y)
+        return statistics.median(replayed._gaps())
+
+    found = {"between replays, from Python": [], "recording": []}
+    if args.bench:
+        found |= {"between replays, from C++": [], "more from Python": []}
+    for n in range(args.rounds):
+        # Whoever comes first in a round comes last in the next.
+        if args.bench and n % 2 == 0:
+            cpp = gap_from_cpp(args.bench)
+        gap = gap_from_python()
+        if args.bench and n % 2 == 1:
+            cpp = gap_from_cpp(args.bench)
+        found["between replays, from Python"].append(gap)
+        if args.bench:
+            found["between replays, from C++"].append(cpp)
+            found["more from Python"].append(gap - cpp)
+        for _ in range(4):  # records twice, and compares
             captured = td.compile(step)
             captured(x, y)
-            recordings.append(captured.ledger()[0]["capture_ms"] * 1e3 / 2)
-    return {name: measure.interval(us) for name, us in
-            (("around", around), ("empty", empty), ("replay", replays),
-             ("recording", recordings))}
+            found["recording"].append(captured.ledger()[0]["capture_ms"] * 1e3 / 2)
+    return {name: measure.interval(us) for name, us in found.items()}
 
 
 def body(args, record):
@@ -109,7 +128,7 @@ def body(args, record):
         "add_with_tape": per_call(lambda: w + b, args.seconds),
         "compiled_call": per_call(lambda: compiled(a, b, c), args.seconds),
     }
-    record["e1_us"] = around_e1(td, args)
+    record["e1_us"] = e1(td, args)
     record["check_interval"] = td._core._CHECK_INTERVAL
     for kind, unit in (("ns_per_call", "ns"), ("e1_us", "us")):
         for name, t in record[kind].items():

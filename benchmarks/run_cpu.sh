@@ -32,7 +32,7 @@ bench step --benchmark_filter=capture_and_compile
 if [[ -x $dir/venv/bin/python && -d $dir/python/tandem ]]; then
   say "python_overhead.py"
   PYTHONPATH=$dir/python "$dir/venv/bin/python" "$root/benchmarks/python_overhead.py" \
-    --json "$out/python-overhead.json"
+    --bench "$dir/benchmarks/bench_overhead" --json "$out/python-overhead.json"
 else
   say "The Python package is not built: its figures stay as they are."
 fi

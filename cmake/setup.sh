@@ -18,6 +18,20 @@ if [[ ! -t 2 ]]; then
   }
 fi
 
+# refuse_unknown TEXT ARG…: dies of the first ARG that looks like an option and is none in TEXT. What
+# comes after a long build would say so, too, or do without.
+refuse_unknown() {
+  local text=$1 arg option
+  shift
+  for arg in "$@"; do
+    option=${arg%%=*}
+    [[ $option == --* ]] || option=${option%%[0-9]*} # -j4
+    [[ $option == -[[:alpha:]-]* ]] || continue
+    grep -qE -- "(^|[^[:alnum:]-])$option([^[:alnum:]-]|\$)" <<<"$text" ||
+      die "there is no option $option (--help names all)"
+  done
+}
+
 as_root() {
   if [[ $(id -u) == 0 ]]; then
     "$@"

@@ -1,5 +1,6 @@
 #include "core/backend.h"
 
+#include <atomic>
 #include <charconv>
 
 namespace tandem {
@@ -29,11 +30,20 @@ bool has_device(DeviceType type) {
   return b && b->device_count() > 0;
 }
 
+namespace {
+std::atomic<bool> asked_for_devices{false};
+}
+
+bool uses_devices() {
+  return asked_for_devices.load(std::memory_order_relaxed);
+}
+
 Backend& backend(DeviceType type) {
   // Looked up once: this is on the path of every call.
   static Backend* const cpu = cpu_backend();
   if (type == DeviceType::cpu) return *cpu;
   static Backend* const cuda = [] {
+    asked_for_devices = true;
     Backend* b = cuda_backend();
     if (b && b->device_count() == 0) b->stream(0);  // throws, and says why there is none
     return b;

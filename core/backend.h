@@ -116,6 +116,9 @@ inline Backend& backend(Device d) {
 }
 /// Whether this build and this machine have one. Throws nothing.
 bool has_device(DeviceType type);
+/// Whether backend() has been asked for anything but the CPU. Until then no operation of this
+/// process waits for a device.
+bool uses_devices();
 
 /// Defined by cpu/ and cuda/ (or cuda/no_cuda.cpp, which returns null).
 Backend* cpu_backend();

@@ -356,6 +356,7 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
     return;
   }
   const std::lock_guard lock(mutex_);
+  if (notes_gaps_ && left_ != Clock::time_point()) gaps_.push_back(1e3 * ms_since(left_));
   const EntryPtr entry = find_or_capture(args, statics, trace);
   Entry& e = *entry;
   e.program.check_aliases(args);
@@ -383,6 +384,7 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
   }
   e.program.history.give(result.tensors);
   result.prototype = e.prototype;
+  if (notes_gaps_) left_ = Clock::now();
 }
 
 // --------------------------------------------------------------------------------- reporting
@@ -398,6 +400,16 @@ std::vector<LedgerEntry> CompiledFunction::ledger() const {
     }
   }
   return now;
+}
+
+std::vector<double> CompiledFunction::gaps() {
+  constexpr std::size_t kMost = 1 << 16;
+  const std::lock_guard lock(mutex_);
+  notes_gaps_ = true;
+  left_ = {};
+  std::vector<double> none;
+  none.reserve(kMost);  // so that noting one is no more than that
+  return std::exchange(gaps_, std::move(none));
 }
 
 int CompiledFunction::size() const {

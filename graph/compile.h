@@ -8,6 +8,7 @@
 #include <typeinfo>
 #include <vector>
 
+#include "core/clock.h"
 #include "core/function_ref.h"
 #include "core/inline_array.h"
 #include "graph/compiled_program.h"
@@ -59,6 +60,9 @@ class CompiledFunction {
   std::string explain() const;
   std::string dump() const;
   std::string dump_dot() const;
+  /// For benchmarks: microseconds from the end of each replay to the start of the next, since this
+  /// was last asked. Noted from the first time on.
+  std::vector<double> gaps();
   /// Forgets the programs. A call in progress, also one that calls this, finishes with its own.
   void clear();
 
@@ -78,6 +82,9 @@ class CompiledFunction {
   EntryPtr current_;
   std::vector<LedgerEntry> ledger_;
   std::uint64_t captures_ = 0;
+  bool notes_gaps_ = false;
+  std::vector<double> gaps_;
+  Clock::time_point left_;
   mutable std::recursive_mutex mutex_;
 };
 
@@ -102,10 +109,12 @@ class Compiled {
         pack, [&](const Tensor&) { ++n; }, [](const std::string&) {});
     InlineArray<const Tensor*, 8> tensors(n);
     n = 0;
-    CompiledFunction::Statics statics{&typeid(std::tuple<std::remove_cvref_t<A>...>)};
-    const auto on_static = [&](const std::string& s) { statics.text += s + ";"; };
+    std::string values;
+    const auto on_static = [&](const std::string& s) { values += s + ";"; };
     visit_tree(
         pack, [&](const Tensor& t) { tensors[n++] = &t; }, on_static);
+    const CompiledFunction::Statics statics{.type = &typeid(std::tuple<std::remove_cvref_t<A>...>),
+                                            .text = values};
 
     const auto trace = [&](std::span<const Tensor> in, CompiledFunction::Host& host) {
       std::tuple<std::remove_cvref_t<A>...> mine(args...);

@@ -11,7 +11,7 @@ namespace tandem::graph {
 bool Signature::matches(std::span<const Tensor* const> a, const Statics& s) const {
   if (a.size() != args.size() || grad != grad_enabled() || !(policy == tandem::policy()) ||
       !(device == default_device()) || threads != num_threads() || !(autocast == autocast_mode()) ||
-      anomaly != dispatch::anomaly_mode() || *s.type != *statics.type || s.text != statics.text) {
+      anomaly != dispatch::anomaly_mode() || *s.type != *type || s.text != statics) {
     return false;
   }
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -27,7 +27,8 @@ Signature Signature::of(std::span<const Tensor* const> a, const Statics& s) {
     r.args.push_back(t->desc());
     r.wants_grad.push_back(t->requires_grad());
   }
-  r.statics = s;
+  r.type = s.type;
+  r.statics = s.text;
   r.policy = tandem::policy();
   r.autocast = autocast_mode();
   r.grad = grad_enabled();
@@ -59,10 +60,10 @@ std::string Signature::difference(const Signature& was, const Signature& is) {
                          is.wants_grad[i] != 0);
     }
   }
-  if (was.statics.text != is.statics.text) {
-    return fmt::format("static arguments: {} -> {}", was.statics.text, is.statics.text);
+  if (was.statics != is.statics) {
+    return fmt::format("static arguments: {} -> {}", was.statics, is.statics);
   }
-  if (*was.statics.type != *is.statics.type) return "types of the arguments";
+  if (*was.type != *is.type) return "types of the arguments";
   if (!(was.policy == is.policy)) {
     return fmt::format("policy: {} -> {}", was.policy.str(), is.policy.str());
   }

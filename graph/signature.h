@@ -2,6 +2,7 @@
 #pragma once
 #include <span>
 #include <string>
+#include <string_view>
 #include <typeinfo>
 #include <vector>
 
@@ -14,7 +15,7 @@ namespace tandem::graph {
 /// Everything about the arguments of a call that is no tensor.
 struct Statics {
   const std::type_info* type = &typeid(void);  // of the arguments together
-  std::string text = {};                       // their values, spelled unambiguously
+  std::string_view text = {};                  // their values, spelled unambiguously; the caller's
   WatchPtr watch = {};                         // what the program may depend on, but need not
 };
 
@@ -22,7 +23,8 @@ struct Statics {
 struct Signature {
   std::vector<TensorDesc> args;
   std::vector<std::uint8_t> wants_grad;
-  Statics statics;
+  const std::type_info* type = nullptr;
+  std::string statics;
   Policy policy;
   AutocastMode autocast;
   bool grad = true;

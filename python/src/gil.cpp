@@ -8,6 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include "core/backend.h"
+
 namespace tandem::python {
 namespace {
 
@@ -32,6 +34,11 @@ void wait_for_kernels() {
 }
 
 }  // namespace
+
+bool GilRelease::could_be_wanted() {
+  const PyThreadState* const mine = PyThreadState_Get();
+  return mine->next || mine->prev || uses_devices();
+}
 
 PyThreadState* GilRelease::let_go() {
   ++mine, ++away;

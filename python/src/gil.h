@@ -9,8 +9,8 @@ namespace tandem::python {
 
 namespace py = pybind11;
 
-/// The GIL is let go around an operation unless that takes longer than the operation. Inside of
-/// another one nothing happens.
+/// The GIL is let go around an operation unless that takes longer than the operation, or nobody
+/// could take it. Inside of another one nothing happens.
 ///
 /// The end of the program waits for the threads that are in here, if not for ever: what kernels use
 /// ends soon after the interpreter. They stay here then, and so do those that want the GIL for a
@@ -19,10 +19,16 @@ namespace py = pybind11;
 class GilRelease {
  public:
   static constexpr std::int64_t kAlways = 1 << 13;  // elements from which it pays
-  /// With the GIL only.
+  /// With the GIL only. Around what may wait for other threads, known to Python or not.
   GilRelease() : state_(let_go()) {}
+  /// With the GIL only. Around work that waits for nobody: letting the GIL go and taking it back
+  /// costs up to a tenth of a small step's replay where the kernels have emptied the caches.
+  struct Work {};
+  explicit GilRelease(Work) {
+    if (could_be_wanted()) state_ = let_go();
+  }
   explicit GilRelease(std::int64_t elements) {
-    if (elements >= kAlways && PyGILState_Check()) state_ = let_go();
+    if (elements >= kAlways && PyGILState_Check() && could_be_wanted()) state_ = let_go();
   }
   ~GilRelease() {
     if (state_) take_back(state_);
@@ -31,6 +37,9 @@ class GilRelease {
   GilRelease& operator=(const GilRelease&) = delete;
 
  private:
+  // By a thread that Python knows of, or one that works for a device: the driver's may run
+  // somebody's Python, and be waited for. Threads of nobody's that come meanwhile wait.
+  static bool could_be_wanted();
   static PyThreadState* let_go();
   static void take_back(PyThreadState* state) noexcept;
 

@@ -86,8 +86,8 @@ bool each_element(PyObject* o, F&& f) {
 }
 
 // A weak reference where there can be one, else one that the garbage collector is told of.
-py::object reference_to(PyObject* o) {
-  auto ref = py::reinterpret_steal<py::object>(PyWeakref_NewRef(o, nullptr));
+py::object reference_to(PyObject* o, const py::object& gone = {}) {
+  auto ref = py::reinterpret_steal<py::object>(PyWeakref_NewRef(o, gone.ptr()));
   if (ref) return ref;
   PyErr_Clear();
   return py::reinterpret_borrow<py::object>(o);
@@ -138,35 +138,37 @@ bool are_the_elements(PyObject* o, const std::vector<py::object>& elements) {
 
 }  // namespace
 
-bool Places::Seen::is_there() const {
-  const py::object now = value_at(where, name, found_by);
-  PyObject *const value = now.ptr(), *const was = held.ptr();
-  if (by_elements) {  // whichever container it is
-    return value &&
-           PyWeakref_GET_OBJECT(type.ptr()) == reinterpret_cast<PyObject*>(Py_TYPE(value)) &&
-           are_the_elements(value, elements);
-  }
-  if (!value || !was) return value == was;
-  if (PyWeakref_GET_OBJECT(type.ptr()) != reinterpret_cast<PyObject*>(Py_TYPE(value))) return false;
-  if (value != was && (!PyWeakref_CheckRef(was) || PyWeakref_GET_OBJECT(was) != value))
-    return false;
-  return !code || (is_plain_function(value) && PyFunction_GET_CODE(value) == code.ptr());
+bool Places::Seen::is_there_otherwise() const {
+  const py::object held_now = value_at(where, name, found_by);
+  PyObject* const now = held_now.ptr();
+  if (by_elements) return now && Py_TYPE(now) == type && are_the_elements(now, elements);
+  if (now != value) return false;
+  if (!now) return true;
+  if (Py_TYPE(now) != type) return false;
+  return !code || (is_plain_function(now) && PyFunction_GET_CODE(now) == code.ptr());
 }
 
-bool Places::Seen::note(PyObject* value) {
-  if (!value) return true;
-  type = py::weakref(py::type::of(value));
-  if (is_immutable(value)) {
-    held = py::reinterpret_borrow<py::object>(value);
-  } else if (by_elements = note_elements(value, elements); by_elements) {
+bool Places::Seen::note(PyObject* now, const py::object& gone) {
+  is_plain_cell = found_by.way == Found::Way::cell && !found_by.by_reference;
+  if (!now) return true;
+  type = Py_TYPE(now);
+  held.push_back(reference_to(reinterpret_cast<PyObject*>(type), gone));
+  if (by_elements = note_elements(now, elements); by_elements) {
+    is_plain_cell = false;
     return true;
-  } else if (is_plain_function(value) || watched_by_identity(value)) {
-    held = reference_to(value);
-    if (PyFunction_Check(value)) {
-      code = py::reinterpret_borrow<py::object>(PyFunction_GET_CODE(value));
-    }
   }
-  return static_cast<bool>(held);
+  if (!is_immutable(now) && !is_plain_function(now) && !watched_by_identity(now) &&
+      !PyModule_Check(now)) {
+    return false;
+  }
+  value = now;
+  held.push_back(is_immutable(now) ? py::reinterpret_borrow<py::object>(now)
+                                   : reference_to(now, gone));
+  if (PyFunction_Check(now)) {
+    code = py::reinterpret_borrow<py::object>(PyFunction_GET_CODE(now));
+    is_plain_cell = false;
+  }
+  return true;
 }
 
 std::shared_ptr<Places> Places::after(const Places& old) {
@@ -221,8 +223,14 @@ std::vector<Piece> Places::spelled(const Place& p) const {
 
 graph::WatchPtr Places::look() const {
   const auto is_there = [](const Seen& s) { return s.is_there(); };
-  if (last_ && std::all_of(seen_.begin(), seen_.end(), is_there)) return last_;
+  if (last_ && *alive_ && std::all_of(seen_.begin(), seen_.end(), is_there)) return last_;
+  return look_anew();
+}
+
+graph::WatchPtr Places::look_anew() const {
   last_ = nullptr;
+  *alive_ = true;
+  if (!gone_) gone_ = py::cpp_function([alive = alive_](py::handle) { *alive = false; });
   identities_->tick();
   Flat flat(*identities_);
   std::vector<Seen> seen;
@@ -245,7 +253,7 @@ bool Places::spell_all(Flat& flat, std::vector<Seen>& seen) const {
     }
     Seen& s = seen.emplace_back(
         Seen{.where = p.where.ptr(), .name = p.name.ptr(), .found_by = p.found_by});
-    all = s.note(value.ptr()) && all;
+    all = s.note(value.ptr(), gone_) && all;
   }
   return all;
 }
@@ -308,10 +316,9 @@ void Places::note_changes() {
 int Places::visit(visitproc visit, void* arg) const {
   for (const Place& p : places_) Py_VISIT(p.where.ptr());
   for (const Seen& s : seen_) {
-    Py_VISIT(s.held.ptr());
-    Py_VISIT(s.type.ptr());
     Py_VISIT(s.code.ptr());
     for (const py::object& o : s.elements) Py_VISIT(o.ptr());
+    for (const py::object& o : s.held) Py_VISIT(o.ptr());
   }
   return 0;
 }

@@ -43,19 +43,28 @@ class Places {
 
  private:
   /// What a place held when it was last spelled, if nothing but another object there, or one of
-  /// another class, could spell otherwise. Small: these are all that most calls look at.
+  /// another class, could spell otherwise. These are all that most calls look at, and of these
+  /// mostly the first four.
   struct Seen {
     PyObject *where = nullptr, *name = nullptr;  // the place's
+    PyObject* value = nullptr;                   // what was there, or null
+    PyTypeObject* type = nullptr;                // and its class
     Found found_by = {};
-    py::object held = {};      // the value, or a weak reference to it; null: there was nothing
-    py::object type = {};      // a weak reference
-    py::object code = {};      // of a function
-    bool by_elements = false;  // of a container, and not by what is held
+    bool is_plain_cell = false;  // the three pointers say all
+    bool by_elements = false;    // of a container, and not by which it is
+    py::object code = {};        // of a function
     std::vector<py::object> elements = {};
+    std::vector<py::object> held = {};  // value and class: references, weak where there can be some
 
-    bool is_there() const;
-    /// Whether that can be said of the value; takes note of it.
-    bool note(PyObject* value);
+    bool is_there() const {
+      if (!is_plain_cell) return is_there_otherwise();
+      PyObject* const now = PyCell_GET(where);
+      return now == value && (!now || Py_TYPE(now) == type);
+    }
+    bool is_there_otherwise() const;
+    /// Whether that can be said of the value; takes note of it. `gone` is called when one of those
+    /// is no more: another may have its address then.
+    bool note(PyObject* value, const py::object& gone);
   };
 
   struct Place {
@@ -73,6 +82,7 @@ class Places {
     /// There was nothing, and what is there now the object keeps to be faster.
     bool is_new_cache() const;
   };
+  graph::WatchPtr look_anew() const;
   std::vector<Piece> spelled(const Place& p) const;
   bool spell_all(Flat& flat, std::vector<Seen>& seen) const;
   static void begin(const Place& p, graph::Watch& watch) {
@@ -84,8 +94,11 @@ class Places {
   std::vector<Place> places_;
   std::map<std::pair<PyObject*, PyObject*>, std::size_t> numbers_;  // by where and name
   std::vector<Subject> of_modules_;
-  // As long as all that was seen is there, `last_` is what look() finds. Null: that cannot be said.
+  // As long as all that was seen is there and alive, `last_` is what look() finds. Null: that
+  // cannot be said.
   mutable std::vector<Seen> seen_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  mutable py::object gone_;  // a function of Python's that says that it is not
   mutable graph::WatchPtr last_;
 };
 

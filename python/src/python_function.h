@@ -11,16 +11,15 @@ class PythonObject {
  public:
   PythonObject() = default;
   explicit PythonObject(py::object o)
-      : object_(new py::object(std::move(o)), [](py::object* p) {
+      : object_(o.release().ptr(), [](PyObject* p) {
           if (!Py_IsInitialized()) return;  // the interpreter is gone, and its objects with it
           const GilAcquire gil;
-          delete p;
+          Py_DECREF(p);
         }) {}
-  /// With the GIL only.
-  const py::object& get() const { return *object_; }
+  py::handle get() const { return object_.get(); }
 
  private:
-  std::shared_ptr<py::object> object_;
+  std::shared_ptr<PyObject> object_;
 };
 
 /// Whether a list of tensors may have holes.

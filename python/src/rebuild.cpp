@@ -33,9 +33,8 @@ py::object tuple_like(py::handle o, const py::list& elements) {
 }  // namespace
 
 // flatten() saw the value first, so that it nests no deeper than is good.
-py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at) {
+py::object rebuild_container(py::handle o, std::span<const Tensor> tensors, std::size_t& at) {
   PyObject* p = o.ptr();
-  if (is_tensor(p)) return py::cast(tensors[at++]);
   if (PyTuple_Check(p) || PyList_Check(p)) {
     py::list l;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(p); ++i) {

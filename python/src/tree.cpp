@@ -389,25 +389,6 @@ void flatten(py::handle o, Flat& flat) {
   Flattener(flat).value(o);
 }
 
-bool flatten_tensors(py::handle tuple, InlineArray<Tensor, 4>& tensors, std::string& text) {
-  PyObject* const t = tuple.ptr();
-  if (!PyTuple_CheckExact(t)) return false;
-  const auto n = static_cast<std::size_t>(PyTuple_GET_SIZE(t));
-  for (std::size_t i = 0; i < n; ++i) {
-    if (!is_tensor(PyTuple_GET_ITEM(t, i))) return false;
-  }
-  constexpr std::string_view open = "tuple(", each = "T,";
-  tensors.resize(n);
-  text.reserve(open.size() + n * each.size() + 1);
-  text = open;
-  for (std::size_t i = 0; i < n; ++i) {
-    tensors[i] = tensor_of(PyTuple_GET_ITEM(t, i));
-    text += each;
-  }
-  text += ')';
-  return true;
-}
-
 void watch_object(py::handle o, Flat& flat) {
   Flattener(flat).attributes(o, true);
 }

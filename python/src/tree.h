@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "core/inline_array.h"
 #include "graph/watch.h"
 #include "python/src/identities.h"
 
@@ -35,9 +34,6 @@ struct Flat {
 /// Takes `o` apart, appending to `flat`. Throws ValueError where containers nest more than 100
 /// deep.
 void flatten(py::handle o, Flat& flat);
-/// The same of a tuple of nothing but tensors, without asking what else it might be. False: it is
-/// none, and nothing was done.
-bool flatten_tensors(py::handle tuple, InlineArray<Tensor, 4>& tensors, std::string& text);
 /// Appends what `o` itself holds to flat.watch, as if it were an argument.
 void watch_object(py::handle o, Flat& flat);
 /// A part of what stands at a place a function reads: of a dict each item, by its key; of all else
@@ -52,8 +48,15 @@ void watch_value(py::handle value, const std::set<std::string>& without, Flat& f
                  std::vector<Piece>* pieces = nullptr);
 /// Whether that is nothing but which object it is, and of which class.
 bool watched_by_identity(py::handle value);
-/// `o` with its tensors, in the same order, replaced by tensors[at++]. Containers are new ones, of
-/// the same types. Throws TypeError for a type that cannot be copied.
-py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at);
+/// `o`, which is no tensor itself, with its tensors, in the same order, replaced by tensors[at++].
+/// Containers are new ones, of the same types. Throws TypeError for a type that cannot be copied.
+py::object rebuild_container(py::handle o, std::span<const Tensor> tensors, std::size_t& at);
+/// The same of anything. Apart, because most results of compiled functions are one tensor.
+inline py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at) {
+  if (!is_tensor(o.ptr())) return rebuild_container(o, tensors, at);
+  PyObject* const t = wrap(tensors[at++]);
+  if (!t) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(t);
+}
 
 }  // namespace tandem::python

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <thread>
 
@@ -545,6 +546,23 @@ TEST(Compile, AResultMayKeepItsHistoryAfterBackward) {
   EXPECT_EQ(compiled_grad.to_bits(), layer.parameters()[0].grad().to_bits());
   EXPECT_TRUE(got.requires_grad());
   EXPECT_THROW(got.backward(), AutogradError) << "there is no tape behind it";
+}
+
+TEST(Reports, GapsAreWhatPassesBetweenReplays) {
+  auto f = compile([](const Tensor& x) { return x + 1; });
+  const Tensor x = ones({4});
+  f(x);
+  EXPECT_TRUE(f.core().gaps().empty()) << "nothing is noted before it is asked for";
+  f(x);
+  EXPECT_TRUE(f.core().gaps().empty()) << "one call has nothing before it";
+  for (int i = 0; i < 3; ++i) f(x);
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  f(x);
+  const std::vector<double> us = f.core().gaps();
+  ASSERT_EQ(us.size(), 3u);
+  EXPECT_GE(us[2], 30e3);
+  EXPECT_GT(us[2], us[0]);
+  EXPECT_GE(us[0], 0);
 }
 
 }  // namespace

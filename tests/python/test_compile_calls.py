@@ -1,0 +1,180 @@
+"""How compiled functions are called, and what happens to Python's lock meanwhile."""
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+
+import tandem as td
+from tandem.graph import Compiled
+
+
+def same(a, b):
+    return (a == b).all().item()
+
+
+def combine(x, y=None, *more, k=1, **named):
+    y = x if y is None else y
+    return sum((t * k for t in more), x - y * k) + sum(named.values(), x)
+
+
+@pytest.mark.parametrize("call", [
+    lambda f, t: f(t[0]),
+    lambda f, t: f(t[0], t[1]),
+    lambda f, t: f(t[0], y=t[1]),
+    lambda f, t: f(y=t[1], x=t[0]),
+    lambda f, t: f(*t[:2], **{}),
+    lambda f, t: f(*t[:2], **{"k": 3}),
+    lambda f, t: f(t[0], t[1], t[2], k=2, z=t[3]),
+    lambda f, t: f(*t),
+    lambda f, t: f(*t, z=t[0], k=-1),
+    lambda f, t: f.__call__(t[0], t[1]),
+    lambda f, t: type(f).__call__(f, t[0], y=t[1]),
+    lambda f, t: list(map(f, t, reversed(t)))[-1],
+], ids=range(12))
+def test_all_ways_to_pass_arguments(call):
+    t = [td.rand(3, 4) for _ in range(20)]  # more than are spelled beforehand
+    fast = td.compile(combine)
+    for _ in range(3):
+        assert same(call(fast, t), call(combine, t))
+
+
+def test_arguments_must_fit():
+    fast = td.compile(lambda x, *, k=1: x * k)
+    x = td.rand(3)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        fast()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'z'"):
+        fast(x, z=1)
+    with pytest.raises(TypeError, match="multiple values for argument 'x'"):
+        fast(x, x=x)
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        fast(x, x)
+    assert same(fast(x), x)
+
+
+def test_an_object_without_a_function():
+    empty = Compiled.__new__(Compiled)
+    with pytest.raises(TypeError, match="__init__ comes before a call"):
+        empty(td.rand(3))
+
+
+class Plain(Compiled):
+    pass
+
+
+class Noting(Compiled):
+    def __call__(self, *args, **kwargs):
+        return "noted", super().__call__(*args, **kwargs)
+
+
+class Deeper(Noting):
+    pass
+
+
+def test_classes_derived_from_compiled():
+    x = td.rand(3)
+    assert same(Plain(combine)(x, k=2), combine(x, k=2))
+    for derived in (Noting, Deeper):
+        note, r = derived(combine)(x, k=2)
+        assert note == "noted" and same(r, combine(x, k=2))
+
+
+def test_arguments_are_given_back():
+    class Held:
+        pass
+
+    fast = td.compile(lambda x, held: x + 1)
+    x, held = td.rand(3), Held()
+    gone = weakref.ref(held)
+    before = sys.getrefcount(x)
+    for _ in range(10):
+        fast(x, held)
+        fast(x, held=held)
+    assert sys.getrefcount(x) == before
+    del held, fast
+    gc.collect()
+    assert gone() is None
+
+
+# A thread that Python does not know of wants to call it while the only one it knows is at work.
+FOREIGN = """
+import ctypes, sys, threading, time
+import tandem as td
+
+assert threading.active_count() == 1
+libc = ctypes.CDLL(None)
+seen = []
+work = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda _: seen.append((td.ones(3) + 1).tolist()))
+x = td.rand(800, 800)
+f = td.compile(lambda x: x @ x / 800) if sys.argv[1] == "compiled" else lambda x: x @ x / 800
+f(x)
+for n in range(20):
+    thread = ctypes.c_ulong()
+    assert libc.pthread_create(ctypes.byref(thread), None, work, None) == 0
+    for _ in range(3):
+        f(x)
+    libc.pthread_join(thread, None)
+assert seen == [[2.0] * 3] * 20, seen
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the names of Linux's libraries")
+@pytest.mark.parametrize("how", ["eager", "compiled"])
+def test_a_thread_that_python_does_not_know(how):
+    subprocess.run([sys.executable, "-c", FOREIGN, how], check=True, timeout=120)
+
+
+def at_the_same_address(make, old_id):
+    """A new object where another one was; others that come first are kept until then."""
+    others = []
+    for _ in range(10000):
+        new = make()
+        if id(new) == old_id:
+            return new
+        others.append(new)
+    pytest.skip("no object came to lie there")
+
+
+def test_another_object_at_the_same_address():
+    # Nothing is known of it but which object it is.
+    def make(locked):
+        lock = threading.Lock()
+        if locked:
+            lock.acquire()
+        return lock
+
+    lock = make(False)
+    fast = td.compile(lambda x: x * (2 + lock.locked()))
+    x = td.rand(3)
+    for _ in range(3):
+        assert same(fast(x), x * 2)
+    old, lock = id(lock), None
+    lock = at_the_same_address(lambda: make(True), old)
+    assert same(fast(x), x * 3)
+
+
+def shortest(f, *args):
+    """Seconds of 200 calls."""
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        for _ in range(200):
+            f(*args)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def test_a_module_in_a_closure_costs_no_more_than_other_objects():
+    def closed_over(value):
+        def f(x):
+            return x if value is None else x + 1
+        return td.compile(f, check_capture=False)
+
+    x = td.rand(4)
+    other, module = closed_over(object()), closed_over(sys)
+    assert shortest(module, x) < 2 * shortest(other, x)
