@@ -47,8 +47,9 @@ while (($#)); do
   shift
 done
 
-if [[ -n $python ]]; then sources=(python/tandem/train.py); else sources=(apps/{train,console}.cpp); fi
-refuse_unknown "$(cd "$root" && cat "${sources[@]}")" "${args[@]}"
+sources=(apps/{train,console}.cpp)
+[[ -z $python ]] || sources=(python/tandem/{train,_console}.py)
+refuse_unknown "./run.sh --help" "$(cd "$root" && cat "${sources[@]}")" "${args[@]}"
 
 if [[ -n $fetch_data ]]; then
   data=${XDG_CACHE_HOME:-$HOME/.cache}/tandem/mnist

@@ -37,7 +37,7 @@ case ${1:-} in
 esac
 
 need "${build_packages[@]}" "${test_packages[@]}"
-refuse_unknown "$(ctest --help)" "$@"
+refuse_unknown "ctest --help" "$(ctest --help)" "$@"
 # Named, because run.sh may have made this folder without them.
 if [[ $dir == "$root/build" ]]; then
   options=(-DTANDEM_BUILD_TESTS=ON -DTANDEM_BUILD_BENCHMARKS=ON -DTANDEM_CUDA=AUTO)

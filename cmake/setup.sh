@@ -18,17 +18,17 @@ if [[ ! -t 2 ]]; then
   }
 fi
 
-# refuse_unknown TEXT ARG…: dies of the first ARG that looks like an option and is none in TEXT. What
-# comes after a long build would say so, too, or do without.
+# refuse_unknown HELP TEXT ARG…: dies of the first ARG that looks like an option and is none in TEXT;
+# HELP says where they are listed. Checked before a long build; the programs could only say so after it.
 refuse_unknown() {
-  local text=$1 arg option
-  shift
+  local help=$1 text=$2 arg option
+  shift 2
   for arg in "$@"; do
     option=${arg%%=*}
     [[ $option == --* ]] || option=${option%%[0-9]*} # -j4
     [[ $option == -[[:alpha:]-]* ]] || continue
     grep -qE -- "(^|[^[:alnum:]-])$option([^[:alnum:]-]|\$)" <<<"$text" ||
-      die "there is no option $option (--help names all)"
+      die "there is no option $option (see $help)"
   done
 }
 

@@ -356,7 +356,7 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
     return;
   }
   const std::lock_guard lock(mutex_);
-  if (notes_gaps_ && left_ != Clock::time_point()) gaps_.push_back(1e3 * ms_since(left_));
+  if (notes_gaps_) note_gap();
   const EntryPtr entry = find_or_capture(args, statics, trace);
   Entry& e = *entry;
   e.program.check_aliases(args);
@@ -402,13 +402,19 @@ std::vector<LedgerEntry> CompiledFunction::ledger() const {
   return now;
 }
 
+void CompiledFunction::note_gap() {
+  const Clock::time_point left = std::exchange(left_, {});  // a call that throws leaves none
+  if (left != Clock::time_point() && gaps_.size() < kMostGaps) {
+    gaps_.push_back(1e3 * ms_since(left));
+  }
+}
+
 std::vector<double> CompiledFunction::gaps() {
-  constexpr std::size_t kMost = 1 << 16;
   const std::lock_guard lock(mutex_);
   notes_gaps_ = true;
   left_ = {};
   std::vector<double> none;
-  none.reserve(kMost);  // so that noting one is no more than that
+  none.reserve(kMostGaps);  // so that noting one is no more than that
   return std::exchange(gaps_, std::move(none));
 }
 

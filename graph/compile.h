@@ -61,7 +61,7 @@ class CompiledFunction {
   std::string dump() const;
   std::string dump_dot() const;
   /// For benchmarks: microseconds from the end of each replay to the start of the next, since this
-  /// was last asked. Noted from the first time on.
+  /// was last asked. The first call turns this on and gives nothing.
   std::vector<double> gaps();
   /// Forgets the programs. A call in progress, also one that calls this, finishes with its own.
   void clear();
@@ -82,6 +82,8 @@ class CompiledFunction {
   EntryPtr current_;
   std::vector<LedgerEntry> ledger_;
   std::uint64_t captures_ = 0;
+  void note_gap();
+  static constexpr std::size_t kMostGaps = 1 << 16;
   bool notes_gaps_ = false;
   std::vector<double> gaps_;
   Clock::time_point left_;

@@ -165,17 +165,18 @@ py::object Compiled::call(const CallArguments& given) {
       std::ranges::all_of(given.all, is_tensor)) {
     InlineArray<Tensor, 4> tensors(n);
     std::ranges::transform(given.all, tensors.begin(), tensor_of);
-    return call(given, self, tensors, kPlain[n].text(), nullptr);
+    return run(given, self, tensors, kPlain[n].text(), nullptr);
   }
   looks_->identities->tick();
   Flat flat = taken_apart(given.args(), given.kwargs(), self);
   flat.watch.append(flat.classes);
-  return call(given, self, flat.tensors, flat.text, &flat.watch);
+  return run(given, self, flat.tensors, flat.text,
+             flat.watch.parts.empty() ? nullptr : &flat.watch);
 }
 
-py::object Compiled::call(const CallArguments& given, const py::object& self,
-                          std::span<const Tensor> tensors, std::string_view text,
-                          const graph::Watch* own) {
+py::object Compiled::run(const CallArguments& given, const py::object& self,
+                         std::span<const Tensor> tensors, std::string_view text,
+                         const graph::Watch* own) {
   // Held: another thread may replace them.
   const std::shared_ptr<const Places> places = looks_->places;
   graph::CompiledFunction::Statics statics{
@@ -264,24 +265,46 @@ Compiled* compiled_of(PyObject* self) {
   return found.holder_constructed() ? found.value_ptr<Compiled>() : nullptr;
 }
 
-// Called past pybind11, and without a tuple of arguments: with what else a step leaves in the
-// processor's caches either takes as long as all that is done here.
-PyObject* call_compiled(PyObject* self, PyObject* const* args, std::size_t n, PyObject* names) {
+PyObject* call_object(PyObject* self, const CallArguments& given) {
   const ErrorSite site(kCaller);
   try {
     Compiled* const c = compiled_of(self);
     if (!c) {
       throw py::type_error("[compile] __init__ comes before a call; got none; expected compile()");
     }
-    const bool named = names && PyTuple_GET_SIZE(names) > 0;
-    const auto by_position = static_cast<std::size_t>(PyVectorcall_NARGS(n));
-    const std::size_t all =
-        by_position + (named ? static_cast<std::size_t>(PyTuple_GET_SIZE(names)) : 0);
-    return c->call({{args, all}, named ? names : nullptr}).release().ptr();
+    return c->call(given).release().ptr();
   } catch (...) {
     set_python_error();
     return nullptr;
   }
+}
+
+// What tp_call is: of super().__call__(…), and of classes with a __call__ of their own.
+PyObject* call_with_tuple(PyObject* self, PyObject* args, PyObject* kwargs) {
+  std::vector<PyObject*> all;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); ++i) all.push_back(PyTuple_GET_ITEM(args, i));
+  py::object names;
+  if (kwargs && PyDict_GET_SIZE(kwargs) > 0) {
+    names = py::reinterpret_steal<py::object>(PySequence_Tuple(kwargs));
+    if (!names) return nullptr;
+    for (const py::handle name : names) all.push_back(PyDict_GetItem(kwargs, name.ptr()));
+  }
+  return call_object(self, {all, names});
+}
+
+// Past pybind11, and without a tuple of arguments: with what else a step leaves in the processor's
+// caches either takes as long as all that is done here.
+PyObject* call_compiled(PyObject* self, PyObject* const* args, std::size_t n, PyObject* names) {
+  const auto by_position = static_cast<std::size_t>(PyVectorcall_NARGS(n));
+  const std::size_t named = names ? static_cast<std::size_t>(PyTuple_GET_SIZE(names)) : 0;
+  const CallArguments given{{args, by_position + named}, named > 0 ? names : nullptr};
+  // Before 3.12 a class that is given another __call__ keeps its flag.
+  if (Py_TYPE(self)->tp_call != call_with_tuple) {
+    const py::tuple positional = given.args();
+    return Py_TYPE(self)->tp_call(self, positional.ptr(),
+                                  named > 0 ? given.kwargs().ptr() : nullptr);
+  }
+  return call_object(self, given);
 }
 
 newfunc pybind11_new = nullptr;
@@ -290,8 +313,8 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   PyObject* const o = pybind11_new(type, args, kwargs);
   if (!o) return nullptr;
   reinterpret_cast<Instance*>(o)->vectorcall = call_compiled;
-  // Derived classes inherit it from Python 3.12 on, unless they have a __call__ of their own.
-  if (type->tp_call == PyVectorcall_Call) type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+  // Before 3.12 derived classes do not inherit the flag.
+  if (type->tp_call == call_with_tuple) type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
   return o;
 }
 
@@ -303,7 +326,7 @@ void set_up_compiled_type(PyHeapTypeObject* heap_type) {
   pybind11_new = type->tp_base->tp_new;
   type->tp_new = make;
   type->tp_vectorcall_offset = offsetof(Instance, vectorcall);
-  type->tp_call = PyVectorcall_Call;
+  type->tp_call = call_with_tuple;
   // A function that knows the object it is an attribute of goes with it.
   type->tp_flags |= Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL;
   type->tp_traverse = [](PyObject* self, visitproc visit, void* arg) {

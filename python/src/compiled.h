@@ -51,8 +51,8 @@ class Compiled {
 
   // `text` and `own` are what its arguments are beside `tensors`, and the object whose method it
   // is.
-  py::object call(const CallArguments& given, const py::object& self,
-                  std::span<const Tensor> tensors, std::string_view text, const graph::Watch* own);
+  py::object run(const CallArguments& given, const py::object& self,
+                 std::span<const Tensor> tensors, std::string_view text, const graph::Watch* own);
   // The arguments, and the object whose method it is.
   Flat taken_apart(const py::tuple& args, const py::dict& kwargs, const py::object& self) const;
   std::vector<Flat> parts(const py::tuple& args, const py::dict& kwargs,
@@ -65,7 +65,7 @@ class Compiled {
   std::shared_ptr<graph::CompiledFunction> core_;
 };
 
-/// Of the type that pybind11 makes for it.
+/// How Python calls it and collects it: for the type that pybind11 makes.
 void set_up_compiled_type(PyHeapTypeObject* type);
 
 }  // namespace tandem::python

@@ -36,8 +36,9 @@ void wait_for_kernels() {
 }  // namespace
 
 bool GilRelease::could_be_wanted() {
-  const PyThreadState* const mine = PyThreadState_Get();
-  return mine->next || mine->prev || uses_devices();
+  // Without Python's lock on the list: a thread that is missed waits until the kernel is done.
+  const PyThreadState* const me = PyThreadState_Get();
+  return me->next || me->prev || uses_devices();
 }
 
 PyThreadState* GilRelease::let_go() {

@@ -22,7 +22,7 @@ class GilRelease {
   /// With the GIL only. Around what may wait for other threads, known to Python or not.
   GilRelease() : state_(let_go()) {}
   /// With the GIL only. Around work that waits for nobody: letting the GIL go and taking it back
-  /// costs up to a tenth of a small step's replay where the kernels have emptied the caches.
+  /// costs some 8 us where kernels have emptied the caches.
   struct Work {};
   explicit GilRelease(Work) {
     if (could_be_wanted()) state_ = let_go();
@@ -37,8 +37,8 @@ class GilRelease {
   GilRelease& operator=(const GilRelease&) = delete;
 
  private:
-  // By a thread that Python knows of, or one that works for a device: the driver's may run
-  // somebody's Python, and be waited for. Threads of nobody's that come meanwhile wait.
+  // Whether Python knows of another thread, or a device is in use: the driver's threads may call
+  // Python, and kernels wait for them. A thread that Python does not know yet just waits.
   static bool could_be_wanted();
   static PyThreadState* let_go();
   static void take_back(PyThreadState* state) noexcept;

@@ -139,34 +139,29 @@ bool are_the_elements(PyObject* o, const std::vector<py::object>& elements) {
 }  // namespace
 
 bool Places::Seen::is_there_otherwise() const {
-  const py::object held_now = value_at(where, name, found_by);
-  PyObject* const now = held_now.ptr();
-  if (by_elements) return now && Py_TYPE(now) == type && are_the_elements(now, elements);
-  if (now != value) return false;
-  if (!now) return true;
-  if (Py_TYPE(now) != type) return false;
-  return !code || (is_plain_function(now) && PyFunction_GET_CODE(now) == code.ptr());
+  const py::object now = value_at(where, name, found_by);
+  if (!by_elements) return is_this(now.ptr());
+  return now && Py_TYPE(now.ptr()) == type && are_the_elements(now.ptr(), elements);
 }
 
 bool Places::Seen::note(PyObject* now, const py::object& gone) {
-  is_plain_cell = found_by.way == Found::Way::cell && !found_by.by_reference;
-  if (!now) return true;
-  type = Py_TYPE(now);
-  held.push_back(reference_to(reinterpret_cast<PyObject*>(type), gone));
-  if (by_elements = note_elements(now, elements); by_elements) {
-    is_plain_cell = false;
-    return true;
+  if (now) {
+    type = Py_TYPE(now);
+    if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+      held.push_back(reference_to(reinterpret_cast<PyObject*>(type), gone));
+    }
+    by_elements = note_elements(now, elements);
   }
-  if (!is_immutable(now) && !is_plain_function(now) && !watched_by_identity(now) &&
-      !PyModule_Check(now)) {
-    return false;
-  }
+  using Way = Found::Way;
+  is_simple = (found_by.way == Way::cell || found_by.way == Way::itself) &&
+              !found_by.by_reference && !by_elements;
+  if (!now || by_elements) return true;
+  const bool stays = is_immutable(now);
+  if (!stays && !is_plain_function(now) && !watched_by_identity(now)) return false;
   value = now;
-  held.push_back(is_immutable(now) ? py::reinterpret_borrow<py::object>(now)
-                                   : reference_to(now, gone));
+  held.push_back(stays ? py::reinterpret_borrow<py::object>(now) : reference_to(now, gone));
   if (PyFunction_Check(now)) {
     code = py::reinterpret_borrow<py::object>(PyFunction_GET_CODE(now));
-    is_plain_cell = false;
   }
   return true;
 }
@@ -252,7 +247,7 @@ bool Places::spell_all(Flat& flat, std::vector<Seen>& seen) const {
       flat.watch.text += "nothing";
     }
     Seen& s = seen.emplace_back(
-        Seen{.where = p.where.ptr(), .name = p.name.ptr(), .found_by = p.found_by});
+        Seen{.where = p.where.ptr(), .found_by = p.found_by, .name = p.name.ptr()});
     all = s.note(value.ptr(), gone_) && all;
   }
   return all;
@@ -318,7 +313,10 @@ int Places::visit(visitproc visit, void* arg) const {
   for (const Seen& s : seen_) {
     Py_VISIT(s.code.ptr());
     for (const py::object& o : s.elements) Py_VISIT(o.ptr());
-    for (const py::object& o : s.held) Py_VISIT(o.ptr());
+    for (const py::object& o : s.held) {
+      // Of weak references that go with the rest of a cycle the collector tells nobody.
+      if (!PyWeakref_CheckRef(o.ptr())) Py_VISIT(o.ptr());
+    }
   }
   return 0;
 }

@@ -43,23 +43,32 @@ class Places {
 
  private:
   /// What a place held when it was last spelled, if nothing but another object there, or one of
-  /// another class, could spell otherwise. These are all that most calls look at, and of these
-  /// mostly the first four.
+  /// another class, could spell otherwise. These are all that most calls look at; what is rarely
+  /// looked at comes last.
   struct Seen {
-    PyObject *where = nullptr, *name = nullptr;  // the place's
-    PyObject* value = nullptr;                   // what was there, or null
-    PyTypeObject* type = nullptr;                // and its class
+    PyObject* where = nullptr;  // the place's
     Found found_by = {};
-    bool is_plain_cell = false;  // the three pointers say all
-    bool by_elements = false;    // of a container, and not by which it is
-    py::object code = {};        // of a function
+    bool is_simple = false;        // nothing to look up
+    bool by_elements = false;      // of a container, and not by which it is
+    PyObject* value = nullptr;     // what was there, or null
+    PyTypeObject* type = nullptr;  // and its class
+    py::object code = {};          // of a function
+    PyObject* name = nullptr;      // the place's
     std::vector<py::object> elements = {};
     std::vector<py::object> held = {};  // value and class: references, weak where there can be some
 
     bool is_there() const {
-      if (!is_plain_cell) return is_there_otherwise();
-      PyObject* const now = PyCell_GET(where);
-      return now == value && (!now || Py_TYPE(now) == type);
+      if (!is_simple) return is_there_otherwise();
+      PyObject* const now = found_by.way == Found::Way::cell ? PyCell_GET(where) : where;
+      return is_this(now);
+    }
+    bool is_this(PyObject* now) const {
+      if (now != value) return false;
+      return !now || (Py_TYPE(now) == type && (!code || has_code(now)));
+    }
+    bool has_code(PyObject* function) const {
+      return PyFunction_GET_CODE(function) == code.ptr() && !PyFunction_GET_DEFAULTS(function) &&
+             !PyFunction_GET_KW_DEFAULTS(function);
     }
     bool is_there_otherwise() const;
     /// Whether that can be said of the value; takes note of it. `gone` is called when one of those

@@ -14,7 +14,7 @@ class PythonObject {
       : object_(o.release().ptr(), [](PyObject* p) {
           if (!Py_IsInitialized()) return;  // the interpreter is gone, and its objects with it
           const GilAcquire gil;
-          Py_DECREF(p);
+          Py_XDECREF(p);
         }) {}
   py::handle get() const { return object_.get(); }
 

@@ -140,7 +140,10 @@ void bind_settings(py::module_& m) {
       "DTypeError for another.");
   m.def(
       "set_num_threads", &set_num_threads, py::arg("n"),
-      "Threads that CPU kernels may use, oneDNN's too. RangeError below 1 and for absurd numbers.");
+      "Threads that CPU kernels may use, oneDNN's too. RangeError below 1 and for absurd numbers.\n"
+      "OpenMP's threads do not survive os.fork(): a child that goes on with more than one may wait "
+      "for\n"
+      "them for ever. Let it call set_num_threads(1) first, or start it with 'spawn'.");
   m.def("get_num_threads", &num_threads, "Threads that CPU kernels may use.");
   m.def(
       "max_threads", &max_threads,

@@ -184,7 +184,6 @@ class Flattener {
   // As the value of an attribute; by identity if there is much of it.
   void watched(py::handle o, const std::set<std::string>& without, std::vector<Piece>* pieces) {
     PyObject* p = o.ptr();
-    if (PyModule_Check(p)) return;
     std::string& text = flat_.watch.text;
     const std::size_t before = text.size();
     const auto piece = [&](const std::string& key, auto&& write) {
@@ -400,7 +399,7 @@ void watch_value(py::handle value, const std::set<std::string>& without, Flat& f
 
 bool watched_by_identity(py::handle value) {
   PyObject* p = value.ptr();
-  return !Flattener::is_spelled(p) && !PyFunction_Check(p) && !PyModule_Check(p);
+  return !Flattener::is_spelled(p) && !PyFunction_Check(p);
 }
 
 }  // namespace tandem::python

@@ -43,7 +43,7 @@ struct Piece {
   bool operator==(const Piece&) const = default;
 };
 /// Appends to flat.watch.text what `value` is, spelled as attributes are, and by identity if there
-/// is much of it; without the pieces of these keys. Modules of Python's are left out.
+/// is much of it; without the pieces of these keys.
 void watch_value(py::handle value, const std::set<std::string>& without, Flat& flat,
                  std::vector<Piece>* pieces = nullptr);
 /// Whether that is nothing but which object it is, and of which class.
@@ -52,7 +52,8 @@ bool watched_by_identity(py::handle value);
 /// Containers are new ones, of the same types. Throws TypeError for a type that cannot be copied.
 py::object rebuild_container(py::handle o, std::span<const Tensor> tensors, std::size_t& at);
 /// The same of anything. Apart, because most results of compiled functions are one tensor.
-inline py::object rebuild(py::handle o, std::span<const Tensor> tensors, std::size_t& at) {
+[[gnu::always_inline]] inline py::object rebuild(py::handle o, std::span<const Tensor> tensors,
+                                                 std::size_t& at) {
   if (!is_tensor(o.ptr())) return rebuild_container(o, tensors, at);
   PyObject* const t = wrap(tensors[at++]);
   if (!t) throw py::error_already_set();

@@ -231,8 +231,7 @@ class Reads:
                 continue
             elif kind == "global":
                 v = names.get(arg)
-                if not (is_(v, types.ModuleType) and is_library(v)):
-                    self._place(arg, arg, names)
+                self._place(arg, arg, names)
                 if arg not in names and is_users(vars(builtins).get(arg)):
                     self._place(arg, arg, vars(builtins))
                 current = [(v, arg)] if arg in names else None

@@ -1,10 +1,13 @@
 """How compiled functions are called, and what happens to Python's lock meanwhile."""
 
+import cmath
 import gc
+import math
 import subprocess
 import sys
 import threading
 import time
+import types
 import weakref
 
 import pytest
@@ -84,6 +87,18 @@ def test_classes_derived_from_compiled():
         assert note == "noted" and same(r, combine(x, k=2))
 
 
+def test_a_class_that_is_given_another_call(monkeypatch):
+    x = td.rand(3)
+    plain, keyword = Plain(lambda x: x + 1), Plain(combine)
+    assert same(plain(x), x + 1)
+    known = Plain.__call__
+    monkeypatch.setattr(Plain, "__call__", lambda self, *a, **k: ("other", known(self, *a, **k)))
+    assert plain(x)[0] == "other" and same(plain(x)[1], x + 1)
+    assert same(keyword(x, k=2)[1], combine(x, k=2))
+    monkeypatch.undo()
+    assert same(plain(x), x + 1)
+
+
 def test_arguments_are_given_back():
     class Held:
         pass
@@ -103,7 +118,7 @@ def test_arguments_are_given_back():
 
 # A thread that Python does not know of wants to call it while the only one it knows is at work.
 FOREIGN = """
-import ctypes, sys, threading, time
+import ctypes, sys, threading
 import tandem as td
 
 assert threading.active_count() == 1
@@ -129,6 +144,13 @@ def test_a_thread_that_python_does_not_know(how):
     subprocess.run([sys.executable, "-c", FOREIGN, how], check=True, timeout=120)
 
 
+def locked(is_locked):
+    lock = threading.Lock()
+    if is_locked:
+        lock.acquire()
+    return lock
+
+
 def at_the_same_address(make, old_id):
     """A new object where another one was; others that come first are kept until then."""
     others = []
@@ -142,19 +164,70 @@ def at_the_same_address(make, old_id):
 
 def test_another_object_at_the_same_address():
     # Nothing is known of it but which object it is.
-    def make(locked):
-        lock = threading.Lock()
-        if locked:
-            lock.acquire()
-        return lock
-
-    lock = make(False)
+    lock = locked(False)
     fast = td.compile(lambda x: x * (2 + lock.locked()))
     x = td.rand(3)
     for _ in range(3):
         assert same(fast(x), x * 2)
     old, lock = id(lock), None
-    lock = at_the_same_address(lambda: make(True), old)
+    lock = at_the_same_address(lambda: locked(True), old)
+    assert same(fast(x), x * 3)
+
+
+def test_another_object_after_all_came_back_from_the_collector():
+    kept = []
+
+    class Returning:
+        def __init__(self):
+            lock = locked(False)
+            self.fast = td.compile(lambda x: x * (2 + lock.locked()))
+
+            def put(new):
+                nonlocal lock
+                old, lock = id(lock), None
+                lock = new(old)
+            self.put, self.me = put, self
+
+        def __del__(self):
+            kept.append(self)
+
+    x = td.rand(3)
+    holder = Returning()
+    for _ in range(3):
+        assert same(holder.fast(x), x * 2)
+    del holder
+    gc.collect()
+    kept[0].put(lambda old: at_the_same_address(lambda: locked(True), old))
+    assert same(kept[0].fast(x), x * 3)
+
+
+scale_of = math
+
+
+def test_another_module_of_a_library(monkeypatch):
+    fast = td.compile(lambda x: x * scale_of.sqrt(4).real)
+    x = td.rand(3)
+    for _ in range(3):
+        assert same(fast(x), x * 2)
+    other = types.SimpleNamespace(sqrt=lambda x: 3.0)
+    for value in (other, cmath, None):
+        monkeypatch.setitem(globals(), "scale_of", value)
+        if value is None:
+            with pytest.raises(AttributeError):
+                fast(x)
+        else:
+            assert same(fast(x), x * (2 if value is cmath else 3))
+
+
+def test_another_module_by_the_same_name():
+    one, two = types.ModuleType("one"), types.ModuleType("two")
+    one.scale, two.scale = 2, 3
+    module = one
+    fast = td.compile(lambda x: x * module.scale)
+    x = td.rand(3)
+    for _ in range(3):
+        assert same(fast(x), x * 2)
+    module = two
     assert same(fast(x), x * 3)
 
 
@@ -171,10 +244,12 @@ def shortest(f, *args):
 
 def test_a_module_in_a_closure_costs_no_more_than_other_objects():
     def closed_over(value):
+        a = b = c = d = e = value
+
         def f(x):
-            return x if value is None else x + 1
+            return x if a is b is c is d is e is None else x + 1
         return td.compile(f, check_capture=False)
 
     x = td.rand(4)
-    other, module = closed_over(object()), closed_over(sys)
+    other, module = closed_over(threading.Lock()), closed_over(sys)
     assert shortest(module, x) < 2 * shortest(other, x)
