@@ -157,8 +157,9 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     and every check_interval-th (1024) look: numbers taken out of NumPy arrays, containers of more
     than 64 elements (256 with those within), what only code in C, Python's library, installed
     packages or other threads read (ContextVar, threading.local, what functools.lru_cache
-    returns), attributes of metaclasses and those of a Module that are set in its __dict__, names
-    that are put together, whether two elements of a container are one object, files, clocks.
+    returns), attributes of metaclasses and those of a Module that are set in its __dict__,
+    __getattribute__ of a class and __getattr__ of a module, names of builtins, names that are put
+    together, whether two elements of a container are one object, files, clocks.
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing
