@@ -31,11 +31,11 @@ bool has_device(DeviceType type) {
 }
 
 namespace {
-std::atomic<bool> asked_for_devices{false};
+std::atomic<bool> devices_in_use{false};
 }
 
 bool uses_devices() {
-  return asked_for_devices.load(std::memory_order_relaxed);
+  return devices_in_use.load(std::memory_order_relaxed);
 }
 
 Backend& backend(DeviceType type) {
@@ -43,9 +43,9 @@ Backend& backend(DeviceType type) {
   static Backend* const cpu = cpu_backend();
   if (type == DeviceType::cpu) return *cpu;
   static Backend* const cuda = [] {
-    asked_for_devices = true;
     Backend* b = cuda_backend();
     if (b && b->device_count() == 0) b->stream(0);  // throws, and says why there is none
+    devices_in_use = b != nullptr;                  // who asked in vain goes on as before
     return b;
   }();
   if (!cuda) {

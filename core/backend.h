@@ -116,8 +116,8 @@ inline Backend& backend(Device d) {
 }
 /// Whether this build and this machine have one. Throws nothing.
 bool has_device(DeviceType type);
-/// Whether backend() has been asked for anything but the CPU. Until then no operation of this
-/// process waits for a device.
+/// Whether backend() has given anything but the CPU. Until then no operation of this process waits
+/// for a device.
 bool uses_devices();
 
 /// Defined by cpu/ and cuda/ (or cuda/no_cuda.cpp, which returns null).

@@ -384,6 +384,7 @@ void CompiledFunction::call(std::span<const Tensor* const> args, const Statics& 
   }
   e.program.history.give(result.tensors);
   result.prototype = e.prototype;
+  result.launches = e.program.executor->launches();
   if (notes_gaps_) left_ = Clock::now();
 }
 

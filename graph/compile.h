@@ -39,6 +39,7 @@ class CompiledFunction {
   struct Result {
     InlineArray<Tensor, 4> tensors;
     std::shared_ptr<const std::any> prototype;  // what `trace` left there at capture
+    std::size_t launches = 0;                   // of kernels
   };
   /// Replays the program for these arguments, capturing it first if there is none. `statics`
   /// spells everything else the program is specialised on. `trace` runs the function; what it
@@ -71,6 +72,7 @@ class CompiledFunction {
   using EntryPtr = std::shared_ptr<Entry>;
   EntryPtr find_or_capture(std::span<const Tensor* const> args, const Statics& statics,
                            Trace trace);
+  void note_gap();
   /// What the last call used; throws ValueError if there is nothing.
   EntryPtr newest() const;
   EntryPtr capture(std::span<const Tensor* const> args, const Statics& statics, Trace trace,
@@ -82,7 +84,6 @@ class CompiledFunction {
   EntryPtr current_;
   std::vector<LedgerEntry> ledger_;
   std::uint64_t captures_ = 0;
-  void note_gap();
   static constexpr std::size_t kMostGaps = 1 << 16;
   bool notes_gaps_ = false;
   std::vector<double> gaps_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/inline_array.h"
+#include "python/src/fetch_ahead.h"
 #include "python/src/imported.h"
 #include "python/src/python_function.h"
 #include "python/src/tree.h"
@@ -94,6 +95,23 @@ void check_unchanged(const std::vector<Flat>& before, const std::vector<Flat>& a
   }
 }
 
+// What comes now and at the next call, as far as can be told from here: of the interpreter what is
+// on its way back, takes the references to the arguments, drops the last result and calls again.
+[[gnu::always_inline]] inline void fetch_next(const CallArguments& given) {
+  fetch_functions_ahead();
+  constexpr std::size_t kSome = 128;
+  // With what lies below the arguments: the variables of who calls.
+  fetch_ahead(reinterpret_cast<std::uintptr_t>(given.all.data()) - kSome,
+              kSome + given.all.size_bytes());
+  for (const PyObject* a : given.all) fetch_ahead(a);
+  fetch_ahead(given.called.ptr());
+  fetch_ahead(&tensor_type->tp_dealloc);
+  fetch_ahead(PyThreadState_Get(), kSome);
+#if PY_VERSION_HEX >= 0x030B0000  // a function of the interpreter's; an inline one before
+  fetch_ahead(reinterpret_cast<std::uintptr_t>(&PyObject_Vectorcall), kSome);
+#endif
+}
+
 // The result without its symbolic tensors, which would keep the capture alive: tensors that are
 // nothing but places.
 py::object detached(const py::object& r, std::size_t tensors) {
@@ -155,7 +173,7 @@ std::vector<Flat> Compiled::parts(const py::tuple& args, const py::dict& kwargs,
   return all;
 }
 
-py::object Compiled::call(const CallArguments& given) {
+TANDEM_EVERY_CALL py::object Compiled::call(const CallArguments& given) {
   // What a step leaves of the processor's caches holds next to nothing of what is used here, and
   // each line of them and each page costs more than what is done with it: no more is touched than
   // must be.
@@ -174,9 +192,9 @@ py::object Compiled::call(const CallArguments& given) {
              flat.watch.parts.empty() ? nullptr : &flat.watch);
 }
 
-py::object Compiled::run(const CallArguments& given, const py::object& self,
-                         std::span<const Tensor> tensors, std::string_view text,
-                         const graph::Watch* own) {
+TANDEM_EVERY_CALL py::object Compiled::run(const CallArguments& given, const py::object& self,
+                                           std::span<const Tensor> tensors, std::string_view text,
+                                           const graph::Watch* own) {
   // Held: another thread may replace them.
   const std::shared_ptr<const Places> places = looks_->places;
   graph::CompiledFunction::Statics statics{
@@ -198,7 +216,9 @@ py::object Compiled::run(const CallArguments& given, const py::object& self,
     const py::dict k = rebuild(kwargs, in, at);
     const std::vector<Flat> before = parts(a, k, self);
     const graph::Watch known = taken_apart(args, kwargs, self).classes;
-    const auto now = Places::after(*looks_->places);
+    // Held: looking at what is there may run Python code, which may trace, too.
+    const std::shared_ptr<const Places> last = looks_->places;
+    const auto now = Places::after(*last);
     const py::object run = py::module_::import("tandem._capture").attr("trace");
     py::object r = call_python(run, py::make_tuple(function_, a, k, self, now));
     check_unchanged(before, parts(a, k, self));
@@ -223,6 +243,9 @@ py::object Compiled::run(const CallArguments& given, const py::object& self,
     const GilRelease release{GilRelease::Work()};
     core_->call(pointers, statics, trace, result);
   }
+  // Programs of fewer kernels leave the caches as they were, or run so long that it is no matter.
+  constexpr std::size_t kFew = 8;
+  if (result.launches > kFew) fetch_next(given);
   std::size_t at = 0;
   return rebuild(std::any_cast<const PythonObject&>(*result.prototype).get(), result.tensors, at);
 }
@@ -254,7 +277,7 @@ struct Instance {
 
 // Null before __init__, and while the object is being allocated, when the garbage collector may
 // look at it already.
-Compiled* compiled_of(PyObject* self) {
+TANDEM_EVERY_CALL Compiled* compiled_of(PyObject* self) {
   py::detail::instance& made = reinterpret_cast<Instance*>(self)->made;
   if (made.simple_layout) {
     const bool is_made = made.simple_holder_constructed;
@@ -265,7 +288,7 @@ Compiled* compiled_of(PyObject* self) {
   return found.holder_constructed() ? found.value_ptr<Compiled>() : nullptr;
 }
 
-PyObject* call_object(PyObject* self, const CallArguments& given) {
+TANDEM_EVERY_CALL PyObject* call_object(PyObject* self, const CallArguments& given) {
   const ErrorSite site(kCaller);
   try {
     Compiled* const c = compiled_of(self);
@@ -289,15 +312,16 @@ PyObject* call_with_tuple(PyObject* self, PyObject* args, PyObject* kwargs) {
     if (!names) return nullptr;
     for (const py::handle name : names) all.push_back(PyDict_GetItem(kwargs, name.ptr()));
   }
-  return call_object(self, {all, names});
+  return call_object(self, {all, names, self});
 }
 
 // Past pybind11, and without a tuple of arguments: with what else a step leaves in the processor's
 // caches either takes as long as all that is done here.
-PyObject* call_compiled(PyObject* self, PyObject* const* args, std::size_t n, PyObject* names) {
+TANDEM_EVERY_CALL PyObject* call_compiled(PyObject* self, PyObject* const* args, std::size_t n,
+                                          PyObject* names) {
   const auto by_position = static_cast<std::size_t>(PyVectorcall_NARGS(n));
   const std::size_t named = names ? static_cast<std::size_t>(PyTuple_GET_SIZE(names)) : 0;
-  const CallArguments given{{args, by_position + named}, named > 0 ? names : nullptr};
+  const CallArguments given{{args, by_position + named}, named > 0 ? names : nullptr, self};
   // Before 3.12 a class that is given another __call__ keeps its flag.
   if (Py_TYPE(self)->tp_call != call_with_tuple) {
     const py::tuple positional = given.args();

@@ -6,10 +6,10 @@
 namespace tandem::python {
 
 /// The arguments of a call as Python hands them on (PEP 590): those by position, then those that
-/// `names`, a tuple or null, names.
+/// `names`, a tuple or null, names; and the object that was called.
 struct CallArguments {
   std::span<PyObject* const> all;
-  py::handle names;
+  py::handle names, called;
 
   std::size_t by_position() const {
     return all.size() - (names ? static_cast<std::size_t>(PyTuple_GET_SIZE(names.ptr())) : 0);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/backend.h"
+#include "python/src/fetch_ahead.h"
 
 namespace tandem::python {
 namespace {
@@ -35,10 +36,19 @@ void wait_for_kernels() {
 
 }  // namespace
 
-bool GilRelease::could_be_wanted() {
-  // Without Python's lock on the list: a thread that is missed waits until the kernel is done.
+TANDEM_EVERY_CALL bool is_only_thread() {
+  // Without Python's lock on the list: who is missed waits for the GIL, and does nothing meanwhile.
   const PyThreadState* const me = PyThreadState_Get();
-  return me->next || me->prev || uses_devices();
+  return !me->next && !me->prev;
+}
+
+TANDEM_EVERY_CALL bool GilRelease::could_be_wanted() {
+  return !is_only_thread() || uses_devices();
+}
+
+bool GilRelease::is_held() {
+  // After the interpreter's end PyGILState_Check() says so of every thread.
+  return PyGILState_GetThisThreadState() && PyGILState_Check();
 }
 
 PyThreadState* GilRelease::let_go() {
@@ -56,6 +66,8 @@ void GilRelease::take_back(PyThreadState* state) noexcept {
 }
 
 GilAcquire::GilAcquire() {
+  // A thread that is not known any more would be made known to an interpreter that is gone.
+  if (!Py_IsInitialized() && !GilRelease::is_held()) stay();
   try {
     held_.emplace();
   } catch (abi::__forced_unwind&) {

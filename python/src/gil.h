@@ -9,6 +9,9 @@ namespace tandem::python {
 
 namespace py = pybind11;
 
+/// Whether Python knows of no other thread. With the GIL only.
+bool is_only_thread();
+
 /// The GIL is let go around an operation unless that takes longer than the operation, or nobody
 /// could take it. Inside of another one nothing happens.
 ///
@@ -28,7 +31,7 @@ class GilRelease {
     if (could_be_wanted()) state_ = let_go();
   }
   explicit GilRelease(std::int64_t elements) {
-    if (elements >= kAlways && PyGILState_Check() && could_be_wanted()) state_ = let_go();
+    if (elements >= kAlways && is_held() && could_be_wanted()) state_ = let_go();
   }
   ~GilRelease() {
     if (state_) take_back(state_);
@@ -36,9 +39,12 @@ class GilRelease {
   GilRelease(const GilRelease&) = delete;
   GilRelease& operator=(const GilRelease&) = delete;
 
+  /// Whether this thread has the GIL.
+  static bool is_held();
+
  private:
-  // Whether Python knows of another thread, or a device is in use: the driver's threads may call
-  // Python, and kernels wait for them. A thread that Python does not know yet just waits.
+  // Whether there is another thread, or a device is in use: the driver's threads may call Python,
+  // and kernels wait for them. A thread that Python does not know yet just waits.
   static bool could_be_wanted();
   static PyThreadState* let_go();
   static void take_back(PyThreadState* state) noexcept;

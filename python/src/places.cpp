@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "python/src/fetch_ahead.h"
 #include "python/src/python_value.h"
 
 namespace tandem::python {
@@ -36,8 +37,20 @@ Found way_to(py::handle where, py::handle name) {
   return f;
 }
 
+// For PyDict_Next(), which needs no hash and no search: -1 if there is no such key. `last`: where
+// it was before.
+Py_ssize_t position_in(PyObject* dict, PyObject* name, Py_ssize_t last) {
+  PyObject* key = nullptr;
+  Py_ssize_t at = last, next = last;
+  if (at >= 0 && PyDict_Next(dict, &next, &key, nullptr) && key == name) return at;
+  for (at = next = 0; PyDict_Next(dict, &next, &key, nullptr); at = next) {
+    if (key == name) return at;
+  }
+  return -1;
+}
+
 // Null if there is nothing.
-py::object value_at(py::handle where, py::handle name, Found found) {
+TANDEM_EVERY_CALL py::object value_at(py::handle where, py::handle name, Found found) {
   PyObject *w = where.ptr(), *n = name.ptr();
   if (found.by_reference) w = PyWeakref_GET_OBJECT(w);
   if (w == Py_None) return {};
@@ -93,9 +106,8 @@ py::object reference_to(PyObject* o, const py::object& gone = {}) {
   return py::reinterpret_borrow<py::object>(o);
 }
 
-// Whose class, code and defaults are all there is to spell.
 bool is_plain_function(PyObject* o) {
-  return PyFunction_Check(o) && !PyFunction_GET_DEFAULTS(o) && !PyFunction_GET_KW_DEFAULTS(o);
+  return PyFunction_Check(o) && has_no_defaults(o);
 }
 
 // Where all of them are numbers and text, which stay as they are, or count by identity: references
@@ -136,32 +148,52 @@ bool are_the_elements(PyObject* o, const std::vector<py::object>& elements) {
   return same && at == elements.end();
 }
 
+// Counts while it is there.
+class Looking {
+ public:
+  explicit Looking(int& count) : count_(count) { ++count_; }
+  ~Looking() { --count_; }
+  Looking(const Looking&) = delete;
+  Looking& operator=(const Looking&) = delete;
+
+ private:
+  int& count_;
+};
+
 }  // namespace
 
-bool Places::Seen::is_there_otherwise() const {
+TANDEM_EVERY_CALL bool Places::Seen::is_there_otherwise() const {
   const py::object now = value_at(where, name, found_by);
   if (!by_elements) return is_this(now.ptr());
-  return now && Py_TYPE(now.ptr()) == type && are_the_elements(now.ptr(), elements);
+  return now && Py_TYPE(now.ptr()) == type && are_the_elements(now.ptr(), held->elements);
 }
 
 bool Places::Seen::note(PyObject* now, const py::object& gone) {
+  const auto keep = [&](PyObject* o) {
+    held->references.push_back(py::reinterpret_borrow<py::object>(o));
+  };
   if (now) {
     type = Py_TYPE(now);
     if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
-      held.push_back(reference_to(reinterpret_cast<PyObject*>(type), gone));
+      held->references.push_back(reference_to(reinterpret_cast<PyObject*>(type), gone));
     }
-    by_elements = note_elements(now, elements);
+    by_elements = note_elements(now, held->elements);
   }
-  using Way = Found::Way;
-  is_simple = (found_by.way == Way::cell || found_by.way == Way::itself) &&
-              !found_by.by_reference && !by_elements;
+  const bool in_a_dict = found_by.way == Way::item && position >= 0;
+  at_once = (found_by.way == Way::cell || found_by.way == Way::itself || in_a_dict) &&
+            !found_by.by_reference && !by_elements;
   if (!now || by_elements) return true;
   const bool stays = is_immutable(now);
   if (!stays && !is_plain_function(now) && !watched_by_identity(now)) return false;
   value = now;
-  held.push_back(stays ? py::reinterpret_borrow<py::object>(now) : reference_to(now, gone));
+  if (stays) {
+    keep(now);
+  } else {
+    held->references.push_back(reference_to(now, gone));
+  }
   if (PyFunction_Check(now)) {
-    code = py::reinterpret_borrow<py::object>(PyFunction_GET_CODE(now));
+    code = PyFunction_GET_CODE(now);
+    keep(code);
   }
   return true;
 }
@@ -177,7 +209,7 @@ std::shared_ptr<Places> Places::after(const Places& old) {
     p->numbers_[{place.where.ptr(), place.name.ptr()}] = p->places_.size();
     Place& mine = p->places_.emplace_back(place);
     ++mine.idle;
-    mine.found = p->spelled(mine);
+    p->find(mine);
   }
   return p;
 }
@@ -204,34 +236,49 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
   };
   p.subject = subject_of(owner(), p.name, *identities_);
   p.found_by = way_to(p.where, p.name);
-  p.found = spelled(p);
+  find(p);
 }
 
-std::vector<Piece> Places::spelled(const Place& p) const {
+void Places::note_stores(const std::set<std::string>& bound,
+                         const std::set<std::string>& changed_within) {
+  bound_ = bound;
+  changed_within_ = changed_within;
+}
+
+std::pair<std::vector<Piece>, const void*> Places::spelled(const Place& p) const {
   std::vector<Piece> pieces;
   Flat one(*identities_);
   const py::object value = value_at(p.where, p.name, p.found_by);
-  if (!value) return kNothing;
+  if (!value) return {kNothing, nullptr};
   watch_value(value, {}, one, &pieces);
-  return pieces;
+  return {std::move(pieces), value.ptr()};
 }
 
-graph::WatchPtr Places::look() const {
+TANDEM_EVERY_CALL graph::WatchPtr Places::look() const {
+  const Looking looking(looking_);
   const auto is_there = [](const Seen& s) { return s.is_there(); };
   if (last_ && *alive_ && std::all_of(seen_.begin(), seen_.end(), is_there)) return last_;
   return look_anew();
 }
 
 graph::WatchPtr Places::look_anew() const {
-  last_ = nullptr;
-  *alive_ = true;
+  // What another call is looking at stays as it is.
+  const bool alone = looking_ == 1;
+  if (alone) {
+    last_ = nullptr;
+    *alive_ = true;
+  }
   if (!gone_) gone_ = py::cpp_function([alive = alive_](py::handle) { *alive = false; });
   identities_->tick();
   Flat flat(*identities_);
   std::vector<Seen> seen;
   const bool all = spell_all(flat, seen);
   auto now = std::make_shared<const graph::Watch>(std::move(flat.watch));
-  if (all) seen_ = std::move(seen), last_ = now;
+  if (alone && all) {
+    // What was seen before goes when nobody can come upon it any more.
+    seen_.swap(seen);
+    last_ = now;
+  }
   return now;
 }
 
@@ -246,8 +293,13 @@ bool Places::spell_all(Flat& flat, std::vector<Seen>& seen) const {
     } else if (!p.without.contains("")) {
       flat.watch.text += "nothing";
     }
-    Seen& s = seen.emplace_back(
-        Seen{.where = p.where.ptr(), .found_by = p.found_by, .name = p.name.ptr()});
+    if (all && value && p.found_by.way == Found::Way::item && !p.found_by.by_reference) {
+      p.position = position_in(p.where.ptr(), p.name.ptr(), p.position);
+    }
+    Seen& s = seen.emplace_back(Seen{.where = p.where.ptr(),
+                                     .name = p.name.ptr(),
+                                     .position = p.position,
+                                     .found_by = p.found_by});
     all = s.note(value.ptr(), gone_) && all;
   }
   return all;
@@ -285,15 +337,25 @@ bool Places::Place::is_new_cache() const {
 std::vector<py::object> Places::changed() const {
   std::vector<py::object> labels;
   for (const Place& p : places_) {
-    if (p.idle == 0 && spelled(p) != p.found && !p.is_new_cache()) labels.push_back(p.label);
+    if (p.idle != 0) continue;
+    const auto [now, object] = spelled(p);
+    if (now == p.found || p.is_new_cache()) continue;
+    labels.push_back(stores_at(p, object) ? p.label : py::str(p.text + ", or another thread does"));
   }
   return labels;
 }
 
+bool Places::stores_at(const Place& p, const void* now) const {
+  if (began_alone_ && is_only_thread()) return true;
+  const auto name = py::cast<std::string>(p.name);
+  return bound_.contains(name) || (now == p.object && changed_within_.contains(name));
+}
+
 void Places::note_changes() {
   for (Place& place : places_) {
-    const std::vector<Piece> now = spelled(place);
-    const bool before = std::exchange(place.changed, now != place.found);
+    const auto [now, object] = spelled(place);
+    const bool before =
+        std::exchange(place.changed, now != place.found && stores_at(place, object));
     if (!before || !place.changed) continue;
     const auto leave_out = [&](const std::vector<Piece>& some, const std::vector<Piece>& others) {
       for (const Piece& p : some) {
@@ -311,9 +373,8 @@ void Places::note_changes() {
 int Places::visit(visitproc visit, void* arg) const {
   for (const Place& p : places_) Py_VISIT(p.where.ptr());
   for (const Seen& s : seen_) {
-    Py_VISIT(s.code.ptr());
-    for (const py::object& o : s.elements) Py_VISIT(o.ptr());
-    for (const py::object& o : s.held) {
+    for (const py::object& o : s.held->elements) Py_VISIT(o.ptr());
+    for (const py::object& o : s.held->references) {
       // Of weak references that go with the rest of a cycle the collector tells nobody.
       if (!PyWeakref_CheckRef(o.ptr())) Py_VISIT(o.ptr());
     }

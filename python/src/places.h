@@ -1,5 +1,8 @@
 // The places a compiled function reads besides its arguments, and what stands there.
 #pragma once
+#include <tuple>
+
+#include "python/src/gil.h"
 #include "python/src/tree.h"
 
 namespace tandem::python {
@@ -11,9 +14,15 @@ struct Found {
   bool by_reference;  // a weak one
 };
 
+/// Of a function without defaults its class and its code are all there is to spell.
+inline bool has_no_defaults(PyObject* function) {
+  return !PyFunction_GET_DEFAULTS(function) && !PyFunction_GET_KW_DEFAULTS(function);
+}
+
 /// Variables of closures, globals, and attributes of what is found there: _reads.py tells of them
 /// while the function is traced. A place that the function itself changes says something else after
-/// each trace, and nothing of what a program depends on; it is not looked at any more.
+/// each trace, and nothing of what a program depends on; it is not looked at any more. Another
+/// thread may change one, too: that counts as the function's only if it ran alone, or stores there.
 class Places {
  public:
   explicit Places(std::shared_ptr<Identities> identities) : identities_(std::move(identities)) {}
@@ -27,6 +36,9 @@ class Places {
   void add(py::object label, py::object name, py::object where, bool looked_at);
   /// An attribute of a Module, which tells of its changes itself, is read.
   void note_read(py::object module, py::object name);
+  /// Names that the trace's functions give something else, and names in those that change what
+  /// containers hold.
+  void note_stores(const std::set<std::string>& bound, const std::set<std::string>& changed_within);
   /// What stands there now: the same as the last time if nothing changed.
   graph::WatchPtr look() const;
   /// The same of what the trace found.
@@ -35,31 +47,43 @@ class Places {
   std::vector<Subject> reads() const;
   /// What people call the places of this trace that hold something else than it found.
   std::vector<py::object> changed() const;
-  /// Takes note of them. What changes in two traces one after the other is left out from now on:
-  /// once it may have been another thread, or the first trace of all.
+  /// Takes note of them. What the function itself changes in two traces one after the other is left
+  /// out from now on: the first one may have found what no other will.
   void note_changes();
 
   int visit(visitproc visit, void* arg) const;  // for Python's garbage collector
 
  private:
+  struct Held {
+    std::vector<py::object> references;  // to the value, its class, the code of a function
+    std::vector<py::object> elements;
+  };
   /// What a place held when it was last spelled, if nothing but another object there, or one of
-  /// another class, could spell otherwise. These are all that most calls look at; what is rarely
-  /// looked at comes last.
+  /// another class, could spell otherwise. These are all that most calls look at: they are small.
+  /// `where` and `name` are the place's, which stays as long as they are. Of value and class weak
+  /// references tell when they go (`alive_`, to be looked at first); the code is held.
   struct Seen {
-    PyObject* where = nullptr;  // the place's
-    Found found_by = {};
-    bool is_simple = false;        // nothing to look up
-    bool by_elements = false;      // of a container, and not by which it is
+    using Way = Found::Way;
+    PyObject* where = nullptr;
+    PyObject* name = nullptr;
     PyObject* value = nullptr;     // what was there, or null
     PyTypeObject* type = nullptr;  // and its class
-    py::object code = {};          // of a function
-    PyObject* name = nullptr;      // the place's
-    std::vector<py::object> elements = {};
-    std::vector<py::object> held = {};  // value and class: references, weak where there can be some
+    PyObject* code = nullptr;      // of a function
+    std::unique_ptr<Held> held = std::make_unique<Held>();
+    Py_ssize_t position = -1;  // in a dict, where it was; -1: not known
+    Found found_by = {};
+    bool at_once = false;      // nothing else is to be looked up
+    bool by_elements = false;  // of a container, and not by which it is
 
     bool is_there() const {
-      if (!is_simple) return is_there_otherwise();
-      PyObject* const now = found_by.way == Found::Way::cell ? PyCell_GET(where) : where;
+      if (!at_once) return is_there_otherwise();
+      PyObject *now = where, *key = nullptr;
+      if (found_by.way == Way::cell) {
+        now = PyCell_GET(where);
+      } else if (found_by.way == Way::item) {
+        Py_ssize_t i = position;
+        if (!PyDict_Next(where, &i, &key, &now) || key != name) return is_there_otherwise();
+      }
       return is_this(now);
     }
     bool is_this(PyObject* now) const {
@@ -67,8 +91,7 @@ class Places {
       return !now || (Py_TYPE(now) == type && (!code || has_code(now)));
     }
     bool has_code(PyObject* function) const {
-      return PyFunction_GET_CODE(function) == code.ptr() && !PyFunction_GET_DEFAULTS(function) &&
-             !PyFunction_GET_KW_DEFAULTS(function);
+      return PyFunction_GET_CODE(function) == code && has_no_defaults(function);
     }
     bool is_there_otherwise() const;
     /// Whether that can be said of the value; takes note of it. `gone` is called when one of those
@@ -80,19 +103,24 @@ class Places {
     py::object label, name, where;
     bool looked_at = true;
     Found found_by = {};
-    std::set<std::string> without;  // keys of pieces
-    bool changed = false;           // by the trace before
-    int idle = 0;                   // traces that did not read it
+    mutable Py_ssize_t position = -1;  // in a dict, where it was last; -1: not known
+    std::set<std::string> without;     // keys of pieces
+    bool changed = false;              // by the trace before
+    int idle = 0;                      // traces that did not read it
     Subject subject = 0;
     std::string text;  // the label
     std::string mark;  // that no other place has, so that values are never mixed up
     std::vector<Piece> found;
+    const void* object = nullptr;  // that was found; to be compared with only
 
     /// There was nothing, and what is there now the object keeps to be faster.
     bool is_new_cache() const;
   };
   graph::WatchPtr look_anew() const;
-  std::vector<Piece> spelled(const Place& p) const;
+  /// What stands there, and the object of it.
+  std::pair<std::vector<Piece>, const void*> spelled(const Place& p) const;
+  void find(Place& p) const { std::tie(p.found, p.object) = spelled(p); }
+  bool stores_at(const Place& p, const void* now) const;
   bool spell_all(Flat& flat, std::vector<Seen>& seen) const;
   static void begin(const Place& p, graph::Watch& watch) {
     watch.begin(p.subject, {p.text});
@@ -103,9 +131,13 @@ class Places {
   std::vector<Place> places_;
   std::map<std::pair<PyObject*, PyObject*>, std::size_t> numbers_;  // by where and name
   std::vector<Subject> of_modules_;
+  std::set<std::string> bound_, changed_within_;
+  const bool began_alone_ = is_only_thread();
   // As long as all that was seen is there and alive, `last_` is what look() finds. Null: that
   // cannot be said.
   mutable std::vector<Seen> seen_;
+  // Calls that are looking: keys of dicts may run Python code, in which other calls look, too.
+  mutable int looking_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   mutable py::object gone_;  // a function of Python's that says that it is not
   mutable graph::WatchPtr last_;

@@ -7,6 +7,7 @@
 
 #include "core/dispatch.h"
 #include "ops/ops.h"
+#include "python/src/fetch_ahead.h"
 #include "python/src/imported.h"
 
 namespace tandem::python {
@@ -22,7 +23,7 @@ constexpr int kMaxFree = 64;
 TensorObject* free_objects[kMaxFree];
 int free_count = 0;
 
-void dealloc(PyObject* self) {
+TANDEM_EVERY_CALL void dealloc(PyObject* self) {
   auto* o = reinterpret_cast<TensorObject*>(self);
   if (o->weakrefs) PyObject_ClearWeakRefs(self);
   o->tensor.~Tensor();
@@ -44,7 +45,7 @@ PyObject* refuse_new(PyTypeObject*, PyObject*, PyObject*) {
 
 }  // namespace
 
-PyObject* wrap(Tensor t) {
+TANDEM_EVERY_CALL PyObject* wrap(Tensor t) {
   if (!t.defined()) Py_RETURN_NONE;
   TensorObject* o;
   if (free_count > 0) {

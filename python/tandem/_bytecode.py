@@ -23,6 +23,17 @@ _STEPS = {
     "STORE_FAST": "store",
 }
 
+# What binds a name to something else, and methods of the standard's containers that change them.
+_BIND = {
+    "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF", "STORE_ATTR", "DELETE_ATTR",
+    "STORE_NAME", "DELETE_NAME",
+}
+_CHANGE_CONTENTS = {
+    "__delitem__", "__setitem__", "add", "append", "appendleft", "clear", "difference_update",
+    "discard", "extend", "extendleft", "insert", "intersection_update", "pop", "popitem", "popleft",
+    "remove", "reverse", "rotate", "setdefault", "sort", "symmetric_difference_update", "update",
+}
+
 
 @functools.lru_cache(maxsize=1024)
 def takes_objects_apart(code: types.CodeType) -> bool:
@@ -73,13 +84,29 @@ def steps(code: types.CodeType) -> tuple:
     return tuple(found)
 
 
+@functools.lru_cache(maxsize=1024)
+def stores(code: types.CodeType) -> tuple[frozenset, frozenset]:
+    """Names that it gives something else; and, if it changes what containers hold, all that it
+    names: whose contents these are, nobody knows."""
+    bound: set[str] = set()
+    within = not _CHANGE_CONTENTS.isdisjoint(code.co_names)
+    for i in dis.get_instructions(code):
+        if i.opname in _BIND:
+            bound.add(i.argval)
+        within |= i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE")
+    if not {"setattr", "delattr", "__setattr__", "__delattr__"}.isdisjoint(code.co_names):
+        bound.update(c for c in code.co_consts if isinstance(c, str))
+    return frozenset(bound), frozenset((*code.co_names, *code.co_freevars) if within else ())
+
+
 def imported(name: str, level: int, names: dict) -> tuple[Any, str]:
-    """The module that an import statement in these globals means, if it is there already."""
+    """The module that an import statement in these globals means, if it is there already, and its
+    name in sys.modules."""
     if level:
         package = str(names.get("__package__") or names.get("__name__", ""))
         base = package.split(".")[: len(package.split(".")) - level + 1]
         name = ".".join([*base, *([name] if name else [])])
-        module = sys.modules.get(name)
-    else:
-        module = sys.modules.get(name if name in sys.modules else name.partition(".")[0])
+    elif name not in sys.modules:
+        name = name.partition(".")[0]
+    module = sys.modules.get(name)
     return (module if is_(module, types.ModuleType) else None), name

@@ -8,12 +8,13 @@ import copyreg
 import functools
 import gc
 import inspect
+import sys
 import types
 import weakref
 from typing import Any, Callable, Iterable
 
 from . import _core
-from ._bytecode import imported, is_resumed, steps, takes_objects_apart
+from ._bytecode import imported, is_resumed, steps, stores, takes_objects_apart
 from ._values import (CONTAINERS, GETTERS, PROXIES, asks_its_class, attributes_of, containers_of,
                       contents, custom_function, file_of, gives_what_it_holds, is_, is_dataclass,
                       is_library, is_users, of_a_package, of_libraries, of_type, own_classes,
@@ -51,6 +52,8 @@ class Reads:
                  place: Callable[[str, str, Any], None], of_module: Callable[[Any, str], None]):
         self._tell, self._tell_of_module = place, of_module
         self.classes: dict[type, int] = {}  # of the objects, with their versions at first sight
+        self.bound: set[str] = set()  # names that the functions give something else
+        self.changed_within: set[str] = set()  # names in those that change what containers hold
         self._done: set = set()
         self._kept: list = []  # whose numbers are in _done
         self._functions: dict[int, list] = {}  # by the number of their code
@@ -213,6 +216,9 @@ class Reads:
         stored.update(code.co_varnames[:code.co_argcount])
         varying = False  # what `current` is of stands for several things, in a loop say
         takes_all = takes_objects_apart(code)
+        bound, changed_within = stores(code)
+        self.bound |= bound
+        self.changed_within |= changed_within
         for kind, arg in steps(code):
             if kind == "attribute":
                 if current is None or varying:
@@ -245,6 +251,8 @@ class Reads:
                 current = None if v is None else [(v, arg)]
             elif kind == "import":
                 v, full = imported(*arg, names)
+                if v is not None:  # otherwise the trace imports it
+                    self._place(full, full, sys.modules)
                 current = None if v is None else [(v, full)]
                 continue
             elif kind == "from":

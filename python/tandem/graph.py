@@ -33,6 +33,9 @@ class Compiled(_core._Compiled):
     """A function captured at its first call for each signature, and replayed from then on."""
 
     def __init__(self, function: Callable, *, _owner: Any = None, **options: Any):
+        if "_function" in self.__dict__:
+            raise ValueError("[compile] what is compiled stays compiled of its function; got another "
+                             "__init__; expected a new compile()")
         if _owner is None:
             # A method that was asked for before, or an object that can be called.
             owner = getattr(function, "__self__", None)
@@ -89,7 +92,8 @@ class Compiled(_core._Compiled):
         return True
 
     def __repr__(self) -> str:
-        return f"<compiled {getattr(self._function, '__qualname__', self._function)!s}>"
+        function = self.__dict__.get("_function", "nothing")  # before __init__
+        return f"<compiled {getattr(function, '__qualname__', function)!s}>"
 
 
 if TYPE_CHECKING:
@@ -158,13 +162,15 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     than 64 elements (256 with those within), what only code in C, Python's library, installed
     packages or other threads read (ContextVar, threading.local, what functools.lru_cache
     returns), attributes of metaclasses and those of a Module that are set in its __dict__,
-    __getattribute__ of a class and __getattr__ of a module, names of builtins, names that are put
-    together, whether two elements of a container are one object, files, clocks.
+    __getattribute__ of a class and __getattr__ of a module, names of builtins (in a namespace's own
+    __builtins__, too), globals that a dict's __missing__ makes up, names that are put together,
+    whether two elements of a container are one object, files, clocks.
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing
     other variables, drawing from random or numpy.random, and writing to stdout, stderr, logs or
-    TensorBoard happens when it is recorded only, and a CaptureWarning says so. So does what nobody
+    TensorBoard happens when it is recorded only, and a CaptureWarning says so (what it changes in
+    two recordings in a row is not looked at from then on). So does what nobody
     sees: other files, os.environ, events and queues of threads, the state of other libraries. An
     exception that leaves the function ends the recording, with nothing done of what was computed
     before it; a CaptureWarning says where that was something.

@@ -66,6 +66,14 @@ def test_an_object_without_a_function():
         empty(td.rand(3))
 
 
+def test_an_object_is_initialised_once():
+    fast = td.compile(lambda x: x + 1)
+    with pytest.raises(ValueError, match="another __init__; expected a new compile()"):
+        fast.__init__(lambda x: x + 2)
+    assert fast(td.zeros(1)).item() == 1
+    assert repr(Compiled.__new__(Compiled)) == "<compiled nothing>"
+
+
 class Plain(Compiled):
     pass
 
@@ -229,6 +237,66 @@ def test_another_module_by_the_same_name():
         assert same(fast(x), x * 2)
     module = two
     assert same(fast(x), x * 3)
+
+
+def test_another_module_by_the_name_that_the_function_imports(monkeypatch):
+    for name, scale in (("scales_of_a_test", 2.0), ("others_of_a_test", 3.0)):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        sys.modules[name].scale = scale
+
+    @td.compile
+    def whole(x):
+        import scales_of_a_test
+        return x * scales_of_a_test.scale
+
+    @td.compile
+    def part(x):
+        from scales_of_a_test import scale
+        return x * scale
+
+    x = td.rand(3)
+    for name in ("scales_of_a_test", "others_of_a_test"):
+        sys.modules["scales_of_a_test"] = sys.modules[name]
+        for _ in range(3):
+            for fast in (whole, part):
+                assert same(fast(x), x * sys.modules[name].scale)
+
+
+def test_a_global_wherever_it_stands_in_its_dict():
+    """Where it stood is looked at first."""
+    names = {"td": td, **{f"before_{i}": i for i in range(20)}, "factor": 2.0, "after": 9.0}
+    exec("def f(x): return x * factor", names)
+    f = td.compile(names["f"], check_capture=False)
+    x = td.rand(3)
+
+    def holds(k):
+        for _ in range(3):
+            assert same(f(x), x * k)
+
+    holds(2.0)
+    for i in range(20):
+        del names[f"before_{i}"]
+    names.update({f"more_{i}": i for i in range(1000)})  # in a new table, without gaps
+    holds(2.0)
+    names["factor"] = 3.0
+    holds(3.0)
+    # Another name in its place.
+    rest = dict(names)
+    names.clear()
+    names.update(
+        {"other" if name == "factor" else name: value for name, value in rest.items()})
+    with pytest.raises(NameError, match="'factor' is not defined"):
+        f(x)
+    names["factor"] = 4.0
+    holds(4.0)
+    del names["factor"]
+    names["".join(["fac", "tor"])] = 5.0
+    holds(5.0)
+    del names["factor"]
+    names[type("Text", (str,), {})("factor")] = 6.0  # equal to it
+    holds(6.0)
+    names["factor"] = 7.0
+    holds(7.0)
 
 
 def shortest(f, *args):

@@ -5,6 +5,7 @@ import gc
 import io
 import sys
 import threading
+import warnings
 import weakref
 
 import pytest
@@ -221,3 +222,115 @@ def test_a_context_that_holds_its_output_goes_with_the_tape():
         return weakref.ref(mark)
 
     assert gone(make)
+
+
+class Settings:
+    def __init__(self):
+        self.scale, self.calls, self.log, self.counts = 1.0, 0, [], {"calls": 0}
+
+
+@contextlib.contextmanager
+def another_thread():
+    """One that Python knows of, and that does nothing."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("what", ["attribute", "element"])
+def test_what_another_thread_changes_in_two_captures_is_looked_at_from_then_on(what):
+    settings, traces = Settings(), 0
+    settings.counts["scale"] = 1.0
+
+    def change(by):
+        if what == "attribute":
+            settings.scale = by
+        else:
+            settings.counts["scale"] = by
+
+    def scale():
+        return settings.scale if what == "attribute" else settings.counts["scale"]
+
+    def f(x):
+        nonlocal traces
+        traces += 1
+        y = x * scale()
+        if traces <= 2:
+            thread = threading.Thread(target=change, args=(scale() + 1,))
+            thread.start()
+            thread.join()
+        return y
+
+    fast = td.compile(f, check_capture=False)
+    with another_thread(), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        fast(ONE), fast(ONE)  # whatever they find
+        assert traces >= 2
+        for _ in range(3):
+            assert fast(ONE).tolist() == [3, 3]
+        for now in (7.0, 8.0, 7.0):
+            change(now)
+            assert fast(ONE).tolist() == [now, now]
+    assert any("or another thread does" in str(w.message) for w in told)
+
+
+@pytest.mark.parametrize("count", [
+    lambda s: setattr(s, "calls", s.calls + 1),
+    lambda s: s.log.append(1),
+    lambda s: s.counts.update(calls=s.counts["calls"] + 1),
+    lambda s: s.counts.__setitem__("calls", 1 + s.counts["calls"]),
+    lambda s: exec("s.calls += 1; s.counts['calls'] += 1"),
+], ids=range(5))
+@pytest.mark.filterwarnings("ignore::tandem.graph.CaptureWarning")
+def test_what_the_function_counts_is_not_looked_at_though_there_are_threads(count):
+    settings, traces = Settings(), []
+
+    def f(x):
+        traces.append(1)
+        count(settings)
+        return x * settings.scale
+
+    fast = td.compile(f, check_capture=False)
+    with another_thread():
+        for _ in range(3):
+            fast(ONE)
+        known = len(traces)
+        for _ in range(20):
+            assert fast(ONE).tolist() == [1, 1]
+        assert len(traces) == known
+        settings.scale = 3.0
+        assert fast(ONE).tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.filterwarnings("ignore::tandem.graph.CaptureWarning")
+def test_a_key_that_calls_the_function_when_it_is_looked_for(inner):
+    """Of its dict, in which it has the hash of another name."""
+    asked = []
+
+    class Key(str):
+        def __hash__(self):
+            return hash("factor")
+
+        def __eq__(self, other):
+            if len(asked) < 50 and not busy and other == "factor":
+                busy.append(1)
+                asked.append(f(ONE + 1 if inner else ONE).shape)
+                busy.clear()
+            return False
+
+    busy: list = [1]
+    names = {Key("another"): 0, "factor": 2.0}
+    exec("def f(x): return x * factor", names)
+    f = td.compile(names["f"], check_capture=False)
+    busy.clear()
+    for factor in (2.0, 3.0, 2.0):
+        names["factor"] = factor
+        for _ in range(10):
+            assert f(ONE).tolist() == [factor, factor]
+    assert asked

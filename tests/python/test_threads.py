@@ -95,6 +95,28 @@ time.sleep(0.05)
         assert (p.returncode, p.stderr) == (0, "")
 
 
+def test_a_callback_that_is_due_when_the_interpreter_is_gone():
+    """The kernel before it takes longer than the interpreter's end."""
+    code = """
+import threading
+import tandem as td
+td.set_num_threads(1)
+begun = threading.Event()
+w = td.rand(3000, 3000, requires_grad=True)
+w.register_hook(lambda g: print("too late"))
+
+def work():
+    y = w @ w.detach()
+    y.register_hook(lambda g: begun.set())
+    y.sum().backward()
+
+threading.Thread(target=work, daemon=True).start()
+begun.wait()
+"""
+    p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (p.returncode, p.stdout, p.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize("work", [
     "while True: logging.info('%s', x)",  # with the handler's lock held, which logging wants at the end
     "p.register_hook(lambda g: queue.Queue().get()); (p @ p).sum().backward()",
