@@ -74,8 +74,10 @@ __device__ T load_source(const Arguments<T>& a, int k, i64 at) {
   const Source& s = a.in[k];
   if (s.data == nullptr) return a.scalar;
   // Numbers are converted as a cast of their own would, by way of the promoted type.
-  if (s.via == DType::f16) return convert<T>(load_element<Half>(s.data, s.dtype, at));
-  if (s.via == DType::bf16) return convert<T>(load_element<BFloat16>(s.data, s.dtype, at));
+  if constexpr (std::is_same_v<T, compute_t<Half>>) {
+    if (s.via == DType::f16) return convert<T>(load_element<Half>(s.data, s.dtype, at));
+    if (s.via == DType::bf16) return convert<T>(load_element<BFloat16>(s.data, s.dtype, at));
+  }
   return load_element<T>(s.data, s.dtype, at);
 }
 
@@ -174,6 +176,38 @@ __global__ void packed(Arguments<float> a, i64 packs, i64 n) {
   }
 }
 
+/// An op's kernels for values of type T.
+template <class T, int N>
+struct Kernels {
+  void (*in_order)(Arguments<T>, Steps, i64) = nullptr;
+  void (*strided)(Arguments<T>, Walk<N + 1>) = nullptr;
+  // Of f32, f16 and bf16 in memory; null: there is none for this op.
+  void (*packed[3])(Arguments<T>, i64 packs, i64) = {};
+};
+
+template <OpId Op, class T>
+auto kernels_of() {
+  constexpr ElementwiseRule rule = elementwise_rule(Op);
+  constexpr int N = rule.arity;
+  Kernels<T, N> k{in_order<Op, T, N>, strided<Op, T, N>};
+  if constexpr (std::is_same_v<T, float> && rule.types != TypeRule::test && N < 3) {
+    k.packed[0] = packed<Op, float, N>;
+    k.packed[1] = packed<Op, Half, N>;
+    k.packed[2] = packed<Op, BFloat16, N>;
+  }
+  return k;
+}
+
+template <class T, int N>
+auto packed_for(const Kernels<T, N>& kernels, DType storage) {
+  switch (storage) {
+    case DType::f32: return kernels.packed[0];
+    case DType::f16: return kernels.packed[1];
+    case DType::bf16: return kernels.packed[2];
+    default: return decltype(kernels.packed[0])(nullptr);
+  }
+}
+
 /// What a plan knows before it sees pointers.
 template <class T>
 struct Prepared {
@@ -191,9 +225,9 @@ Arguments<T> bind(const Prepared<T>& p, const LaunchArgs& l) {
   return a;
 }
 
-template <OpId Op, class T>
-RefPtr<Plan> plan_as(const PlanRequest& r, const Prepared<T>& p) {
-  constexpr int N = elementwise_rule(Op).arity;
+// Of the op only the kernels differ: what is compiled for each op is no more than that.
+template <class T, int N>
+RefPtr<Plan> plan_as(const PlanRequest& r, const Prepared<T>& p, const Kernels<T, N>& kernels) {
   const TensorDesc& out = r.out[0];
   const i64 n = out.numel();
   std::array<const TensorDesc*, N + 1> operand = {};
@@ -204,37 +238,34 @@ RefPtr<Plan> plan_as(const PlanRequest& r, const Prepared<T>& p) {
   const Axes<N + 1> axes = axes_of<N + 1>(out, operand);
   const bool flat = axes.rank() <= 1 && (axes.rank() == 0 || axes.stride[N][0] == 1);
   if (!flat) {
-    return make_plan("cuda:elementwise_strided", [p, w = walk_of(axes)](const LaunchArgs& l) {
-      launch(l, grid_for(w.count), strided<Op, T, N>, bind(p, l), w);
-    });
+    return make_plan("cuda:elementwise_strided",
+                     [p, w = walk_of(axes), kernel = kernels.strided](const LaunchArgs& l) {
+                       launch(l, grid_for(w.count), kernel, bind(p, l), w);
+                     });
   }
-  i64 steps[4] = {};
+  Steps steps = {};
   bool dense = true;  // every input in order, or the scalar
   for (int k = 0; k < N; ++k) {
-    steps[k] = axes.rank() == 0 ? 0 : axes.stride[k][0];
+    steps.of[k] = axes.rank() == 0 ? 0 : axes.stride[k][0];
     const bool in_line =
-        p.input[k] < 0 || (operand[k]->dtype == out.dtype && (steps[k] == 1 || n == 1));
+        p.input[k] < 0 || (operand[k]->dtype == out.dtype && (steps.of[k] == 1 || n == 1));
     dense = dense && in_line && p.args.in[k].via == DType::f32;
   }
-  if constexpr (std::is_same_v<T, float> && elementwise_rule(Op).types != TypeRule::test && N < 3) {
-    const auto pack = [&](auto tag) -> RefPtr<Plan> {
-      using S = typename decltype(tag)::type;
-      return make_plan("cuda:elementwise", [p, n](const LaunchArgs& l) {
-        const Arguments<float> a = bind(p, l);
-        // A view may begin anywhere.
-        std::uintptr_t low = reinterpret_cast<std::uintptr_t>(a.out);
-        for (int k = 0; k < N; ++k) low |= reinterpret_cast<std::uintptr_t>(a.in[k].data);
-        const i64 packs = low % 16 == 0 ? n / Wide<S>::size : 0;
-        launch(l, grid_for(packs ? packs : n, packs ? 2 : 1), packed<Op, S, N>, a, packs, n);
-      });
-    };
-    if (dense && out.dtype == DType::f32) return pack(type_tag<float>{});
-    if (dense && out.dtype == DType::f16) return pack(type_tag<Half>{});
-    if (dense && out.dtype == DType::bf16) return pack(type_tag<BFloat16>{});
+  if (const auto kernel = packed_for(kernels, out.dtype); kernel && dense) {
+    return make_plan(
+        "cuda:elementwise",
+        [p, n, kernel, size = 16 / static_cast<i64>(size_of(out.dtype))](const LaunchArgs& l) {
+          const Arguments<T> a = bind(p, l);
+          // A view may begin anywhere.
+          std::uintptr_t low = reinterpret_cast<std::uintptr_t>(a.out);
+          for (int k = 0; k < N; ++k) low |= reinterpret_cast<std::uintptr_t>(a.in[k].data);
+          const i64 packs = low % 16 == 0 ? n / size : 0;
+          launch(l, grid_for(packs ? packs : n, packs ? 2 : 1), kernel, a, packs, n);
+        });
   }
   return make_plan("cuda:elementwise",
-                   [p, n, s = Steps{steps[0], steps[1], steps[2], steps[3]}](const LaunchArgs& l) {
-                     launch(l, grid_for(n, 4), in_order<Op, T, N>, bind(p, l), s, n);
+                   [p, n, steps, kernel = kernels.in_order](const LaunchArgs& l) {
+                     launch(l, grid_for(n, 4), kernel, bind(p, l), steps, n);
                    });
 }
 
@@ -258,53 +289,59 @@ void set_params(OpId op, const std::array<Scalar, 2>& given, T (&params)[2]) {
   }
 }
 
-template <OpId Op, class T>
-RefPtr<Plan> plan_op(const PlanRequest& r, DType promoted) {
-  const FusedStep s = fused_step(Op, r.attr_data, r.out[0].dtype, static_cast<int>(r.in.size()));
-  constexpr ElementwiseRule rule = elementwise_rule(Op);
-  const bool scalar = rule.arity == 2 && r.in.size() == 1;
+template <class T, int N>
+RefPtr<Plan> plan_op(const PlanRequest& r, DType promoted, const Kernels<T, N>& kernels) {
+  const auto op = static_cast<OpId>(r.op.id);
+  const FusedStep s = fused_step(op, r.attr_data, r.out[0].dtype, static_cast<int>(r.in.size()));
+  const bool scalar = N == 2 && r.in.size() == 1;
   Prepared<T> p;
   p.args.out_dtype = r.out[0].dtype;
   int next = 0;
-  for (int k = 0; k < rule.arity; ++k) {
+  for (int k = 0; k < N; ++k) {
     if (scalar && k == (s.reversed ? 0 : 1)) continue;
     p.input[k] = next++;
     Source& source = p.args.in[k];
     source.dtype = r.in[static_cast<std::size_t>(p.input[k])].dtype;
-    const bool condition = rule.types == TypeRule::select && k == 0;
+    const bool condition = elementwise_rule(op).types == TypeRule::select && k == 0;
     if (!condition && is_low_precision(promoted) && source.dtype != promoted) source.via = promoted;
   }
   if (scalar) {
     p.args.scalar = s.params[0].to<T>();
   } else {
-    set_params(Op, s.params, p.args.params);
+    set_params(op, s.params, p.args.params);
   }
-  return plan_as<Op, T>(r, p);
+  return plan_as(r, p, kernels);
+}
+
+DType compute_type_of(const PlanRequest& r) {
+  const auto op = static_cast<OpId>(r.op.id);
+  const ElementwiseRule rule = elementwise_rule(op);
+  if (rule.types != TypeRule::test) return r.out[0].dtype;
+  DType types[3];
+  for (std::size_t i = 0; i < r.in.size(); ++i) types[i] = r.in[i].dtype;
+  const FusedStep s = fused_step(op, r.attr_data, r.out[0].dtype, static_cast<int>(r.in.size()));
+  const bool scalar = rule.arity == 2 && r.in.size() == 1;
+  return elementwise_compute_type(op, {types, r.in.size()}, scalar ? s.params[0] : Scalar());
 }
 
 template <OpId Op>
 RefPtr<Plan> plan_types(const PlanRequest& r) {
   constexpr ElementwiseRule rule = elementwise_rule(Op);
-  DType types[3];
-  for (std::size_t i = 0; i < r.in.size(); ++i) types[i] = r.in[i].dtype;
-  const FusedStep s = fused_step(Op, r.attr_data, r.out[0].dtype, static_cast<int>(r.in.size()));
-  const bool scalar = rule.arity == 2 && r.in.size() == 1;
-  DType t = elementwise_compute_type(Op, {types, r.in.size()}, scalar ? s.params[0] : Scalar());
-  if (rule.types != TypeRule::test) t = r.out[0].dtype;
+  const DType t = compute_type_of(r);
   switch (tile_type(t)) {
-    case DType::f32: return plan_op<Op, float>(r, t);
-    case DType::f64: return plan_op<Op, double>(r, t);
+    case DType::f32: return plan_op(r, t, kernels_of<Op, float>());
+    case DType::f64: return plan_op(r, t, kernels_of<Op, double>());
     default: break;
   }
   if constexpr (rule.types != TypeRule::floating) {
     switch (t) {
-      case DType::i32: return plan_op<Op, std::int32_t>(r, t);
-      case DType::i64: return plan_op<Op, std::int64_t>(r, t);
-      case DType::u8: return plan_op<Op, std::uint8_t>(r, t);
+      case DType::i32: return plan_op(r, t, kernels_of<Op, std::int32_t>());
+      case DType::i64: return plan_op(r, t, kernels_of<Op, std::int64_t>());
+      case DType::u8: return plan_op(r, t, kernels_of<Op, std::uint8_t>());
       default: break;
     }
     if constexpr (rule.bools) {
-      if (t == DType::boolean) return plan_op<Op, bool>(r, t);
+      if (t == DType::boolean) return plan_op(r, t, kernels_of<Op, bool>());
     }
   }
   fail<TypeError>(r.op.name, "no CUDA kernel for this type", name_of(t));

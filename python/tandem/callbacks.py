@@ -17,7 +17,8 @@ from ._core import Tensor
 from ._optional import optional
 
 __all__ = ["CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback",
-           "LearningRateScheduler", "ModelCheckpoint", "ProgressBar", "TensorBoard"]
+           "LearningRateScheduler", "ModelCheckpoint", "ProgressBar", "ReduceLROnPlateau",
+           "TensorBoard"]
 
 
 # What looks like a moment, which nobody would call if it is none.
@@ -271,6 +272,45 @@ class LearningRateScheduler(Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any]) -> None:
         if self._steps and self._every == "epoch":
             self._schedule.step()
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Multiplies the learning rate by `factor`, down to `min_lr`, when `monitor` got better by more
+    than `min_delta` in none of the last `patience` epochs, as in Keras (PyTorch waits for one more).
+    After that `cooldown` epochs do not count.
+
+    mode: as of EarlyStopping. RangeError for a factor that is not between 0 and 1 and for a name
+    that is not logged.
+    """
+
+    def __init__(self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10,
+                 min_delta: float = 1e-4, mode: str = "auto", cooldown: int = 0,
+                 min_lr: float = 0.0):
+        super().__init__(monitor, mode, min_delta)
+        self.factor = between("ReduceLROnPlateau", "factor", factor, 0, 1)
+        if self.factor in (0, 1):
+            raise _core.RangeError(f"[ReduceLROnPlateau] factor must make the rate smaller; got "
+                                   f"{factor!r}; expected a number between 0 and 1")
+        self.patience = int(between("ReduceLROnPlateau", "patience", patience, 0, math.inf))
+        self.cooldown = int(between("ReduceLROnPlateau", "cooldown", cooldown, 0, math.inf))
+        self.min_lr = between("ReduceLROnPlateau", "min_lr", min_lr, 0, math.inf)
+
+    def on_train_begin(self) -> None:
+        self.best = None
+        self._bad = self._rest = 0
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any]) -> None:
+        value = self._value(logs)
+        resting = self._rest > 0
+        self._rest -= resting
+        if self._better(value):
+            self.best, self._bad = value, 0
+            return
+        self._bad += not resting
+        optimizer = self.model.optimizer
+        if self._bad >= max(self.patience, 1) and optimizer.lr > self.min_lr:
+            optimizer.lr = max(optimizer.lr * self.factor, self.min_lr)
+            self._bad, self._rest = 0, self.cooldown
 
 
 def _scalars(logs: Mapping[str, Any]) -> dict[str, float]:

@@ -121,6 +121,10 @@ TOLD = [
      "[summary] the network takes no samples of this shape; got (1, 4), in batches of 1; expected "),
     (td.RangeError, lambda: td.callbacks.EarlyStopping(patience=-1),
      "[EarlyStopping] patience is out of range; got -1; expected 0 or more"),
+    (td.RangeError, lambda: td.callbacks.ReduceLROnPlateau(factor=1),
+     "[ReduceLROnPlateau] factor must make the rate smaller; got 1; expected a number between 0 and 1"),
+    (td.RangeError, lambda: td.callbacks.ReduceLROnPlateau(min_lr=-1),
+     "[ReduceLROnPlateau] min_lr is out of range; got -1; expected 0 or more"),
     (td.AutogradError, lambda: np.mean(td.ones(2, requires_grad=True)), "[numpy] the tape does not f"),
     (td.RangeError, lambda: nn.utils.clip_grad_norm_([X], -1), "[clip_grad_norm] max_norm is out of"),
 ]

@@ -91,6 +91,27 @@ def test_early_stopping_without_restoring():
     assert callbacks.EarlyStopping("val_accuracy")._sign == 1
 
 
+@pytest.mark.parametrize("values, options, rates", [
+    ([3, 2, 2.5, 2.4, 2.3], {"patience": 2}, [1, 1, 1, .5, .5]),
+    ([3, 2, 2.5, 2.4, 2.3], {"patience": 0}, [1, 1, .5, .25, .125]),
+    ([3, 2, 2.5, 2.4, 2.3], {"patience": 1, "min_lr": .3}, [1, 1, .5, .3, .3]),
+    ([3, 3, 3, 3, 3], {"patience": 1, "cooldown": 2}, [1, .5, .5, .5, .25]),
+    ([3, 4, 2, 3, 3], {"patience": 2, "cooldown": 1}, [1, 1, 1, 1, .5]),
+    ([1, 2, 2.05, 3, 2], {"patience": 1, "mode": "max", "min_delta": .1}, [1, 1, .5, .5, .25]),
+    ([float("nan"), 2, 1, 1, float("nan")], {"patience": 2}, [1, 1, 1, 1, .5]),
+])
+def test_rates_on_a_plateau(values, options, rates):
+    x, y = problem(20)
+    m, seen = model(), []
+    m.optimizer.lr = 1.0
+    plateau = callbacks.ReduceLROnPlateau(factor=0.5, **options)
+    log = callbacks.LambdaCallback(on_epoch_end=lambda e, logs: seen.append(m.optimizer.lr))
+    for _ in range(2):  # the next training begins anew
+        m.fit(x, y, epochs=5, verbose=0, callbacks=[Values(values), plateau, log])
+        m.optimizer.lr = 1.0
+    assert seen == pytest.approx(2 * rates)
+
+
 def test_checkpoints(tmp_path):
     x, y = problem(20)
     m = model()
