@@ -1,6 +1,7 @@
 #include "python/src/gil.h"
 
 #include <cxxabi.h>
+#include <time.h>  // NOLINT: POSIX's
 #include <unistd.h>
 
 #include <atomic>
@@ -36,14 +37,35 @@ void wait_for_kernels() {
 
 }  // namespace
 
-TANDEM_EVERY_CALL bool is_only_thread() {
-  // Without Python's lock on the list: who is missed waits for the GIL, and does nothing meanwhile.
+OtherThreads::OtherThreads() {
   const PyThreadState* const me = PyThreadState_Get();
-  return !me->next && !me->prev;
+  PyInterpreterState* const all = PyInterpreterState_Get();
+  for (PyThreadState* t = PyInterpreterState_ThreadHead(all); t; t = PyThreadState_Next(t)) {
+    if (t == me) continue;
+#if defined(__linux__) && PY_VERSION_HEX >= 0x030B0000
+    // The clock that pthread_getcpuclockid() gives, which must not be asked for a thread that ended
+    // behind Python's back: clock_gettime() just fails then.
+    constexpr clockid_t kOfAThread = 4, kTimeItRan = 2;
+    const clockid_t clock =
+        ~static_cast<clockid_t>(t->native_thread_id) * 8 + (kOfAThread | kTimeItRan);
+    timespec time = {};
+    known_ = known_ && clock_gettime(clock, &time) == 0;
+    nanoseconds_[PyThreadState_GetID(t)] = std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+#else
+    known_ = false;
+#endif
+  }
+}
+
+bool OtherThreads::have_rested() const {
+  const OtherThreads now;
+  return known_ && now.known_ && now.nanoseconds_ == nanoseconds_;
 }
 
 TANDEM_EVERY_CALL bool GilRelease::could_be_wanted() {
-  return !is_only_thread() || uses_devices();
+  // Without Python's lock on the list: a thread that is missed waits until the kernel is done.
+  const PyThreadState* const me = PyThreadState_Get();
+  return me->next || me->prev || uses_devices();
 }
 
 bool GilRelease::is_held() {

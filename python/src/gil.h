@@ -3,14 +3,26 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 
 namespace tandem::python {
 
 namespace py = pybind11;
 
-/// Whether Python knows of no other thread. With the GIL only.
-bool is_only_thread();
+/// The other threads that Python knows of, and how long each has run so far. With the GIL only.
+class OtherThreads {
+ public:
+  OtherThreads();
+  /// Whether none of them has done anything since. False where that cannot be told: on systems
+  /// other than Linux and before Python 3.11 it can only be told where there are none.
+  bool have_rested() const;
+
+ private:
+  std::map<std::uint64_t, std::int64_t>
+      nanoseconds_;  // of the processor's time, by Python's number
+  bool known_ = true;
+};
 
 /// The GIL is let go around an operation unless that takes longer than the operation, or nobody
 /// could take it. Inside of another one nothing happens.

@@ -135,7 +135,6 @@ void bind_graph(py::module_& m) {
   py::class_<Places, std::shared_ptr<Places>>(m, "_Places")
       .def("add", &Places::add, "label"_a, "name"_a, "where"_a, "looked_at"_a = true)
       .def("note_read", &Places::note_read)
-      .def("note_stores", &Places::note_stores, "bound"_a, "changed_within"_a)
       .def("changed", &Places::changed);
   bind_call_watch(m);
   m.def("_class_version", &class_version);

@@ -15,26 +15,22 @@ const std::vector<Piece> kNothing = {{"", "nothing"}};
 Found way_to(py::handle where, py::handle name) {
   using Way = Found::Way;
   PyObject* w = where.ptr();
-  Found f{.way = Way::slot, .by_reference = PyWeakref_Check(w) != 0};
-  if (f.by_reference) {
+  if (PyWeakref_Check(w)) {
     w = PyWeakref_GET_OBJECT(w);
-    PyObject* const of_class = _PyType_Lookup(Py_TYPE(w), name.ptr());
-    const bool is_slot = of_class && Py_TYPE(of_class) == &PyMemberDescr_Type;
-    if (!is_slot && Py_TYPE(w)->tp_dictoffset != 0) {
-      f.way = Way::attribute;
-      return f;
-    }
-  }
-  if (PyFunction_Check(w)) {
-    f.way = Way::itself;
+  } else if (PyFunction_Check(w)) {
+    return {.way = Way::itself};
   } else if (PyCell_Check(w)) {
-    f.way = Way::cell;
+    return {.way = Way::cell};
   } else if (PyDict_Check(w)) {
-    f.way = Way::item;
+    return {.way = Way::item};
   } else if (PyType_Check(w)) {
-    f.way = Way::class_attribute;
+    return {.way = Way::class_attribute};
   }
-  return f;
+  PyObject* const of_class = _PyType_Lookup(Py_TYPE(w), name.ptr());
+  const bool is_slot = of_class && Py_TYPE(of_class) == &PyMemberDescr_Type;
+  const bool has_dict = Py_TYPE(w)->tp_dictoffset != 0;
+  return {.way = !is_slot && has_dict ? Way::attribute : Way::slot,
+          .by_reference = PyWeakref_Check(where.ptr()) != 0};
 }
 
 // For PyDict_Next(), which needs no hash and no search: -1 if there is no such key. `last`: where
@@ -62,6 +58,10 @@ TANDEM_EVERY_CALL py::object value_at(py::handle where, py::handle name, Found f
     case Found::Way::class_attribute:
       return borrowed(_PyType_Lookup(reinterpret_cast<PyTypeObject*>(w), n));
     case Found::Way::attribute:
+      // A property, say, goes before what the object holds.
+      if (PyObject* const p = _PyType_Lookup(Py_TYPE(w), n); p && Py_TYPE(p)->tp_descr_set) {
+        return borrowed(p);
+      }
       if (const auto d = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(w, nullptr))) {
         return borrowed(PyDict_GetItem(d.ptr(), n));
       }
@@ -209,7 +209,7 @@ std::shared_ptr<Places> Places::after(const Places& old) {
     p->numbers_[{place.where.ptr(), place.name.ptr()}] = p->places_.size();
     Place& mine = p->places_.emplace_back(place);
     ++mine.idle;
-    p->find(mine);
+    mine.found = p->spelled(mine);
   }
   return p;
 }
@@ -236,22 +236,16 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
   };
   p.subject = subject_of(owner(), p.name, *identities_);
   p.found_by = way_to(p.where, p.name);
-  find(p);
+  p.found = spelled(p);
 }
 
-void Places::note_stores(const std::set<std::string>& bound,
-                         const std::set<std::string>& changed_within) {
-  bound_ = bound;
-  changed_within_ = changed_within;
-}
-
-std::pair<std::vector<Piece>, const void*> Places::spelled(const Place& p) const {
+std::vector<Piece> Places::spelled(const Place& p) const {
   std::vector<Piece> pieces;
   Flat one(*identities_);
   const py::object value = value_at(p.where, p.name, p.found_by);
-  if (!value) return {kNothing, nullptr};
+  if (!value) return kNothing;
   watch_value(value, {}, one, &pieces);
-  return {std::move(pieces), value.ptr()};
+  return pieces;
 }
 
 TANDEM_EVERY_CALL graph::WatchPtr Places::look() const {
@@ -337,26 +331,26 @@ bool Places::Place::is_new_cache() const {
 std::vector<py::object> Places::changed() const {
   std::vector<py::object> labels;
   for (const Place& p : places_) {
-    if (p.idle != 0) continue;
-    const auto [now, object] = spelled(p);
-    if (now == p.found || p.is_new_cache()) continue;
-    labels.push_back(stores_at(p, object) ? p.label : py::str(p.text + ", or another thread does"));
+    if (p.idle != 0 || spelled(p) == p.found || p.is_new_cache()) continue;
+    labels.push_back(others_.have_rested() ? p.label
+                                           : py::str(p.text + ", or another thread does"));
   }
   return labels;
 }
 
-bool Places::stores_at(const Place& p, const void* now) const {
-  if (began_alone_ && is_only_thread()) return true;
-  const auto name = py::cast<std::string>(p.name);
-  return bound_.contains(name) || (now == p.object && changed_within_.contains(name));
-}
-
 void Places::note_changes() {
   for (Place& place : places_) {
-    const auto [now, object] = spelled(place);
-    const bool before =
-        std::exchange(place.changed, now != place.found && stores_at(place, object));
-    if (!before || !place.changed) continue;
+    const std::vector<Piece> now = spelled(place);
+    if (now == place.found) {
+      place.changed = false;
+      if (place.idle == 0 && !place.without.empty()) {
+        place.without.clear();
+        last_ = nullptr;
+      }
+      continue;
+    }
+    if (!others_.have_rested()) continue;
+    if (!std::exchange(place.changed, true)) continue;
     const auto leave_out = [&](const std::vector<Piece>& some, const std::vector<Piece>& others) {
       for (const Piece& p : some) {
         if (std::find(others.begin(), others.end(), p) == others.end()) {

@@ -1,7 +1,5 @@
 // The places a compiled function reads besides its arguments, and what stands there.
 #pragma once
-#include <tuple>
-
 #include "python/src/gil.h"
 #include "python/src/tree.h"
 
@@ -11,7 +9,7 @@ namespace tandem::python {
 struct Found {
   enum class Way : std::uint8_t { itself, cell, item, class_attribute, attribute, slot };
   Way way;
-  bool by_reference;  // a weak one
+  bool by_reference = false;  // a weak one
 };
 
 /// Of a function without defaults its class and its code are all there is to spell.
@@ -21,8 +19,8 @@ inline bool has_no_defaults(PyObject* function) {
 
 /// Variables of closures, globals, and attributes of what is found there: _reads.py tells of them
 /// while the function is traced. A place that the function itself changes says something else after
-/// each trace, and nothing of what a program depends on; it is not looked at any more. Another
-/// thread may change one, too: that counts as the function's only if it ran alone, or stores there.
+/// each trace, and nothing of what a program depends on; it is not looked at any more. What
+/// changes while another thread runs may be that thread's doing, and is looked at.
 class Places {
  public:
   explicit Places(std::shared_ptr<Identities> identities) : identities_(std::move(identities)) {}
@@ -36,9 +34,6 @@ class Places {
   void add(py::object label, py::object name, py::object where, bool looked_at);
   /// An attribute of a Module, which tells of its changes itself, is read.
   void note_read(py::object module, py::object name);
-  /// Names that the trace's functions give something else, and names in those that change what
-  /// containers hold.
-  void note_stores(const std::set<std::string>& bound, const std::set<std::string>& changed_within);
   /// What stands there now: the same as the last time if nothing changed.
   graph::WatchPtr look() const;
   /// The same of what the trace found.
@@ -48,7 +43,7 @@ class Places {
   /// What people call the places of this trace that hold something else than it found.
   std::vector<py::object> changed() const;
   /// Takes note of them. What the function itself changes in two traces one after the other is left
-  /// out from now on: the first one may have found what no other will.
+  /// out from now on, until one does not change it: the first may have found what no other will.
   void note_changes();
 
   int visit(visitproc visit, void* arg) const;  // for Python's garbage collector
@@ -111,28 +106,23 @@ class Places {
     std::string text;  // the label
     std::string mark;  // that no other place has, so that values are never mixed up
     std::vector<Piece> found;
-    const void* object = nullptr;  // that was found; to be compared with only
 
     /// There was nothing, and what is there now the object keeps to be faster.
     bool is_new_cache() const;
   };
   graph::WatchPtr look_anew() const;
-  /// What stands there, and the object of it.
-  std::pair<std::vector<Piece>, const void*> spelled(const Place& p) const;
-  void find(Place& p) const { std::tie(p.found, p.object) = spelled(p); }
-  bool stores_at(const Place& p, const void* now) const;
+  std::vector<Piece> spelled(const Place& p) const;
   bool spell_all(Flat& flat, std::vector<Seen>& seen) const;
   static void begin(const Place& p, graph::Watch& watch) {
     watch.begin(p.subject, {p.text});
     watch.text += p.mark;
   }
 
+  const OtherThreads others_;  // at the trace's beginning
   std::shared_ptr<Identities> identities_;
   std::vector<Place> places_;
   std::map<std::pair<PyObject*, PyObject*>, std::size_t> numbers_;  // by where and name
   std::vector<Subject> of_modules_;
-  std::set<std::string> bound_, changed_within_;
-  const bool began_alone_ = is_only_thread();
   // As long as all that was seen is there and alive, `last_` is what look() finds. Null: that
   // cannot be said.
   mutable std::vector<Seen> seen_;

@@ -23,17 +23,6 @@ _STEPS = {
     "STORE_FAST": "store",
 }
 
-# What binds a name to something else, and methods of the standard's containers that change them.
-_BIND = {
-    "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF", "STORE_ATTR", "DELETE_ATTR",
-    "STORE_NAME", "DELETE_NAME",
-}
-_CHANGE_CONTENTS = {
-    "__delitem__", "__setitem__", "add", "append", "appendleft", "clear", "difference_update",
-    "discard", "extend", "extendleft", "insert", "intersection_update", "pop", "popitem", "popleft",
-    "remove", "reverse", "rotate", "setdefault", "sort", "symmetric_difference_update", "update",
-}
-
 
 @functools.lru_cache(maxsize=1024)
 def takes_objects_apart(code: types.CodeType) -> bool:
@@ -60,9 +49,10 @@ def steps(code: types.CodeType) -> tuple:
     by_text = ({"getattr", "setattr", "hasattr", "delattr", "vars", "__dict__"} & set(code.co_names)
                or any(i.opname == "MATCH_CLASS" for i in instructions))
     constants: list = []
-    for i in instructions:
+    for at, i in enumerate(instructions):
         op, arg = i.opname, i.argval
-        if op == "LOAD_CONST":
+        following = tuple(n.opname for n in instructions[at + 1:at + 3])
+        if op in ("LOAD_CONST", "LOAD_SMALL_INT"):
             constants.append(arg)
         if i.is_jump_target:  # what is there may be from elsewhere
             found.append(("other", ""))
@@ -77,36 +67,23 @@ def steps(code: types.CodeType) -> tuple:
             found += [("loose", text) for text in texts if isinstance(text, str)]
             found.append(("other", ""))
         elif op == "IMPORT_NAME":  # behind the level and the names
-            level = constants[-2] if len(constants) > 1 and isinstance(constants[-2], int) else 0
-            found.append(("import", (arg, level)))
+            level, names = constants[-2:] if len(constants) > 1 else (0, None)
+            found.append(("import", (arg, level if isinstance(level, int) else 0, bool(names))))
+        elif op == "IMPORT_FROM" and following in (("SWAP", "POP_TOP"), ("ROT_TWO", "POP_TOP")):
+            found.append(("from there", arg))  # import a.b.c as d
         else:
             found.append((_STEPS.get(op, "other"), arg))
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=1024)
-def stores(code: types.CodeType) -> tuple[frozenset, frozenset]:
-    """Names that it gives something else; and, if it changes what containers hold, all that it
-    names: whose contents these are, nobody knows."""
-    bound: set[str] = set()
-    within = not _CHANGE_CONTENTS.isdisjoint(code.co_names)
-    for i in dis.get_instructions(code):
-        if i.opname in _BIND:
-            bound.add(i.argval)
-        within |= i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE")
-    if not {"setattr", "delattr", "__setattr__", "__delattr__"}.isdisjoint(code.co_names):
-        bound.update(c for c in code.co_consts if isinstance(c, str))
-    return frozenset(bound), frozenset((*code.co_names, *code.co_freevars) if within else ())
-
-
-def imported(name: str, level: int, names: dict) -> tuple[Any, str]:
-    """The module that an import statement in these globals means, if it is there already, and its
-    name in sys.modules."""
+def imported(name: str, level: int, names_of_it: bool, names: dict) -> tuple[Any, str]:
+    """What an import statement in these globals begins with, if it is there already, and its name in
+    sys.modules: the module itself if it wants `names_of_it`, else the package around it."""
     if level:
         package = str(names.get("__package__") or names.get("__name__", ""))
         base = package.split(".")[: len(package.split(".")) - level + 1]
         name = ".".join([*base, *([name] if name else [])])
-    elif name not in sys.modules:
+    elif not names_of_it or name not in sys.modules:
         name = name.partition(".")[0]
     module = sys.modules.get(name)
     return (module if is_(module, types.ModuleType) else None), name

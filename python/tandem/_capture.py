@@ -322,7 +322,6 @@ def trace(function: Callable, args: tuple, kwargs: dict, owner: Any, places: Any
         with _core._CallWatch(reads.enter, reads.leave, of_libraries) as watch:
             result = function(*args, **kwargs)
         reads.finish()
-        places.note_stores(reads.bound, reads.changed_within)
         if not watch.went_on:
             warnings.warn(
                 "a compiled function changes the profiler (sys.setprofile, cProfile), by which it is "

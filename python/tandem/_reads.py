@@ -14,7 +14,7 @@ import weakref
 from typing import Any, Callable, Iterable
 
 from . import _core
-from ._bytecode import imported, is_resumed, steps, stores, takes_objects_apart
+from ._bytecode import imported, is_resumed, steps, takes_objects_apart
 from ._values import (CONTAINERS, GETTERS, PROXIES, asks_its_class, attributes_of, containers_of,
                       contents, custom_function, file_of, gives_what_it_holds, is_, is_dataclass,
                       is_library, is_users, of_a_package, of_libraries, of_type, own_classes,
@@ -52,8 +52,6 @@ class Reads:
                  place: Callable[[str, str, Any], None], of_module: Callable[[Any, str], None]):
         self._tell, self._tell_of_module = place, of_module
         self.classes: dict[type, int] = {}  # of the objects, with their versions at first sight
-        self.bound: set[str] = set()  # names that the functions give something else
-        self.changed_within: set[str] = set()  # names in those that change what containers hold
         self._done: set = set()
         self._kept: list = []  # whose numbers are in _done
         self._functions: dict[int, list] = {}  # by the number of their code
@@ -215,10 +213,9 @@ class Reads:
         stored = collections.Counter(arg for kind, arg in steps(code) if kind == "store")
         stored.update(code.co_varnames[:code.co_argcount])
         varying = False  # what `current` is of stands for several things, in a loop say
+        unsure: set[str] = set()  # names that may have held other things than the frame tells
+        module: list = []  # of the import statement
         takes_all = takes_objects_apart(code)
-        bound, changed_within = stores(code)
-        self.bound |= bound
-        self.changed_within |= changed_within
         for kind, arg in steps(code):
             if kind == "attribute":
                 if current is None or varying:
@@ -228,12 +225,15 @@ class Reads:
                     current = [f for fs in found for f in fs] or None
             elif kind == "local":
                 current = known.get(arg)
-                varying = stored[arg] > 1
+                varying = stored[arg] > 1 or arg in unsure
                 for v, label in (current or ()) if takes_all else ():
                     self._all_of(v, label)
                 continue
             elif kind == "store":
-                known[arg] = None if current is None else (known.get(arg) or []) + current
+                if current is None:
+                    unsure.add(arg)
+                else:
+                    known[arg] = (known.get(arg) or []) + current
                 continue
             elif kind == "global":
                 v = names.get(arg)
@@ -253,11 +253,14 @@ class Reads:
                 v, full = imported(*arg, names)
                 if v is not None:  # otherwise the trace imports it
                     self._place(full, full, sys.modules)
-                current = None if v is None else [(v, full)]
+                module = [] if v is None else [(v, full)]
+                current = module or None
                 continue
-            elif kind == "from":
-                for v, label in current or ():
-                    self._attribute(v, arg, f"{label}.{arg}")
+            elif kind in ("from", "from there"):
+                found = [self._attribute(v, arg, f"{label}.{arg}") for v, label in module]
+                current = [f for fs in found for f in fs] or None
+                if kind == "from there":
+                    module = current or []
                 continue
             elif kind == "code":
                 inner = arg.co_freevars
@@ -422,7 +425,7 @@ class Reads:
             except AttributeError:  # nothing in it
                 return []
         if name in held or (surely and type(v).__dictoffset__ != 0):
-            self._place(label, name, weak(v) or held)
+            self._place(label, name, weak(v) or v)
         if name in held:
             return [(held[name], label)]
         return self._of_class(type(v), name, label, of_class)

@@ -164,16 +164,18 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     returns), attributes of metaclasses and those of a Module that are set in its __dict__,
     __getattribute__ of a class and __getattr__ of a module, names of builtins (in a namespace's own
     __builtins__, too), globals that a dict's __missing__ makes up, names that are put together,
-    whether two elements of a container are one object, files, clocks.
+    which module sys.modules[…] or importlib.import_module(…) gives, whether two elements of a
+    container are one object, files, clocks.
 
     A function may write into tensors and return values. Other things that it does replay would not
     do: changing what it was given and binding names to new tensors are CaptureErrors; changing
     other variables, drawing from random or numpy.random, and writing to stdout, stderr, logs or
-    TensorBoard happens when it is recorded only, and a CaptureWarning says so (what it changes in
-    two recordings in a row is not looked at from then on). So does what nobody
-    sees: other files, os.environ, events and queues of threads, the state of other libraries. An
-    exception that leaves the function ends the recording, with nothing done of what was computed
-    before it; a CaptureWarning says where that was something.
+    TensorBoard happens when it is recorded only, and a CaptureWarning says so. What it changes in two
+    recordings in a row is not looked at until one does not change it. Nobody sees other files,
+    os.environ, events and queues of threads, and the state of other libraries. An exception that
+    leaves the function ends the recording, with nothing done of what was computed before it; a
+    CaptureWarning says where that was something. A function must not wait for a thread that calls it:
+    there is one recording at a time.
 
     Options: without (passes to leave out, see pass_names()), fast (also passes that round
     differently), memory_plan, device_graph, check_capture, check_interval, verify (run eagerly

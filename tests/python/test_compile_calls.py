@@ -2,6 +2,7 @@
 
 import cmath
 import gc
+import importlib
 import math
 import subprocess
 import sys
@@ -239,27 +240,108 @@ def test_another_module_by_the_same_name():
     assert same(fast(x), x * 3)
 
 
-def test_another_module_by_the_name_that_the_function_imports(monkeypatch):
-    for name, scale in (("scales_of_a_test", 2.0), ("others_of_a_test", 3.0)):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-        sys.modules[name].scale = scale
+def whole(x):
+    import scales_of_a_test
+    return x * scales_of_a_test.scale
 
-    @td.compile
-    def whole(x):
-        import scales_of_a_test
-        return x * scales_of_a_test.scale
 
-    @td.compile
-    def part(x):
-        from scales_of_a_test import scale
-        return x * scale
+def a_name(x):
+    from scales_of_a_test import scale
+    return x * scale
 
+
+def as_name(x):
+    from scales_of_a_test import other as o, scale as s
+    return x * s + o
+
+
+def packages(x):
+    import scales_of_a_test.inner.most
+    return x * scales_of_a_test.inner.most.scale
+
+
+def package_as_name(x):
+    import scales_of_a_test.inner as s
+    return x * s.scale
+
+
+def packages_as_name(x):
+    import scales_of_a_test.inner.most as s
+    return x * s.scale
+
+
+def by_function(x):
+    s = importlib.import_module("scales_of_a_test")
+    return x * s.scale
+
+
+@pytest.fixture
+def scales(monkeypatch):
+    """A package of modules scales_of_a_test, .inner and .most, each with a scale of 2."""
+    made = []
+    for name in ("", ".inner", ".inner.most"):
+        module = types.ModuleType("scales_of_a_test" + name)
+        module.scale, module.other = 2.0, 0.0
+        module.__path__ = []
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        made.append(module)
+    made[0].inner, made[1].most = made[1:]
+    return made
+
+
+def other_module(module):
+    other = types.ModuleType(module.__name__)
+    vars(other).update(vars(module), scale=module.scale + 1)
+    return other
+
+
+@pytest.mark.parametrize("f, which", [
+    (whole, 0), (a_name, 0), (as_name, 0), (packages, 2), (package_as_name, 1),
+    (packages_as_name, 2), (by_function, 0)])
+def test_modules_that_the_function_imports(scales, f, which):
+    fast = td.compile(f, check_capture=False)
     x = td.rand(3)
-    for name in ("scales_of_a_test", "others_of_a_test"):
-        sys.modules["scales_of_a_test"] = sys.modules[name]
+
+    def holds():
         for _ in range(3):
-            for fast in (whole, part):
-                assert same(fast(x), x * sys.modules[name].scale)
+            assert same(fast(x), f(x))
+
+    holds()
+    scales[which].scale = 5.0
+    assert same(f(x), x * 5)
+    holds()
+    if which > 0:  # another one of the name in the package
+        name = scales[which].__name__.rpartition(".")[2]
+        setattr(scales[which - 1], name, other_module(scales[which]))
+    else:
+        sys.modules["scales_of_a_test"] = other_module(scales[0])
+    assert same(f(x), x * 6)
+    if f is not by_function:  # which nobody sees
+        holds()
+
+
+class OnlyADict:
+    __slots__ = ("__dict__",)
+
+
+@pytest.mark.parametrize("kind", [OnlyADict, type("Plain", (), {})])
+def test_attributes_replaced_as_a_whole_and_by_a_property(kind):
+    s = kind()
+    s.scale = 2.0
+    fast = td.compile(lambda x: x * s.scale, check_capture=False)
+    x = td.rand(3)
+
+    def holds(k):
+        for _ in range(3):
+            assert same(fast(x), x * k)
+
+    holds(2.0)
+    s.__dict__ = {"scale": 3.0}
+    holds(3.0)
+    kind.scale = property(lambda self: 4.0)
+    holds(4.0)
+    del kind.scale
+    holds(3.0)
 
 
 def test_a_global_wherever_it_stands_in_its_dict():
