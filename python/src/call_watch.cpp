@@ -1,6 +1,7 @@
 #include "python/src/call_watch.h"
 
 #include "python/src/frame_cells.h"
+#include "python/src/identities.h"
 
 namespace tandem::python {
 
@@ -86,9 +87,8 @@ void bind_call_watch(py::module_& m) {
       .def_readonly("went_on", &CallWatch::went_on)
       .def("__exit__", [](CallWatch& w, const py::args&) { w.end(); });
   // Of a weak reference or proxy; None: it is gone.
-  m.def("_referent", [](py::handle ref) {
-    return py::reinterpret_borrow<py::object>(PyWeakref_GetObject(ref.ptr()));
-  });
+  m.def("_referent",
+        [](py::handle ref) { return py::reinterpret_borrow<py::object>(referent(ref.ptr())); });
   m.def("_frame_cells", [](py::handle frame) {
     return frame_cells(reinterpret_cast<PyFrameObject*>(frame.ptr()));
   });

@@ -24,9 +24,7 @@ std::uint64_t serial_of(PyObject* o) {
   // With the GIL only. Never destroyed: the interpreter may be gone by then.
   static auto& known = *new std::unordered_map<PyObject*, Known>();
   static std::size_t prune_at = 1024;
-  const auto alive = [](PyObject* p, const Known& k) {
-    return PyWeakref_GetObject(k.ref.ptr()) == p;
-  };
+  const auto alive = [](PyObject* p, const Known& k) { return referent(k.ref.ptr()) == p; };
   if (const auto it = known.find(o); it != known.end() && alive(o, it->second)) {
     return it->second.serial;
   }

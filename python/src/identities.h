@@ -8,6 +8,18 @@
 
 namespace tandem::python {
 
+/// What a weak reference or a proxy is one of, borrowed; None: it is gone. With the GIL only.
+inline PyObject* referent(PyObject* ref) {
+#if PY_VERSION_HEX >= 0x030D0000
+  PyObject* o = nullptr;
+  if (PyWeakref_GetRef(ref, &o) <= 0) return Py_None;
+  Py_DECREF(o);  // never the last: somebody had it
+  return o;
+#else
+  return PyWeakref_GET_OBJECT(ref);
+#endif
+}
+
 /// A number that no other object has, now or later; 0 for an object that can have no weak
 /// reference.
 std::uint64_t serial_of(PyObject* o);

@@ -16,7 +16,7 @@ Found way_to(py::handle where, py::handle name) {
   using Way = Found::Way;
   PyObject* w = where.ptr();
   if (PyWeakref_Check(w)) {
-    w = PyWeakref_GET_OBJECT(w);
+    w = referent(w);
   } else if (PyFunction_Check(w)) {
     return {.way = Way::itself};
   } else if (PyCell_Check(w)) {
@@ -48,7 +48,7 @@ Py_ssize_t position_in(PyObject* dict, PyObject* name, Py_ssize_t last) {
 // Null if there is nothing.
 TANDEM_EVERY_CALL py::object value_at(py::handle where, py::handle name, Found found) {
   PyObject *w = where.ptr(), *n = name.ptr();
-  if (found.by_reference) w = PyWeakref_GET_OBJECT(w);
+  if (found.by_reference) w = referent(w);
   if (w == Py_None) return {};
   const auto borrowed = [](PyObject* o) { return py::reinterpret_borrow<py::object>(o); };
   switch (found.way) {
@@ -137,7 +137,7 @@ bool are_the_elements(PyObject* o, const std::vector<py::object>& elements) {
   const auto next_is = [&](PyObject* e) {
     if (at == elements.end()) return false;
     PyObject* const was = (at++)->ptr();
-    return was == e || (PyWeakref_CheckRef(was) && e != Py_None && PyWeakref_GET_OBJECT(was) == e);
+    return was == e || (PyWeakref_CheckRef(was) && e != Py_None && referent(was) == e);
   };
   const bool same = each_element(o, [&](PyObject* e) {
     if (!next_is(e)) return false;
@@ -203,8 +203,7 @@ std::shared_ptr<Places> Places::after(const Places& old) {
   constexpr int kMostIdle = 16;
   auto p = std::make_shared<Places>(old.identities_);
   for (const Place& place : old.places_) {
-    const bool gone =
-        PyWeakref_Check(place.where.ptr()) && PyWeakref_GetObject(place.where.ptr()) == Py_None;
+    const bool gone = PyWeakref_Check(place.where.ptr()) && referent(place.where.ptr()) == Py_None;
     if (gone || place.idle >= kMostIdle) continue;
     p->numbers_[{place.where.ptr(), place.name.ptr()}] = p->places_.size();
     Place& mine = p->places_.emplace_back(place);
@@ -231,7 +230,7 @@ void Places::add(py::object label, py::object name, py::object where, bool looke
   p.mark = fmt::format("|{}:", ++numbers);
   const auto owner = [&]() -> py::handle {
     PyObject* const w = p.where.ptr();
-    PyObject* const o = PyWeakref_Check(w) ? PyWeakref_GetObject(w) : w;
+    PyObject* const o = PyWeakref_Check(w) ? referent(w) : w;
     return o;
   };
   p.subject = subject_of(owner(), p.name, *identities_);
@@ -324,7 +323,7 @@ std::vector<Subject> Places::reads() const {
 }
 
 bool Places::Place::is_new_cache() const {
-  PyObject* const w = found_by.by_reference ? PyWeakref_GET_OBJECT(where.ptr()) : nullptr;
+  PyObject* const w = found_by.by_reference ? referent(where.ptr()) : nullptr;
   return w && found == kNothing && is_cache(Py_TYPE(w), name);
 }
 

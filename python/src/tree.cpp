@@ -57,7 +57,7 @@ class Flattener {
         type(o);
       }
       // In hexadecimal, of which Python writes any number of digits.
-      PyObject* const text = PyLong_CheckExact(p) ? _PyLong_Format(p, 16) : repr(p);
+      PyObject* const text = PyLong_CheckExact(p) ? PyNumber_ToBase(p, 16) : repr(p);
       if (!text) throw py::error_already_set();
       put(py::cast<std::string>(py::reinterpret_steal<py::object>(text)));
       return exact(p) ? void() : attributes(o);

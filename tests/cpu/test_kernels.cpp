@@ -62,10 +62,16 @@ TEST(Kernels, LayerNormIsTheLibrarysWhereThatIsFast) {
     return grad ? prepared(op::layer_norm_grad, {&x, &x, &w, &row, &row}, {}).plan->name
                 : prepared(op::layer_norm, {&x, &w, &w}, LayerNormAttrs{.axes = 1}).plan->name;
   };
+#if defined(__x86_64__)
+  // What the library wants for bf16; elsewhere it says itself what it can.
+  const bool known = !has_onednn() || __builtin_cpu_supports("avx512bw");
+#else
+  const bool known = !has_onednn();
+#endif
   const std::string library = has_onednn() ? "onednn" : "cpu:la";
   for (const bool grad : {false, true}) {
     EXPECT_EQ(name({64, 512}, DType::f32, grad).substr(0, 4), "cpu:");
-    EXPECT_EQ(name({64, 512}, DType::bf16, grad).substr(0, 6), library);
+    if (known) EXPECT_EQ(name({64, 512}, DType::bf16, grad).substr(0, 6), library);
     EXPECT_EQ(name({64, 500}, DType::bf16, grad).substr(0, 4), "cpu:");
     EXPECT_EQ(name({4, 32}, DType::f32, grad).substr(0, 4), "cpu:");
     EXPECT_EQ(name({64, 512}, DType::f64, grad).substr(0, 4), "cpu:");
