@@ -75,7 +75,8 @@ def type_text(node: ast.AST | None) -> str:
     if node is None:
         return "typing.Any"
     text = ast.unparse(Types().visit(node))
-    return {"typing_extensions.CapsuleType": "typing.Any",
+    # A capsule's name is its module's before Python 3.13, and types' from then on.
+    return {"typing_extensions.CapsuleType": "typing.Any", "types.CapsuleType": "typing.Any",
             "collections.abc.Callable": "collections.abc.Callable[..., typing.Any]"}.get(text, text)
 
 

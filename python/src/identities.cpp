@@ -81,16 +81,10 @@ int Identities::visit(visitproc visit, void* arg) const {
 // on it has a thousand for each class; without one, every look finds another.
 std::uint64_t class_version(py::handle type) {
   auto* const t = reinterpret_cast<PyTypeObject*>(type.ptr());
-  const auto number = [&]() -> std::uint64_t {
-#if PY_VERSION_HEX < 0x030A0000
-    if (PyType_HasFeature(t, Py_TPFLAGS_VALID_VERSION_TAG) == 0) return 0;
-#endif
-    return t->tp_version_tag;
-  };
-  if (const auto n = number()) return n;
+  if (const std::uint64_t n = t->tp_version_tag) return n;
   static PyObject* const nothing = PyUnicode_InternFromString("_tandem_looks_");
   _PyType_Lookup(t, nothing);
-  if (const auto n = number()) return n;
+  if (const std::uint64_t n = t->tp_version_tag) return n;
   static std::atomic<std::uint64_t> looks{0};
   return (std::uint64_t{1} << 32) + ++looks;
 }

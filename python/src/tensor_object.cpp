@@ -87,18 +87,8 @@ bool to_scalar(PyObject* o, Scalar& s) {
     return true;
   }
   if (is_tensor(o)) return false;
-  // NumPy's scalars: numbers without a length.
+  // NumPy's scalars: numbers without a length. Its bools are integers, too, before NumPy 2.1.
   PyTypeObject* type = Py_TYPE(o);
-  if (type->tp_as_number && PyIndex_Check(o)) {
-    PyObject* i = PyNumber_Index(o);
-    if (!i) {
-      PyErr_Clear();  // an array of several elements
-      return false;
-    }
-    const bool ok = to_scalar(i, s);
-    Py_DECREF(i);
-    return ok;
-  }
   static const char* const numpy_scalars[] = {"numpy.float32", "numpy.float16", "numpy.bool",
                                               "numpy.bool_"};
   for (const char* name : numpy_scalars) {
@@ -110,6 +100,16 @@ bool to_scalar(PyObject* o, Scalar& s) {
       s = v;
     }
     return true;
+  }
+  if (type->tp_as_number && PyIndex_Check(o)) {
+    PyObject* i = PyNumber_Index(o);
+    if (!i) {
+      PyErr_Clear();  // an array of several elements
+      return false;
+    }
+    const bool ok = to_scalar(i, s);
+    Py_DECREF(i);
+    return ok;
   }
   return false;
 }

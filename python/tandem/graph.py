@@ -49,11 +49,8 @@ class Compiled(_core._Compiled):
         self.__dict__.update(vars(names), _function=function, _options=options, _bound={})
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        # A method: each instance has programs of its own, whatever it is equal to. What is none as it
-        # is, is none compiled.
-        function = self._function
-        if instance is None or not hasattr(type(function), "__get__") or isinstance(
-                function, (types.MethodType, staticmethod)):
+        # A method: each instance has programs of its own, whatever it is equal to.
+        if instance is None or not self._is_method(instance):
             return self
         key, all_bound = id(instance), self._bound
         known = (all_bound.get(key) or all_bound.setdefault(key, self._bind(instance)))[1]
@@ -62,6 +59,16 @@ class Compiled(_core._Compiled):
         view.__setstate__(known)
         view.__dict__.update(known.__dict__, _instance=instance, _descriptor=self)
         return view
+
+    def _is_method(self, instance: Any) -> bool:
+        """Whether it is one as it is, not compiled."""
+        function = self._function
+        if isinstance(function, types.FunctionType):
+            return True
+        if isinstance(function, staticmethod) or not hasattr(type(function), "__get__"):
+            return False
+        # What is bound already gives itself, and so does a partial of Python 3.13 (3.14 binds them).
+        return type(function).__get__(function, instance, type(instance)) is not function
 
     def _bind(self, instance: Any) -> tuple[Any, "Compiled"]:
         key, all_bound = id(instance), self._bound

@@ -23,9 +23,10 @@ class _Checked(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         is_name = isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType))
         kind = obj if is_name else type(obj)
-        generic = getattr(sys.modules.get("numpy"), "generic", Tensor)
-        if (kind.__module__, kind.__qualname__) in _ALLOWED or kind.__module__ == "numpy.dtypes" or (
-                not is_name and isinstance(obj, (Tensor, generic))):
+        numpy = sys.modules.get("numpy")
+        plain = (Tensor, numpy.generic, numpy.dtype) if numpy else Tensor
+        if (kind.__module__, kind.__qualname__) in _ALLOWED or (
+                not is_name and isinstance(obj, plain)):
             return NotImplemented
         raise pickle.PicklingError(
             "[save] what load() may read is tensors, NumPy's arrays, numbers, text and containers of "

@@ -122,8 +122,12 @@ def reference(name, args, options):
 
 def numpys(name):
     # Those of trigonometric functions have longer names where NumPy is old.
-    return getattr(np, {"acos": "arccos", "asin": "arcsin", "atan": "arctan", "atan2": "arctan2",
-                        "acosh": "arccosh", "asinh": "arcsinh", "atanh": "arctanh"}.get(name, name))
+    name = {"acos": "arccos", "asin": "arcsin", "atan": "arctan", "atan2": "arctan2",
+            "acosh": "arccosh", "asinh": "arcsinh", "atanh": "arctanh"}.get(name, name)
+    if np.lib.NumpyVersion(np.__version__) < "2.1.0" and (
+            not hasattr(np, name) or name in ("std", "var", "reshape")):
+        pytest.skip("NumPy has the standard's functions from 2.1 on")
+    return getattr(np, name)
 
 
 @pytest.mark.parametrize("name, args, options", [
