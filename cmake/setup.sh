@@ -143,6 +143,10 @@ python_environment() {
   local python=$env/bin/python
   if [[ $(cat "$env/.ready" 2>/dev/null) != "${python_packages[*]}" ]]; then
     if ! command -v python3 >/dev/null; then need python3; fi
+    if ! python3 -c 'import sys; exit(sys.version_info < (3, 11))'; then
+      say "$(python3 --version) is too old: the package is for Python 3.11 and later"
+      return 1
+    fi
     python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
     python3 -c 'import os, sysconfig as s; exit(not os.path.exists(s.get_path("include") + "/Python.h"))' ||
       need python3-dev

@@ -107,9 +107,7 @@ void check_unchanged(const std::vector<Flat>& before, const std::vector<Flat>& a
   fetch_ahead(given.called.ptr());
   fetch_ahead(&tensor_type->tp_dealloc);
   fetch_ahead(PyThreadState_Get(), kSome);
-#if PY_VERSION_HEX >= 0x030B0000  // a function of the interpreter's; an inline one before
   fetch_ahead(reinterpret_cast<std::uintptr_t>(&PyObject_Vectorcall), kSome);
-#endif
 }
 
 // The result without its symbolic tensors, which would keep the capture alive: tensors that are

@@ -42,7 +42,7 @@ OtherThreads::OtherThreads() {
   PyInterpreterState* const all = PyInterpreterState_Get();
   for (PyThreadState* t = PyInterpreterState_ThreadHead(all); t; t = PyThreadState_Next(t)) {
     if (t == me) continue;
-#if defined(__linux__) && PY_VERSION_HEX >= 0x030B0000
+#if defined(__linux__)
     // The clock that pthread_getcpuclockid() gives, which must not be asked for a thread that ended
     // behind Python's back: clock_gettime() just fails then.
     constexpr clockid_t kOfAThread = 4, kTimeItRan = 2;

@@ -15,7 +15,7 @@ class OtherThreads {
  public:
   OtherThreads();
   /// Whether none of them has done anything since. False where that cannot be told: on systems
-  /// other than Linux and before Python 3.11 it can only be told where there are none.
+  /// other than Linux it can only be told where there are none.
   bool have_rested() const;
 
  private:

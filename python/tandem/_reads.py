@@ -17,7 +17,7 @@ from . import _core
 from ._bytecode import imported, is_resumed, steps, takes_objects_apart
 from ._values import (CONTAINERS, GETTERS, PROXIES, asks_its_class, attributes_of, containers_of,
                       contents, custom_function, file_of, gives_what_it_holds, is_, is_dataclass,
-                      is_library, is_users, of_a_package, of_libraries, of_type, own_classes,
+                      is_library, is_users, module_name, of_a_package, of_libraries, of_type, own_classes,
                       plain_function, slot, slot_names, sort_of, weak, wrapped)
 
 _MOST_ELEMENTS = 64
@@ -340,7 +340,7 @@ class Reads:
     def _see_attributes(self, v: Any, label: str) -> type:
         """Gives its class, or itself if it is one."""
         kind = v if is_(v, type) else type(v)
-        if kind.__module__ != "builtins":
+        if module_name(kind) != "builtins":
             self._objects.append((v, label or type(v).__name__))
             if kind not in self.classes:
                 if not asks_its_class(kind):

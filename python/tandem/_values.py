@@ -129,7 +129,7 @@ def sort_of(kind: type) -> str:
                  (functools.partial, "partial"), (Compiled, "compiled"),
                  ((list, tuple, set, frozenset, collections.deque), "elements"), (dict, "dict"),
                  (types.ModuleType, "module of Python"), (Module, "module"))
-        own = "plain" if kind in PLAIN or kind.__module__.partition(".")[0] in (
+        own = "plain" if kind in PLAIN or module_name(kind).partition(".")[0] in (
             "tandem", "numpy") else "object"
         found = next((sort for of, sort in sorts if issubclass(kind, of)), own)
         _SORTS[kind] = found
@@ -151,6 +151,12 @@ def custom_function() -> type:
     return Function
 
 
+def module_name(kind: type) -> str:
+    """Of the module that has the class. Of some that are made in C the attribute is another thing."""
+    name = kind.__module__
+    return name if is_(name, str) else ""
+
+
 _of_packages: "weakref.WeakKeyDictionary[type, bool]" = weakref.WeakKeyDictionary()
 
 
@@ -158,7 +164,7 @@ def of_a_package(kind: type) -> bool:
     """Whether its functions are a library's, in which nothing is watched."""
     found = _of_packages.get(kind)
     if found is None:
-        module = sys.modules.get(kind.__module__)
+        module = sys.modules.get(module_name(kind))
         found = _of_packages[kind] = module is not None and is_library(module)
     return found
 
@@ -175,7 +181,7 @@ def gives_what_it_holds(kind: type) -> bool:
         found = (vars(base).get("__getitem__"), vars(base).get("__getattr__"))
         return any(f is not None and not getattr(f, "__isabstractmethod__", False) for f in found)
 
-    return any(of_a_package(base) and base.__module__ != "builtins" and looks_up(base)
+    return any(of_a_package(base) and module_name(base) != "builtins" and looks_up(base)
                for base in type.mro(kind))
 
 

@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import functools
 import importlib
-import sys
 import types
 
 import tandem as td
@@ -516,10 +515,7 @@ def in_a_match():
 
     o = Config()
     scope = {"o": o, "Config": Config}
-    if sys.version_info >= (3, 10):
-        exec("def f(x):\n match o:\n  case Config(rate=r):\n   return x * r\n", scope)
-    else:
-        exec("def f(x):\n return x * o.rate\n", scope)
+    exec("def f(x):\n match o:\n  case Config(rate=r):\n   return x * r\n", scope)
     return scope["f"], lambda v: setattr(o, "rate", v)
 
 

@@ -349,6 +349,30 @@ def test_what_is_no_method_is_none_compiled():
     assert h.twice(ONE).tolist() == [2, 2] and h.static(ONE).tolist() == [3, 3]
 
 
+def test_a_class_whose_module_is_no_name():
+    class Settings:
+        __module__ = property(lambda self: "settings")
+
+    class Others(dict):
+        __module__ = None
+
+        def __getitem__(self, name):
+            return super().__getitem__(name)
+
+    s, others = Settings(), Others(scale=1.0)
+    s.scale = 1.0
+
+    @td.compile
+    def f(x):
+        return x * s.scale * others["scale"]
+
+    for now in (1.0, 2.0, 3.0):
+        s.scale = now
+        assert f(ONE).tolist() == [now, now]
+    others["scale"] = 2.0
+    assert f(ONE).tolist() == [6, 6]
+
+
 def test_attributes_of_the_compiled_function_itself():
     @td.compile
     def f(x):

@@ -316,8 +316,7 @@ def bump(counts):
     counts["calls"] += 1
 
 
-@pytest.mark.skipif(sys.platform != "linux" or sys.version_info < (3, 11),
-                    reason="whether threads do something is not known")
+@pytest.mark.skipif(sys.platform != "linux", reason="whether threads do something is not known")
 @pytest.mark.parametrize("count", [
     lambda s: setattr(s, "calls", s.calls + 1),
     lambda s: s.log.append(1),
