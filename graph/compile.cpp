@@ -164,6 +164,7 @@ struct CompiledFunction::Entry {
   std::shared_ptr<const std::any> prototype;
   std::string host_text;
   std::uint64_t calls = 1;
+  std::uint64_t used = 0;  // when, last
   // host_epoch() and what was watched when the program was last known to be right.
   std::uint64_t epoch = 0;
   WatchPtr watched;
@@ -240,9 +241,14 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   // What the function does now, for all programs that are to be compared with it.
   std::optional<Captured> again;
   std::uint64_t now = 0;
+  // Of the programs for these arguments the one that was right the last time, and why it is not any
+  // more, if the function was recorded since.
+  const Entry* latest = nullptr;
+  std::optional<std::vector<HostChange>> reasons;
   const auto usable = [&](Entry& e, bool fresh) {
     std::string why = e.program.out_of_date();
     if (why.empty()) why = e.program.dropped();
+    if (!why.empty() && &e == latest) reasons.emplace();  // this one
     if (why.empty() && !fresh) {
       const std::vector<HostChange> changed = e.changes_until(statics);
       const auto t0 = Clock::now();
@@ -257,12 +263,25 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
         e.watched = statics.watch;
         e.harmless.set_reads(again->host.reads);
         e.harmless.note_own(again->host.changed);
-        e.harmless.note(changed, e.calls);
+        // Of another program something may have changed back: it is no harmless change of that one.
+        std::vector<HostChange> harmless;
+        if (&e == latest || reasons) {
+          std::ranges::copy_if(changed, std::back_inserter(harmless), [&](const HostChange& c) {
+            return !reasons || std::ranges::none_of(*reasons, [&](const HostChange& r) {
+              return r.subject == c.subject && (c.subject != 0 || r.what == c.what);
+            });
+          });
+        }
+        e.harmless.note(harmless, e.calls);
         LedgerEntry& l = e.program.ledger;
         ++l.confirmed;
         l.confirm_ms += ms_since(t0);
         if (!changed.empty()) l.last_change = what;
       } else {
+        if (&e == latest) {
+          reasons = e.harmless.blame(changed);
+          for (const EntryPtr& any : entries_) any->harmless.suspect(*reasons);
+        }
         why = "changed: " + what;
       }
     }
@@ -281,6 +300,7 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
       compare_captures(e->program.captured, e->host_text, trace_once(args, trace));
     }
     e->calls = calls;
+    e->used = ++uses_;
     return e;
   };
   // The function may clear the programs, or be called by another one, while it is traced.
@@ -289,12 +309,15 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   const bool last_matches = last && matches(*last),
              last_fresh = last_matches && last->refresh(statics);
   if (last_fresh && usable(*last, true)) return used(last);
-  // Those that need not be compared first, and among equals the last.
+  // Those that need not be compared first, and among equals the one used last.
   std::vector<std::pair<EntryPtr, bool>> candidates;
   if (last_matches) candidates.emplace_back(last, last_fresh);
   for (const EntryPtr& e : entries_) {
     if (e != last && matches(*e)) candidates.emplace_back(e, e->refresh(statics));
   }
+  std::ranges::stable_sort(candidates, std::ranges::greater(),
+                           [](const auto& c) { return c.first->used; });
+  if (!candidates.empty()) latest = candidates.front().first.get();
   std::ranges::stable_partition(candidates, [](const auto& c) { return c.second; });
   for (const auto& [e, fresh] : candidates) {
     if (!usable(*e, fresh)) continue;
@@ -332,6 +355,7 @@ CompiledFunction::EntryPtr CompiledFunction::find_or_capture(std::span<const Ten
   ledger_.push_back(e->program.ledger);
   entries_.push_back(e);
   current_ = e;
+  e->used = ++uses_;
   return e;
 }
 

@@ -82,6 +82,7 @@ class CompiledFunction {
   // Shared: the function that is being traced may clear or extend them.
   std::vector<EntryPtr> entries_;
   EntryPtr current_;
+  std::uint64_t uses_ = 0;
   std::vector<LedgerEntry> ledger_;
   std::uint64_t captures_ = 0;
   static constexpr std::size_t kMostGaps = 1 << 16;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <utility>
 
 namespace tandem::graph {
@@ -87,16 +88,36 @@ bool HarmlessChanges::cover(std::span<const HostChange> changes, std::uint64_t c
 void HarmlessChanges::note(std::span<const HostChange> changes, std::uint64_t call) {
   recorded_ = call;
   unsure_ = false;
-  std::set<std::pair<Subject, std::string>> seen;
+  std::set<Key> seen;
   for (const HostChange& c : changes) {
-    const std::pair key(c.subject, c.subject == 0 ? c.what : std::string());
-    if (!seen.insert(key).second) continue;
-    const int n = ++times_[key];
+    if (!seen.insert(key_of(c)).second) continue;
+    const int n = ++times_[key_of(c)];
     if (is_read(c)) {
-      if (n == kTimesToTell) costly_ += (costly_.empty() ? "" : ", ") + c.what;
+      tell_at(n, c);
     } else if (n >= kTimesToForgive) {
       forgiven_.insert(c.subject);
     }
+  }
+}
+
+void HarmlessChanges::tell_at(int times, const HostChange& c) {
+  if (times == kTimesToTell) costly_ += (costly_.empty() ? "" : ", ") + c.what;
+}
+
+std::vector<HostChange> HarmlessChanges::blame(std::span<const HostChange> changes) {
+  std::vector<HostChange> found;
+  std::ranges::copy_if(changes, std::back_inserter(found),
+                       [&](const HostChange& c) { return is_read(c); });
+  if (found.empty()) found.assign(changes.begin(), changes.end());
+  for (const HostChange& c : found) tell_at(++blamed_[key_of(c)], c);
+  return found;
+}
+
+void HarmlessChanges::suspect(std::span<const HostChange> changes) {
+  covered_ = 0;
+  for (const HostChange& c : changes) {
+    times_.erase(key_of(c));
+    forgiven_.erase(c.subject);
   }
 }
 

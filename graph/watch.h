@@ -46,6 +46,8 @@ std::vector<HostChange> changes(const Watch& was, const Watch& is);
 /// steps, a list of losses. It may be read all the same, where nobody sees it: the function is
 /// recorded again at the 1st, 2nd, 4th, 8th … call that is only good by forgiving, and after 128
 /// calls without a recording.
+/// Where the function now gives another program than the last time, of those it gave before, the
+/// reasons may have changed back for that one: they are no harmless changes of it.
 class HarmlessChanges {
  public:
   /// Whether the program is good without a recording, before call number `call` (asked once for
@@ -56,6 +58,11 @@ class HarmlessChanges {
   /// The function was recorded again before that call, after these changes, and the program was the
   /// same.
   void note(std::span<const HostChange> changes, std::uint64_t call);
+  /// After these changes the program was another one. Which of them may be why: those that are
+  /// known to be read, otherwise any.
+  std::vector<HostChange> blame(std::span<const HostChange> changes);
+  /// What was noted of these before counts no more.
+  void suspect(std::span<const HostChange> changes);
   /// What recordings read: that it changes is never forgiven.
   void set_reads(std::vector<Subject> reads);
   /// What changed while the function was recorded. What does so two times running is its own doing,
@@ -66,10 +73,16 @@ class HarmlessChanges {
   std::string take_costly();
 
  private:
+  // What has no number goes by its name.
+  using Key = std::pair<Subject, std::string>;
+  static Key key_of(const HostChange& c) {
+    return {c.subject, c.subject == 0 ? c.what : std::string()};
+  }
   bool is_read(const HostChange& c) const;
 
-  // Recordings after it changed. What has no number goes by its name.
-  std::map<std::pair<Subject, std::string>, int> times_;
+  void tell_at(int times, const HostChange& c);
+
+  std::map<Key, int> times_, blamed_;  // recordings after it changed
   std::set<Subject> reads_, forgiven_, own_;
   std::vector<Subject> changed_last_;
   static constexpr std::uint64_t kMostCalls = 128;

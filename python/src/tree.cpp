@@ -152,9 +152,9 @@ class Flattener {
       if (is_field(name) || !py::hasattr(o, name)) continue;
       attribute(name, py::object(o.attr(name)));
     }
-    if (has_hidden_elements(p)) {
+    if (has_hidden_elements(p) || (all && is_container(p))) {
       begin(flat_.watch, o, {});
-      hidden_elements(o);
+      value(o);
     }
     watching_ = false;
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import re
 import sys
 import types
 from typing import Any
@@ -13,6 +14,8 @@ from ._values import is_
 _IGNORED = ("EXTENDED_ARG", "PUSH_NULL", "NOP", "CACHE", "COPY", "DUP_TOP")
 # Who takes objects apart.
 TAKE_ALL = {"vars", "__dict__", "asdict", "astuple", "fields", "attrgetter"}
+# Who is given names of attributes.
+_BY_NAME = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"}
 
 _STEPS = {
     "LOAD_GLOBAL": "global", "LOAD_NAME": "global", "STORE_GLOBAL": "global",
@@ -27,8 +30,24 @@ _STEPS = {
 @functools.lru_cache(maxsize=1024)
 def takes_objects_apart(code: types.CodeType) -> bool:
     """Whether it reads attributes that it does not name."""
-    return not TAKE_ALL.isdisjoint(code.co_names) or ("format" in code.co_names and any(
-        isinstance(c, str) and "{" in c for c in code.co_consts))
+    return not TAKE_ALL.isdisjoint(code.co_names) or _formats(code) or any(
+        # Those without names are of the class's __match_args__.
+        i.opname == "MATCH_CLASS" and i.arg for i in dis.get_instructions(code))
+
+
+def _formats(code: types.CodeType) -> bool:
+    return "format" in code.co_names and any(
+        isinstance(c, str) and "{" in c for c in code.co_consts)
+
+
+def asks_by_name(code: types.CodeType) -> bool:
+    """Whether texts that it meets may be names of attributes."""
+    return not _BY_NAME.isdisjoint(code.co_names)
+
+
+def names_in(text: str) -> list[str]:
+    """What may be names of attributes in "name", "a.b" or "{0.a.b}"."""
+    return re.findall(r"[^\W\d]\w*", text) if len(text) <= 256 else []
 
 
 @functools.lru_cache(maxsize=1024)
@@ -41,12 +60,24 @@ def is_resumed(frame: types.FrameType) -> bool:
     return frame.f_lasti > _start(frame.f_code)
 
 
+def is_second_of_a_call(following: list) -> bool:
+    """Whether what was put on the stack before is: of getattr(…, "name", default), say, with which
+    who asks need not find anything."""
+    ops = [i for i in following if i.opname not in ("PRECALL", *_IGNORED)]
+    for more, i in enumerate(ops[:2]):
+        if i.opname == "CALL":
+            return i.arg == 2 + more
+        if not i.opname.startswith("LOAD_"):
+            return False
+    return False
+
+
 @functools.lru_cache(maxsize=1024)
 def steps(code: types.CodeType) -> tuple:
     """What of a code object is about names: pairs of a kind and a name."""
     found: list[tuple[str, Any]] = []
     instructions = list(dis.get_instructions(code))
-    by_text = ({"getattr", "setattr", "hasattr", "delattr", "vars", "__dict__"} & set(code.co_names)
+    by_text = (asks_by_name(code) or _formats(code) or {"vars", "__dict__"} & set(code.co_names)
                or any(i.opname == "MATCH_CLASS" for i in instructions))
     constants: list = []
     for at, i in enumerate(instructions):
@@ -64,7 +95,8 @@ def steps(code: types.CodeType) -> tuple:
             found.append(("code", arg))
         elif op == "LOAD_CONST" and by_text and isinstance(arg, (str, tuple, frozenset)):
             texts = [arg] if isinstance(arg, str) else arg
-            found += [("loose", text) for text in texts if isinstance(text, str)]
+            kind = "asked" if is_second_of_a_call(instructions[at + 1:at + 5]) else "loose"
+            found += [(kind, n) for t in texts if isinstance(t, str) for n in names_in(t)]
             found.append(("other", ""))
         elif op == "IMPORT_NAME":  # behind the level and the names
             level, names = constants[-2:] if len(constants) > 1 else (0, None)

@@ -14,7 +14,8 @@ import weakref
 from typing import Any, Callable, Iterable
 
 from . import _core
-from ._bytecode import imported, is_resumed, steps, takes_objects_apart
+from ._bytecode import (asks_by_name, imported, is_resumed, names_in, steps,
+                        takes_objects_apart)
 from ._values import (CONTAINERS, GETTERS, PROXIES, asks_its_class, attributes_of, containers_of,
                       contents, custom_function, file_of, gives_what_it_holds, is_, is_dataclass,
                       is_library, is_users, module_name, of_a_package, of_libraries, of_type, own_classes,
@@ -60,7 +61,8 @@ class Reads:
         self._begun: set[int] = set()  # numbers of frames of generators that the trace made
         self._made: set[int] = set()  # numbers of cells that the trace made
         self._objects: list = []  # of those the ones with attributes, with what errors call them
-        self._loose: dict[str, None] = {}  # attributes of who knows what
+        # Attributes of who knows what, and whether they are asked for where there may be none.
+        self._loose: dict[str, bool] = {}
         self._by_guess = 0
         self._see(owner, "")
         for v in arguments:
@@ -169,11 +171,12 @@ class Reads:
         i = 0
         while i < len(self._objects):
             v, label = self._objects[i]
-            for name in list(self._loose):
+            for name, may_miss in list(self._loose.items()):
                 if self._by_guess >= _MOST_BY_GUESS:
                     return
-                for found, _ in self._attribute(v, name, f"{label}.{name}", False):
-                    self._by_guess += 1
+                all_found = self._attribute(v, name, f"{label}.{name}", may_miss)
+                self._by_guess += len(all_found) or may_miss
+                for found, _ in all_found:
                     self._see(found, f"{label}.{name}")
                 for kind in type.mro(type(v)):  # what super() may mean
                     if name in vars(kind):
@@ -183,7 +186,10 @@ class Reads:
     def _frame(self, frame: types.FrameType, of_frame: "tuple | None") -> None:
         code, values = frame.f_code, frame.f_locals
         known = {}
+        by_name = asks_by_name(code)
         for name, v in values.items():
+            if by_name and is_(v, str):
+                self._note_texts(v)
             if sort_of(type(v)) != "plain":
                 label = type(v).__name__ if name == "self" else name
                 known[name] = [(v, label)]
@@ -215,19 +221,23 @@ class Reads:
         varying = False  # what `current` is of stands for several things, in a loop say
         unsure: set[str] = set()  # names that may have held other things than the frame tells
         module: list = []  # of the import statement
-        takes_all = takes_objects_apart(code)
+        takes_all, by_name = takes_objects_apart(code), asks_by_name(code)
+        may_miss = "AttributeError" in code.co_names
         for kind, arg in steps(code):
             if kind == "attribute":
                 if current is None or varying:
-                    self._loose[arg] = None
+                    self._note_loose(arg, may_miss)
                 if current is not None:
                     found = [self._attribute(v, arg, f"{label}.{arg}") for v, label in current]
                     current = [f for fs in found for f in fs] or None
             elif kind == "local":
                 current = known.get(arg)
                 varying = stored[arg] > 1 or arg in unsure
-                for v, label in (current or ()) if takes_all else ():
-                    self._all_of(v, label)
+                for v, label in current or ():
+                    if takes_all:
+                        self._all_of(v, label)
+                    if by_name:
+                        self._note_texts(v)
                 continue
             elif kind == "store":
                 if current is None:
@@ -261,14 +271,13 @@ class Reads:
                 current = [f for fs in found for f in fs] or None
                 if kind == "from there":
                     module = current or []
-                continue
             elif kind == "code":
                 inner = arg.co_freevars
                 self._code(arg, names, {n: c for n, c in cells.items() if n in inner},
                            {n: v for n, v in known.items() if n in inner})
                 current = None
-            elif kind == "loose":
-                self._loose[arg] = None
+            elif kind in ("loose", "asked"):
+                self._note_loose(arg, kind == "asked" and (current is None or varying))
                 # Of what stands before it: hasattr(this, "name").
                 found = [self._attribute(v, arg, f"{label}.{arg}") for v, label in current or ()]
                 for v, label in [f for fs in found for f in fs]:
@@ -279,9 +288,28 @@ class Reads:
             varying = False
             for v, label in current or ():
                 self._see(v, label)
-                takes_all |= is_(v, GETTERS)
+                if is_(v, GETTERS):
+                    takes_all = True
+                    self._note_texts(v.__reduce__()[1])
                 if takes_all:
                     self._all_of(v, label)
+                if by_name:
+                    self._note_texts(v)
+
+    def _note_loose(self, name: str, may_miss: bool = False) -> None:
+        self._loose[name] = self._loose.get(name, False) or may_miss
+
+    def _note_texts(self, v: Any) -> None:
+        """Texts that functions which ask by name may ask for."""
+        if type(v) in (tuple, list, set, frozenset) and len(v) <= _MOST_ELEMENTS:
+            texts = [*v]
+        elif type(v) is dict and len(v) <= _MOST_ELEMENTS:
+            texts = [*v, *v.values()]
+        else:
+            texts = [v]
+        for text in texts:
+            for name in names_in(text) if is_(text, str) else ():
+                self._note_loose(name)
 
     # -------------------------------------------------------------------------- of each value
 
@@ -372,7 +400,9 @@ class Reads:
         self._taken.add(id(v))
         self._kept.append(v)
         slots = [n for k in type.mro(type(v)) for n in slot_names(vars(k).get("__slots__", ()))]
-        for name in [*attributes_of(v), *slots][:_MOST_ELEMENTS]:
+        matched = of_type(type(v), "__match_args__")  # which the class may have values for
+        names = [*attributes_of(v), *slots, *(matched if type(matched) is tuple else ())]
+        for name in [n for n in names if is_(n, str)][:_MOST_ELEMENTS]:
             if self._by_guess >= _MOST_BY_GUESS or depth > 8:
                 return
             self._by_guess += 1
@@ -401,7 +431,7 @@ class Reads:
             self._place(label, name, vars(v))
             return [(vars(v)[name], label)] if name in vars(v) else []
         if is_(v, type):
-            return self._of_class(v, name, label)
+            return self._of_class(v, name, label, surely and of_type(type(v), name) is None)
         if sort_of(type(v)) == "plain":
             return []
         held, of_class = attributes_of(v), surely
@@ -424,6 +454,10 @@ class Reads:
                 return [(found.__get__(v), label)]
             except AttributeError:  # nothing in it
                 return []
+        if found is not None and of_type(type(found), "__set__") is not None:
+            if name in held:  # where properties may keep their values
+                self._place(label, name, held)
+            return self._of_class(type(v), name, label, of_class)
         if name in held or (surely and type(v).__dictoffset__ != 0):
             self._place(label, name, weak(v) or v)
         if name in held:

@@ -166,7 +166,9 @@ def compile(function: Any = None, /, **options: Any) -> Any:
     operations take are read at each call as they are then.
     A value that changes where nobody looks is a CaptureError, at the latest when calls 4, 8, 16, …
     and every check_interval-th (1024) look: numbers taken out of NumPy arrays, containers of more
-    than 64 elements (256 with those within), what only code in C, Python's library, installed
+    than 64 elements (256 with those within) or that hold themselves, views of dicts, attributes that
+    vars() or __dict__ got later, those beyond 512 where the byte code does not tell of which object
+    they are, what only code in C, Python's library, installed
     packages or other threads read (ContextVar, threading.local, what functools.lru_cache
     returns), attributes of metaclasses and those of a Module that are set in its __dict__,
     __getattribute__ of a class and __getattr__ of a module, names of builtins (in a namespace's own

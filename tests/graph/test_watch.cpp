@@ -127,6 +127,34 @@ TEST(HarmlessChanges, WhatWasForgivenBeforeItWasReadIsNotAfter) {
   EXPECT_FALSE(h.cover(kCounter, 8));
 }
 
+TEST(HarmlessChanges, AreNotForgivenWhereTheyMayBeWhyTheProgramIsAnother) {
+  HarmlessChanges h;
+  for (std::uint64_t call = 1; call <= 3; ++call) h.note(kBoth, call);
+  for (std::uint64_t call = 4; call <= 5; ++call) h.cover(kBoth, call);
+  EXPECT_TRUE(h.cover(kBoth, 6));
+  EXPECT_EQ(h.blame(kBoth).size(), 2U) << "nobody knows which";
+  h.set_reads({2});
+  const std::vector<HostChange> why = h.blame(kBoth);
+  ASSERT_EQ(why.size(), 1U) << "one is known to be read";
+  EXPECT_EQ(why[0].what, "rate");
+  h.set_reads({});
+  h.suspect(why);
+  EXPECT_FALSE(h.cover(kOther, 7));
+  for (std::uint64_t call = 8; call <= 9; ++call) h.note(kOther, call);
+  EXPECT_FALSE(h.cover(kOther, 10)) << "three more times";
+  EXPECT_FALSE(h.cover(kCounter, 11)) << "the first that is forgiven is looked at";
+  EXPECT_FALSE(h.cover(kCounter, 12));
+  EXPECT_TRUE(h.cover(kCounter, 13));
+}
+
+TEST(HarmlessChanges, WhatMakesOtherProgramsAgainAndAgainIsTold) {
+  HarmlessChanges h;
+  for (int i = 0; i < 15; ++i) h.blame(kOther);
+  EXPECT_EQ(h.take_costly(), "");
+  h.blame(kOther);
+  EXPECT_EQ(h.take_costly(), "rate");
+}
+
 TEST(HarmlessChanges, WhatTwoRecordingsChangeIsTheFunctionsOwn) {
   HarmlessChanges h;
   h.note_own({1, 2});

@@ -539,3 +539,23 @@ def test_no_warnings_where_there_is_nothing_to_tell():
         warnings.simplefilter("error")
         net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
         td.compile(net)(ONE)
+
+
+class Rates(list):
+    @td.compile
+    def noted(self, x):
+        self.append(1.0)
+        return x * 2
+
+
+class Notes(dict):
+    @td.compile
+    def noted(self, x):
+        self["calls"] = self.get("calls", 0) + 1
+        return x * 2
+
+
+@pytest.mark.parametrize("make", [Rates, Notes])
+def test_a_container_that_its_method_changes(make):
+    with pytest.raises(td.CaptureError, match=rf"the object whose method it is.*{make.__name__}"):
+        make().noted(td.ones(2))

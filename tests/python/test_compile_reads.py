@@ -9,10 +9,11 @@ import tandem as td
 
 import class_cases
 import closure_cases
+import name_cases
 from read_cases import MADE, ONE, Plain, Scales, Trainer, global_rate, of_a_function
 
 
-@pytest.mark.parametrize("make", MADE + class_cases.MADE + closure_cases.MADE)
+@pytest.mark.parametrize("make", MADE + class_cases.MADE + closure_cases.MADE + name_cases.MADE)
 def test_what_changes_is_noticed_at_once(make):
     f, set_rate = make()
     set_rate(1.0)
@@ -22,7 +23,7 @@ def test_what_changes_is_noticed_at_once(make):
         assert f(ONE).tolist() == [rate, rate]
 
 
-@pytest.mark.parametrize("make", MADE + class_cases.MADE + closure_cases.MADE)
+@pytest.mark.parametrize("make", MADE + class_cases.MADE + closure_cases.MADE + name_cases.MADE)
 def test_the_first_change_is_noticed_at_once(make):
     """Before it an object may have the value of its class, say."""
     f, set_rate = make()

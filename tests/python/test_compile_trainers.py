@@ -251,3 +251,56 @@ def test_nets_that_are_frozen_in_turn(inside, traces):
         compiled = steps(td.compile)
     assert compiled == steps(lambda f: f)
     assert len(traces) <= 2 * (2 + 1 + 3), "two at the capture, the checks at calls 4, 8 and 16"
+
+
+class ByName(nn.Module):
+    """What it reads nobody can tell from its byte code."""
+
+    def __init__(self):
+        super().__init__()
+        self.rate_0, self.seen = 1.0, 0
+
+    def forward(self, x):
+        return x * getattr(self, f"rate_{0}", 1.0)
+
+
+def set_and_deleted(net, rate):
+    if rate != 1.0:
+        net.rate_0 = rate
+    elif hasattr(net, "rate_0"):
+        del net.rate_0
+
+
+@pytest.mark.parametrize("change", [lambda net, rate: setattr(net, "rate_0", rate), set_and_deleted])
+@pytest.mark.parametrize("rates", [(1.0, 3.0), (1.0, 3.0, 5.0), (1.0,) * 5 + (3.0,) * 5])
+@pytest.mark.filterwarnings("ignore::tandem.graph.CaptureWarning")
+def test_what_changes_back_has_not_changed_for_nothing(change, rates):
+    net = ByName()
+    f = td.compile(net)
+    for i in range(200):
+        change(net, rates[i % len(rates)])
+        assert f(ONE).tolist() == net(ONE).tolist()
+
+
+@pytest.mark.filterwarnings("ignore::tandem.graph.CaptureWarning")
+def test_what_changes_back_in_a_class():
+    class Rates:
+        rate_0 = 1.0
+
+    of, f = Rates(), td.compile(lambda x, of: x * getattr(of, f"rate_{0}"))
+    for i in range(200):
+        Rates.rate_0 = (1.0, 3.0)[i % 2]
+        assert f(ONE, of).tolist() == [Rates.rate_0] * 2
+
+
+def test_a_counter_beside_two_programs_in_turn_is_forgiven(traces):
+    class Counted(nn.Dropout):
+        seen = 0
+
+    net = Counted(0.5)
+    f = td.compile(lambda x: net(x))
+    for i in range(200):
+        net.train(i % 2 == 0)
+        net.seen += 1
+        f(ONE)
+    assert len(f) == 2 and len(traces) < 60

@@ -21,12 +21,13 @@ from tandem import nn
 
 import class_cases
 import closure_cases
+import name_cases
 from read_cases import MADE, ONE, Plain, Scales, global_rate, helper, in_a_compiled_function
 
 SWITCH = None
 
 
-@pytest.mark.parametrize("make", MADE + class_cases.MADE + closure_cases.MADE)
+@pytest.mark.parametrize("make", MADE + class_cases.MADE + closure_cases.MADE + name_cases.MADE)
 def test_looking_costs_no_traces(make, traces):
     f, set_rate = make()
     set_rate(2.0)
