@@ -63,7 +63,7 @@ class Reads:
         self._objects: list = []  # of those the ones with attributes, with what errors call them
         # Attributes of who knows what, and whether they are asked for where there may be none.
         self._loose: dict[str, bool] = {}
-        self._by_guess = 0
+        self._by_guess = self._missing = 0
         self._see(owner, "")
         for v in arguments:
             self._see_argument(v)
@@ -174,8 +174,10 @@ class Reads:
             for name, may_miss in list(self._loose.items()):
                 if self._by_guess >= _MOST_BY_GUESS:
                     return
+                may_miss &= self._missing < _MOST_BY_GUESS
                 all_found = self._attribute(v, name, f"{label}.{name}", may_miss)
-                self._by_guess += len(all_found) or may_miss
+                self._by_guess += len(all_found)
+                self._missing += may_miss and not all_found
                 for found, _ in all_found:
                     self._see(found, f"{label}.{name}")
                 for kind in type.mro(type(v)):  # what super() may mean

@@ -471,3 +471,21 @@ def test_the_collector_waits_for_the_end_of_a_capture():
         gc.set_threshold(*before)
     gc.collect()
     assert ended == [6.0] * 5
+
+
+def test_attributes_that_are_nowhere_leave_room_for_others():
+    class Some:
+        pass
+
+    groups = [[Some() for _ in range(60)] for _ in range(10)]
+    last = types.SimpleNamespace(rate=1.0)
+
+    def f(x):
+        for group in groups:
+            x = x * getattr(group[0], "other", 1.0)
+        return x * [last][0].rate
+
+    f = td.compile(f)
+    for rate in (1.0, 3.0):
+        last.rate = rate
+        assert f(ONE).tolist() == [rate, rate]
