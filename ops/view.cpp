@@ -152,10 +152,15 @@ void vjp_expand(VjpContext& c) {
   if (c.needs(0)) c.set(0, reduce_to(c.grad(), c.input_desc(0)));
 }
 
+// wrap_axis lets a 0-dim tensor have one, for reductions' sake.
+int axis_of(std::string_view op, const Shape& shape, std::int64_t axis) {
+  if (shape.empty()) fail<ShapeError>(op, "a 0-dim tensor has no axis", shape.str());
+  return wrap_axis(axis, shape.size(), op);
+}
+
 // Python's rules: negative positions count from the end, and what lies outside is cut off.
 SliceAttrs resolve_slice(std::string_view op, const Shape& shape, SliceAttrs a) {
-  if (shape.empty()) fail<ShapeError>(op, "a 0-dim tensor has no axis", shape.str());
-  a.axis = wrap_axis(a.axis, shape.size(), op);
+  a.axis = axis_of(op, shape, a.axis);
   if (a.step < 1) fail<ValueError>(op, "the step must be at least 1", std::to_string(a.step));
   const std::int64_t n = shape[static_cast<int>(a.axis)];
   const auto place = [n](std::int64_t i) {
@@ -307,7 +312,7 @@ Tensor Tensor::permute(const Dims& axes, SrcLoc loc) const {
 Tensor Tensor::transpose(int a, int b, SrcLoc loc) const {
   const FunctionSite at("transpose", loc);
   expect_defined("transpose", {this}, loc);
-  const int i = wrap_axis(a, rank(), "transpose"), j = wrap_axis(b, rank(), "transpose");
+  const int i = axis_of("transpose", shape(), a), j = axis_of("transpose", shape(), b);
   Dims axes(rank(), 0);
   for (int k = 0; k < rank(); ++k) axes[k] = k;
   std::swap(axes[i], axes[j]);
@@ -325,6 +330,7 @@ Tensor Tensor::squeeze(int axis, SrcLoc loc) const {
   const FunctionSite at("squeeze", loc);
   expect_defined("squeeze", {this}, loc);
   const int a = wrap_axis(axis, rank(), "squeeze");
+  if (rank() == 0) return *this;  // as in NumPy
   if (shape()[a] != 1) {
     fail<ShapeError>("squeeze", "only an axis of size 1 can be dropped",
                      fmt::format("axis {} of {}", axis, shape().str()));
@@ -361,7 +367,7 @@ Tensor Tensor::slice(int axis, std::int64_t begin, std::int64_t end, std::int64_
 Tensor Tensor::select(int axis, std::int64_t index, SrcLoc loc) const {
   const FunctionSite at("select", loc);
   expect_defined("select", {this}, loc);
-  const int a = wrap_axis(axis, rank(), "select");
+  const int a = axis_of("select", shape(), axis);
   const std::int64_t n = shape()[a], i = index < 0 ? index + n : index;
   if (i < 0 || i >= n) {
     fail<IndexError>("select", "index out of range", std::to_string(index),
@@ -426,7 +432,7 @@ Tensor Tensor::clone(SrcLoc loc) const {
 std::vector<Tensor> split(In x, std::int64_t size, int axis) {
   const FunctionSite at("split", x.loc);
   expect_defined("split", {&x.t}, x.loc);
-  const int a = wrap_axis(axis, x->rank(), "split");
+  const int a = axis_of("split", x->shape(), axis);
   if (size < 1) fail<ValueError>("split", "the size must be at least 1", std::to_string(size));
   const std::int64_t n = x->shape()[a];
   std::vector<Tensor> parts;
@@ -439,7 +445,7 @@ std::vector<Tensor> split(In x, std::int64_t size, int axis) {
 std::vector<Tensor> split(In x, const std::vector<std::int64_t>& sizes, int axis) {
   const FunctionSite at("split", x.loc);
   expect_defined("split", {&x.t}, x.loc);
-  const int a = wrap_axis(axis, x->rank(), "split");
+  const int a = axis_of("split", x->shape(), axis);
   std::int64_t sum = 0;
   bool ok = true;
   for (auto s : sizes) {
@@ -461,7 +467,7 @@ std::vector<Tensor> split(In x, const std::vector<std::int64_t>& sizes, int axis
 std::vector<Tensor> chunk(In x, std::int64_t count, int axis) {
   const FunctionSite at("chunk", x.loc);
   expect_defined("chunk", {&x.t}, x.loc);
-  const int a = wrap_axis(axis, x->rank(), "chunk");
+  const int a = axis_of("chunk", x->shape(), axis);
   if (count < 1) fail<ValueError>("chunk", "the count must be at least 1", std::to_string(count));
   const std::int64_t n = x->shape()[a];
   return split(x, std::max<std::int64_t>(1, n / count + (n % count != 0)), a);

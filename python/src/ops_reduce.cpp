@@ -13,11 +13,15 @@ Tensor over_nothing(Reduction3 f, const Tensor& x) {
   return f(at(line), {0}, false).reshape(x.shape(), here());
 }
 
-void reduction(const char* name, Reduction3 f, const char* doc) {
+// `no_axes`: whether it can be of single elements, of which a position says nothing.
+void reduction(const char* name, Reduction3 f, const char* doc, bool no_axes = true) {
   both(
       name,
-      [f](const Tensor& x, std::optional<Dims> axis, bool keepdims) {
+      [=](const Tensor& x, std::optional<Dims> axis, bool keepdims) {
         const In in = at(x);
+        if (!no_axes && axis && axis->size() == 0) {
+          fail<ValueError>(name, "one axis, or none for all", "no axes", "an axis or None");
+        }
         return without_gil(x.numel(), [&] {
           if (axis && axis->size() == 0) return over_nothing(f, x);
           return f(in, axis.value_or(Dims()), keepdims);
@@ -35,9 +39,9 @@ void bind_reductions() {
   reduction("max", max, "Largest element over the axes; a NaN wins. Ties share the gradient.");
   reduction("min", min, "Smallest element over the axes; a NaN wins. Ties share the gradient.");
   reduction("argmax", argmax,
-            "Where the largest element is (int64): along one axis, or in row-major order.");
+            "Where the largest element is (int64): along one axis, or in row-major order.", false);
   reduction("argmin", argmin,
-            "Where the smallest element is (int64): along one axis, or in row-major order.");
+            "Where the smallest element is (int64): along one axis, or in row-major order.", false);
   reduction("any", any, "Whether any element is non-zero.");
   reduction("all", all, "Whether all elements are non-zero.");
   const auto correction = [](Tensor v, const Tensor& x, const std::optional<Dims>& axis,
@@ -66,7 +70,11 @@ void bind_reductions() {
   both(
       "std",
       [=](const Tensor& x, std::optional<Dims> axis, double by, bool keepdims) {
-        return sqrt(at(variance(x, axis, by, keepdims)));
+        // The variance may overflow where its root does not.
+        const bool is_narrow = is_low_precision(x.dtype());
+        const Tensor wide = is_narrow ? x.to(DType::f32, here()) : x;
+        const Tensor y = sqrt(at(variance(wide, axis, by, keepdims)));
+        return is_narrow ? y.to(x.dtype(), here()) : y;
       },
       "Standard deviation over the axes: the square root of var.", "axis"_a = py::none(),
       "correction"_a = 0.0, "keepdims"_a = false);

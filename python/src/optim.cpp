@@ -79,6 +79,11 @@ void bind_optimizers(py::module_& m) {
   };
   const auto groups = [=](auto options, py::handle parameters, auto set) {
     using O = decltype(options);
+    if (is_tensor(parameters.ptr()) || !py::isinstance<py::iterable>(parameters)) {
+      fail<TypeError>("optimizer", "parameters come in a list or another iterable",
+                      py::cast<std::string>(py::str(py::type::of(parameters))),
+                      "net.parameters(), or [p]");
+    }
     std::vector<ParameterGroup<O>> r;
     std::vector<Tensor> plain;
     for (const py::handle h : parameters) {
@@ -284,9 +289,16 @@ void bind_scaler(py::module_& m) {
 
 void bind_clipping(py::module_& m) {
   const auto list = [](py::handle parameters) {
-    return is_tensor(parameters.ptr()) ? std::vector{tensor_of(parameters.ptr())}
-                                       : py::cast<std::vector<Tensor>>(py::list(
-                                             py::reinterpret_borrow<py::object>(parameters)));
+    if (is_tensor(parameters.ptr())) return std::vector{tensor_of(parameters.ptr())};
+    std::vector<Tensor> all;
+    for (const py::handle p : parameters) {
+      if (!is_tensor(p.ptr())) {
+        fail<TypeError>("clip_grad", "parameters are tensors",
+                        py::cast<std::string>(py::str(py::type::of(p))), "net.parameters()");
+      }
+      all.push_back(tensor_of(p.ptr()));
+    }
+    return all;
   };
   m.def(
       "clip_grad_norm_",

@@ -45,7 +45,7 @@ def outer(a: Tensor, b: Tensor) -> Tensor:
     return _core.expand_dims(a, 1) * b
 
 
-def _real(x: Tensor) -> Tensor:
+def real(x: Tensor) -> Tensor:
     return x if x.dtype.is_floating_point else x.astype(_core.float32)
 
 
@@ -60,7 +60,7 @@ def _root(x: Tensor, order: float) -> Tensor:
 def logsumexp(x: Tensor, axis: "int | Sequence[int] | None" = None, keepdims: bool = False) -> Tensor:
     """log of the sum of exp(x) along the axes (None: all), without overflow: the largest is taken out
     first."""
-    axes, x = tuple(range(x.ndim)) if axis is None else axis, _real(x)
+    axes, x = tuple(range(x.ndim)) if axis is None else axis, real(x)
     with _core._NoGrad():
         top = x.max(axes, keepdims=True)
         top = _core.where(top - top == 0, top, _core.zeros_like(top))  # no infinities, nor NaN
@@ -73,7 +73,9 @@ def norm(x: Tensor, ord: float = 2.0, axis: "int | Sequence[int] | None" = None,
     """The norm of vectors along the axes (None: of all elements as one): (sum |x|^ord)^(1 / ord), the
     largest of |x| for math.inf and the smallest for -math.inf. Of integers in float32. The gradient at
     a vector of zeros is 0. RangeError for an order of 0."""
-    axes, x = tuple(range(x.ndim)) if axis is None else axis, _real(x)
+    axes, x = tuple(range(x.ndim)) if axis is None else axis, real(x)
+    if x.dtype.itemsize == 2:  # whose sums of powers overflow where their roots do not
+        return norm(x.astype(_core.float32), ord, axis, keepdims).astype(x.dtype)
     if ord == 0:
         raise _core.RangeError("[norm] there is no norm of order 0; got 0; expected 2, 1, math.inf, …")
     if math.isinf(ord):
@@ -127,8 +129,8 @@ def swapaxes(self: Tensor, axis1: int, axis2: int) -> Tensor:
     try:
         order[axis1], order[axis2] = order[axis2], order[axis1]
     except IndexError:
-        raise _core.ShapeError(f"[swapaxes] no such axes; got {axis1} and {axis2}; expected -{self.ndim} "
-                               f"to {self.ndim - 1}") from None
+        raise _core.ShapeError(f"[swapaxes] no such axes; got {axis1} and {axis2}; expected axes of "
+                               f"{list(self.shape)}") from None
     return self.permute(tuple(order))
 
 

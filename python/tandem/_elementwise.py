@@ -12,6 +12,7 @@ from ._core import (
     logical_not, logical_or, maximum, minimum, multiply, negative, not_equal, ones_like, sign, sin,
     sqrt, square, subtract, tanh, where, zeros_like,
 )
+from ._composed import real
 
 
 def _array(x: Any) -> Tensor:
@@ -20,7 +21,8 @@ def _array(x: Any) -> Tensor:
 
 def _odd(function: Callable, x: Tensor) -> Tensor:
     """A function that knows positive numbers, of all of them."""
-    below = less(x, 0)
+    x = real(x)
+    below = signbit(x)  # zeros have one, too
     y = function(where(below, negative(x), x))
     return where(below, negative(y), y)
 
@@ -32,7 +34,7 @@ def acosh(x: Tensor, /) -> Tensor:
         t = x - 1
         return log1p(t + multiply(sqrt(t), sqrt(t + 2)))
 
-    return _not_too_large(up_to, x)
+    return _not_too_large(up_to, real(x))
 
 
 def asinh(x: Tensor, /) -> Tensor:
@@ -53,7 +55,7 @@ def _not_too_large(function: Callable, x: Tensor) -> Tensor:
 def atan2(x1: Any, x2: Any, /) -> Tensor:
     """The angle of the point (x2, x1) in radians, -pi to pi, elementwise, with broadcasting; to a
     few units in the last place. Signs of zeros and infinities count, as in C."""
-    y, x = _array(x1), _array(x2)
+    y, x = real(_array(x1)), real(_array(x2))
     steep = greater(abs(y), abs(x))
     small, large = where(steep, x, y), where(steep, y, x)
     # Where the quotient would be NaN: of two zeros it is a zero, of two infinities 1 or -1.
@@ -88,7 +90,7 @@ def expm1(x: Tensor, /) -> Tensor:
 
 def hypot(x1: Any, x2: Any, /) -> Tensor:
     """sqrt(x1^2 + x2^2) without overflow, elementwise, with broadcasting."""
-    x1, x2 = abs(_array(x1)), abs(_array(x2))
+    x1, x2 = abs(real(_array(x1))), abs(real(_array(x2)))
     large, small = maximum(x1, x2), minimum(x1, x2)
     infinite = logical_or(isinf(x1), isinf(x2))
     plain = logical_or(infinite, equal(large, 0))  # where the quotient would be NaN
@@ -137,7 +139,7 @@ def log10(x: Tensor, /) -> Tensor:
 
 def logaddexp(x1: Any, x2: Any, /) -> Tensor:
     """log(exp(x1) + exp(x2)) without overflow, elementwise, with broadcasting."""
-    x1, x2 = _array(x1), _array(x2)
+    x1, x2 = real(_array(x1)), real(_array(x2))
     larger = maximum(x1, x2)
     # Of two infinities the difference would be NaN.
     return where(equal(x1, x2), larger + _math.log(2),

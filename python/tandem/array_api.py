@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import builtins as _builtins
 import math as _math
+import operator as _operator
 from dataclasses import dataclass as _dataclass
 from typing import Any, Sequence
 
@@ -370,10 +371,25 @@ def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
     return _core.stack(arrays, axis)
 
 
+def _axes(who: str, axes: Any, x: Tensor) -> list[int]:
+    """One axis or several, counted from the front."""
+    found = [_operator.index(a) for a in ([axes] if hasattr(axes, "__index__") else axes)]
+    for a in found:
+        if not -x.ndim <= a < x.ndim:
+            raise _core.OutOfBoundsError(f"[{who}] axis out of range; got {a}; expected an axis of "
+                                         f"{list(x.shape)}")
+    found = [a % x.ndim for a in found]
+    if len({*found}) != len(found):
+        raise _core.ShapeError(f"[{who}] an axis can be named once; got {axes}")
+    return found
+
+
 def moveaxis(x: Tensor, source: Any, destination: Any, /) -> Tensor:
     """The axes `source` at the places `destination`, the others in order: a view."""
-    from_ = [a % x.ndim for a in ([source] if isinstance(source, int) else source)]
-    to = [a % x.ndim for a in ([destination] if isinstance(destination, int) else destination)]
+    from_ = _axes("moveaxis", source, x)
+    to = _axes("moveaxis", destination, x)
+    if len(from_) != len(to):
+        raise _core.ShapeError(f"[moveaxis] as many places as axes; got {source} and {destination}")
     order = [a for a in range(x.ndim) if a not in from_]
     for place, axis in sorted(zip(to, from_)):
         order.insert(place, axis)
@@ -389,7 +405,7 @@ def repeat(x: Tensor, repeats: int, /, *, axis: int | None = None) -> Tensor:
         raise _core.RangeError(f"[repeat] the count must not be negative; got {repeats}")
     if axis is None:
         x, axis = x.reshape(-1), 0
-    axis %= x.ndim
+    [axis] = _axes("repeat", axis, x)
     shape = list(x.shape)
     wide = broadcast_to(expand_dims(x, axis + 1), shape[:axis + 1] + [repeats] + shape[axis + 1:])
     shape[axis] *= repeats
@@ -451,7 +467,7 @@ def tensordot(x1: Tensor, x2: Tensor, /, *, axes: Any = 2) -> Tensor:
     if isinstance(axes, int):
         left, right = list(range(x1.ndim - axes, x1.ndim)), list(range(axes))
     else:
-        left, right = [a % x1.ndim for a in axes[0]], [a % x2.ndim for a in axes[1]]
+        left, right = _axes("tensordot", axes[0], x1), _axes("tensordot", axes[1], x2)
     if [x1.shape[a] for a in left] != [x2.shape[a] for a in right]:
         raise _core.ShapeError(f"[tensordot] the axes must agree; got {x1.shape} and {x2.shape}")
     rows = [a for a in range(x1.ndim) if a not in left]

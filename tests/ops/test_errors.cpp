@@ -234,6 +234,10 @@ const std::vector<Bad>& table() {
                         f({2, 3}).expand({2, 4});
                       },
                       {"[expand]", "[2, 3]", "[2, 4]"}),
+      bad<ShapeError>("transpose_0d", [] { f({}).transpose(0, 0); }, {"[transpose]", "0-dim"}),
+      bad<ShapeError>("select_0d", [] { f({}).select(0, 0); }, {"[select]", "0-dim"}),
+      bad<ShapeError>("split_0d", [] { split(f({}), 1, 0); }, {"[split]", "0-dim"}),
+      bad<ShapeError>("chunk_0d", [] { chunk(f({}), 1, -1); }, {"[chunk]", "0-dim"}),
       bad<ShapeError>("squeeze",
                       [] {
                         f({2, 3}).squeeze(0);

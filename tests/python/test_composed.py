@@ -101,3 +101,75 @@ def test_functions_of_the_standard_have_their_names_here_too():
     assert td.isfinite(td.tensor([1.0, math.inf])).tolist() == [True, False]
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         td.nonsense
+
+
+NAMES_OF_NUMPY = {"acosh": "arccosh", "asinh": "arcsinh", "atanh": "arctanh", "atan2": "arctan2"}
+EXTREMES = {"uint8": [0, 1, 3, 16, 200, 255], "int32": [-2**31, -7, -1, 0, 1, 65536, 2**31 - 1]}
+
+
+@pytest.mark.parametrize("dtype", EXTREMES)
+@pytest.mark.parametrize("name", ["acosh", "asinh", "atanh", "atan2", "hypot", "logaddexp", "cosh",
+                                  "sinh", "expm1", "log2", "log10", "tan"])
+def test_functions_of_integers_are_those_of_real_numbers(name, dtype):
+    a = np.array(EXTREMES[dtype], dtype)
+    both = name in ("atan2", "hypot", "logaddexp")
+    args = [a[:, None], a[None, :]] if both else [a]
+    with np.errstate(all="ignore"):
+        want = getattr(np, NAMES_OF_NUMPY.get(name, name))(*(v.astype(np.float64) for v in args))
+        want = want.astype(np.float32)
+    if name == "tan":  # whose arguments are in float32
+        want, args = want[np.abs(a) < 1000], [a[np.abs(a) < 1000]]
+    got = getattr(td, name)(*map(td.tensor, args))
+    assert got.dtype is td.float32
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-5)
+
+
+def test_zeros_keep_their_signs():
+    zeros = np.array([0.0, -0.0], np.float32)
+    for name in ("asinh", "atanh"):
+        assert np.signbit(getattr(td, name)(td.tensor(zeros)).numpy()).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_what_overflows_on_the_way_to_a_root_does_no_harm(dtype):
+    x = td.tensor(np.arange(0, 2000, 10, dtype=np.float32)).astype(dtype)
+    assert abs(x.std().item() - 577.34) < 2 and x.std().dtype is x.dtype
+    y = td.full((100,), 200.0).astype(dtype)
+    assert y.norm().item() == 2000 and y.norm().dtype is y.dtype
+    assert abs(y.norm(3.0).item() - 928.3) < 4
+    z = y.requires_grad_()
+    z.norm().backward()
+    assert np.allclose(z.grad.astype(td.float32), 0.1, rtol=1e-2)
+
+
+def test_a_tensor_without_axes():
+    """Reductions let it have axis 0, as NumPy's do."""
+    x = td.tensor(3.0)
+    for axis in (0, -1, (0,)):
+        for _ in range(3):
+            assert x.squeeze(axis).shape == () and td.compile(lambda x: x.squeeze(0))(x).shape == ()
+        assert td.logsumexp(x, axis).item() == 3 and td.norm(x, axis=axis).item() == 3
+    with pytest.raises(IndexError):
+        x.squeeze(1)
+    for f in (lambda: td.split(x, 1), lambda: td.chunk(x, 1), lambda: x.swapaxes(0, 0),
+              lambda: td.array_api.unstack(x)):
+        with pytest.raises(td.ShapeError, match="no axis|no such axes"):
+            f()
+    for f in (lambda: td.array_api.moveaxis(x, 0, 0), lambda: td.array_api.repeat(x, 2, axis=0)):
+        with pytest.raises(IndexError, match="axis out of range"):
+            f()
+
+
+def test_axes_that_are_not_there():
+    xp, x = td.array_api, td.zeros((2, 3, 4))
+    for f in (lambda: xp.moveaxis(x, 3, 0), lambda: xp.moveaxis(x, 0, -4),
+              lambda: xp.repeat(x, 2, axis=5), lambda: xp.tensordot(x, x, axes=((5,), (2,)))):
+        with pytest.raises(IndexError, match="axis out of range"):
+            f()
+    with pytest.raises(td.ShapeError, match="named once"):
+        xp.moveaxis(x, (0, 0), (1, 2))
+    with pytest.raises(td.ShapeError, match="as many places"):
+        xp.moveaxis(x, (0, 1), 2)
+    for f in (td.argmax, td.argmin):
+        with pytest.raises(ValueError, match="one axis, or none for all"):
+            f(x, axis=())

@@ -125,3 +125,13 @@ def test_what_optimisers_and_schedules_look_like():
     schedule = optim.StepLR(optim.SGD(w), 3)
     schedule.step()
     assert repr(schedule) == "StepLR(steps=1)"
+
+
+def test_what_is_no_list_of_parameters():
+    net = td.nn.Linear(2, 2)
+    for bad in (net.weight, None, 3):
+        with pytest.raises(td.DTypeError, match="a list or another iterable"):
+            optim.SGD(bad)
+    for clip in (td.nn.utils.clip_grad_norm_, td.nn.utils.clip_grad_value_):
+        with pytest.raises(td.DTypeError, match="parameters are tensors.*net.parameters"):
+            clip(net.named_parameters(), 1.0)
